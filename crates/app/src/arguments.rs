@@ -1,0 +1,405 @@
+//! The command line: which commands and flags there are. Does nothing but describe and parse.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+use crate::settings::LogFormat;
+
+/// A private knowledge base for people and their agents: index folders, search them from the shell, over HTTP and MCP.
+#[derive(Debug, Parser)]
+#[command(name = "holdfast", version, propagate_version = true, max_term_width = 100)]
+pub struct Arguments {
+    /// What applies to every command.
+    #[command(flatten)]
+    pub common: Common,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command.
+#[derive(Clone, Debug, Args)]
+pub struct Common {
+    /// Where everything is kept [default: the platform's data folder + /holdfast]
+    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = "Common options")]
+    pub data_dir: Option<PathBuf>,
+
+    /// The settings file [default: holdfast.toml in the data directory]
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Common options")]
+    pub config: Option<PathBuf>,
+
+    /// Where the HTTP API listens: a loopback address and a port, 0 for a free one
+    #[arg(long, global = true, value_name = "ADDRESS", help_heading = "Common options")]
+    pub listen: Option<String>,
+
+    /// The form of log lines
+    #[arg(long, global = true, value_name = "FORMAT", help_heading = "Common options")]
+    pub log_format: Option<LogFormat>,
+
+    /// Print JSON: the same shapes as the HTTP API
+    #[arg(long, global = true, help_heading = "Common options")]
+    pub json: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start the server in the foreground, and index these folders and files
+    Up(Up),
+    /// Index folders and files, and follow them from then on
+    Add(Add),
+    /// Search
+    Search(Search),
+    /// List, show and remove documents
+    #[command(subcommand)]
+    Documents(Documents),
+    /// List, create, show, remove and re-embed collections
+    #[command(subcommand)]
+    Collections(Collections),
+    /// List, show, sync and remove the folders and files that are followed
+    #[command(subcommand)]
+    Sources(Sources),
+    /// List and show indexing jobs
+    #[command(subcommand)]
+    Jobs(Jobs),
+    /// Show how everything is
+    Status,
+    /// Create, list and revoke API keys
+    #[command(subcommand)]
+    Keys(Keys),
+    /// Fetch, list and verify embedding models
+    #[command(subcommand)]
+    Models(Models),
+    /// Check what is stored, and put right what can be
+    Doctor(Doctor),
+    /// Show and change the version of the database's schema; no server may be running
+    #[command(subcommand)]
+    Db(Db),
+    /// Show and check the settings
+    #[command(subcommand)]
+    Config(Config),
+    /// Speak MCP on standard input and output, for an agent that starts this command
+    Mcp,
+    /// Print a script that completes this command line
+    Completions {
+        /// The shell it is for
+        shell: clap_complete::Shell,
+    },
+}
+
+/// `holdfast up`
+#[derive(Debug, Args)]
+pub struct Up {
+    /// Folders and files to index and follow
+    #[arg(value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub paths: Vec<PathBuf>,
+
+    /// The collection they go to
+    #[arg(long, short, default_value = "default")]
+    pub collection: String,
+
+    /// Serve the control socket without a terminal, and end after so many idle seconds; how `mcp` starts a server
+    #[arg(long, hide = true, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "300")]
+    pub idle_exit: Option<u64>,
+}
+
+/// `holdfast add`
+#[derive(Debug, Args)]
+pub struct Add {
+    /// Folders and files to index and follow
+    #[arg(required = true, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub paths: Vec<PathBuf>,
+
+    /// The collection they go to
+    #[arg(long, short, default_value = "default")]
+    pub collection: String,
+
+    /// Return as soon as the server has taken the work on
+    #[arg(long)]
+    pub no_wait: bool,
+}
+
+/// `holdfast search`
+#[derive(Debug, Args)]
+pub struct Search {
+    /// What to look for: a question, words, an identifier
+    #[arg(allow_hyphen_values = true)]
+    pub query: String,
+
+    /// Where to look; may be repeated [default: the collection named default]
+    #[arg(long, short)]
+    pub collection: Vec<String>,
+
+    /// By meaning, by words, or both
+    #[arg(long, value_enum, default_value_t = Mode::Hybrid)]
+    pub mode: Mode,
+
+    /// How many results, 1 to 100
+    #[arg(long, short = 'n', default_value_t = 10, allow_negative_numbers = true)]
+    pub limit: i64,
+
+    /// Only documents for which this holds, as JSON: {"field":"metadata.lang","eq":"en"}
+    #[arg(long, value_name = "JSON")]
+    pub filter: Option<String>,
+
+    /// Single chunks, or the best chunk of each document
+    #[arg(long, value_enum, default_value_t = Group::Chunk)]
+    pub group: Group,
+
+    /// Only results at least so similar; with --mode dense
+    #[arg(long, value_name = "COSINE", allow_negative_numbers = true)]
+    pub min_score: Option<f32>,
+
+    /// Where the page before ended
+    #[arg(long)]
+    pub cursor: Option<String>,
+
+    /// Say how each result got its place
+    #[arg(long)]
+    pub explain: bool,
+}
+
+/// By what to search.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Mode {
+    /// By meaning and by words
+    Hybrid,
+    /// By meaning
+    Dense,
+    /// By words
+    Lexical,
+}
+
+/// What a result is.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Group {
+    /// A chunk
+    Chunk,
+    /// A document
+    Document,
+}
+
+/// One page of a list.
+#[derive(Debug, Args)]
+pub struct Paging {
+    /// How many at most
+    #[arg(long, short = 'n', default_value_t = 100)]
+    pub limit: usize,
+
+    /// Where the page before ended
+    #[arg(long)]
+    pub cursor: Option<String>,
+}
+
+/// `holdfast documents`
+#[derive(Debug, Subcommand)]
+pub enum Documents {
+    /// List the documents of a collection
+    List {
+        /// The collection
+        #[arg(long, short, default_value = "default")]
+        collection: String,
+        /// Only those of this source
+        #[arg(long)]
+        source: Option<String>,
+        /// Which part of the list.
+        #[command(flatten)]
+        paging: Paging,
+    },
+    /// Show a document with its text
+    Show {
+        /// Its id
+        id: String,
+        /// The collection
+        #[arg(long, short, default_value = "default")]
+        collection: String,
+    },
+    /// Remove a document
+    Remove {
+        /// Its id
+        id: String,
+        /// The collection
+        #[arg(long, short, default_value = "default")]
+        collection: String,
+    },
+}
+
+/// `holdfast collections`
+#[derive(Debug, Subcommand)]
+pub enum Collections {
+    /// List the collections
+    List,
+    /// Create a collection
+    Create {
+        /// Its name
+        name: String,
+        /// The model its texts are embedded with [default: models.default of the settings]
+        #[arg(long)]
+        model: Option<String>,
+    },
+    /// Show a collection
+    Show {
+        /// Its name
+        name: String,
+    },
+    /// Remove a collection with all that is in it
+    Remove {
+        /// Its name
+        name: String,
+    },
+    /// Embed everything in a collection with another model, and change over when that is done
+    Reembed {
+        /// Its name
+        name: String,
+        /// The model
+        #[arg(long)]
+        model: String,
+        /// Return as soon as the server has taken the work on
+        #[arg(long)]
+        no_wait: bool,
+    },
+}
+
+/// `holdfast sources`
+#[derive(Debug, Subcommand)]
+pub enum Sources {
+    /// List the sources
+    List,
+    /// Show a source
+    Show {
+        /// Its id
+        id: String,
+    },
+    /// Stop following a source, and remove its documents
+    Remove {
+        /// Its id
+        id: String,
+    },
+    /// Look for changes now
+    Sync {
+        /// Its id
+        id: String,
+        /// Return as soon as the server has taken the work on
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// List files that were not indexed, and why
+    Skipped {
+        /// Its id
+        id: String,
+        /// Which part of the list.
+        #[command(flatten)]
+        paging: Paging,
+    },
+}
+
+/// `holdfast jobs`
+#[derive(Debug, Subcommand)]
+pub enum Jobs {
+    /// List jobs, newest first
+    List {
+        /// Which part of the list.
+        #[command(flatten)]
+        paging: Paging,
+    },
+    /// Show a job
+    Show {
+        /// Its id
+        id: String,
+    },
+}
+
+/// `holdfast keys`
+#[derive(Debug, Subcommand)]
+pub enum Keys {
+    /// Create a key, and print it this once
+    Create {
+        /// What to call it
+        #[arg(default_value = "cli")]
+        name: String,
+    },
+    /// List the keys
+    List,
+    /// Revoke a key from now on
+    Revoke {
+        /// Its id
+        id: String,
+    },
+}
+
+/// `holdfast models`
+#[derive(Debug, Subcommand)]
+pub enum Models {
+    /// Fetch what is missing or damaged of a model
+    Pull {
+        /// Its name [default: models.default of the settings]
+        name: Option<String>,
+        /// Take it from this folder, instead of the sources in the settings
+        #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+        from: Option<PathBuf>,
+    },
+    /// List the models of which there is something here
+    List,
+    /// Compare the files of a model with their hashes
+    Verify {
+        /// Its name [default: models.default of the settings]
+        name: Option<String>,
+    },
+}
+
+/// `holdfast doctor`
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Put right what can be
+    #[arg(long)]
+    pub fix: bool,
+}
+
+/// `holdfast db`
+#[derive(Debug, Subcommand)]
+pub enum Db {
+    /// Show the version of the schema
+    Status,
+    /// Bring the schema up
+    Up {
+        /// To this version [default: the newest]
+        #[arg(long)]
+        to: Option<u32>,
+    },
+    /// Bring the schema down, with the data that only the newer one has
+    Down {
+        /// To this version
+        #[arg(long)]
+        to: u32,
+    },
+}
+
+/// `holdfast config`
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Show every setting and its value
+    Show {
+        /// Say where each value comes from
+        #[arg(long)]
+        origin: bool,
+    },
+    /// Check the settings
+    Check,
+    /// Print the reference of all settings
+    #[command(hide = true)]
+    Reference,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,118 @@
+//! One module a command. Each turns arguments into requests, and answers into lines.
+
+mod up;
+
+mod add;
+
+mod search;
+
+mod documents;
+
+mod collections;
+
+mod sources;
+
+mod jobs;
+
+mod status;
+
+mod keys;
+
+mod models;
+
+mod lists;
+
+mod doctor;
+
+mod db;
+
+mod config;
+
+mod mcp;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::CommandFactory;
+
+use crate::{
+    arguments::{Arguments, Command, Common},
+    hint::Advice,
+    output::{Form, Output},
+    settings::{FILE_NAME, Flags, Place, Settings, SettingsFile, environment},
+    telemetry::{self, Reader},
+    transport::Transport,
+};
+
+/// What every command begins with: where, in what form.
+pub struct Session {
+    /// Where the program's files lie.
+    pub place: Place,
+    /// Settings given as flags.
+    pub flags: Flags,
+    /// How data is printed.
+    pub output: Output,
+}
+
+impl Session {
+    fn new(common: &Common) -> Result<Self> {
+        let data_dir = match common.data_dir.clone().or_else(environment::data_directory) {
+            Some(data_dir) => std::path::absolute(data_dir)?,
+            None => {
+                return Err(Advice::new("there is no home folder to keep data in", "give a folder with --data-dir").into());
+            }
+        };
+        let file = match &common.config {
+            Some(path) => SettingsFile::Named(path.clone()),
+            None => SettingsFile::Usual(data_dir.join(FILE_NAME)),
+        };
+        let flags = Flags { listen: common.listen.clone(), log_format: common.log_format };
+        let form = if common.json { Form::Json } else { Form::Text };
+        Ok(Self { place: Place { data_dir, file }, flags, output: Output::new(form) })
+    }
+
+    /// The settings in force; from here on log lines are written as they say.
+    pub fn settings(&self, reader: Reader) -> Result<Settings> {
+        let settings = Settings::load(&self.place, &self.flags)?;
+        telemetry::start(settings.log, reader);
+        Ok(settings)
+    }
+
+    /// Has `work` done by the server, or by the program in this process, which is stopped afterwards.
+    pub async fn with_program<T>(&self, work: impl AsyncFnOnce(&Transport) -> Result<T>) -> Result<T> {
+        let settings = self.settings(Reader::User)?;
+        let transport = Box::pin(Transport::open(&self.place, settings)).await?;
+        let result = work(&transport).await;
+        transport.close().await;
+        result
+    }
+}
+
+/// Runs one command.
+pub async fn run(arguments: Arguments) -> Result<ExitCode> {
+    let session = Session::new(&arguments.common)?;
+    let session = &session;
+    match arguments.command {
+        Command::Up(arguments) => return Box::pin(up::run(session, arguments)).await,
+        Command::Add(arguments) => Box::pin(add::run(session, arguments)).await?,
+        Command::Search(arguments) => Box::pin(search::run(session, arguments)).await?,
+        Command::Documents(action) => Box::pin(documents::run(session, action)).await?,
+        Command::Collections(action) => Box::pin(collections::run(session, action)).await?,
+        Command::Sources(action) => Box::pin(sources::run(session, action)).await?,
+        Command::Jobs(action) => Box::pin(jobs::run(session, action)).await?,
+        Command::Status => Box::pin(status::run(session)).await?,
+        Command::Keys(action) => Box::pin(keys::run(session, action)).await?,
+        Command::Models(action) => Box::pin(models::run(session, action)).await?,
+        Command::Doctor(arguments) => return Box::pin(doctor::run(session, arguments)).await,
+
+        Command::Db(action) => Box::pin(db::run(session, action)).await?,
+        Command::Config(action) => config::run(session, action)?,
+        Command::Mcp => Box::pin(mcp::run(session)).await?,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "holdfast", &mut script);
+            session.output.line(String::from_utf8_lossy(&script).trim_end())?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

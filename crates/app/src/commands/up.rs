@@ -1,0 +1,233 @@
+//! `holdfast up`: the server in the foreground, from its first sign of life to its last.
+//!
+//! Runs until a signal, a listener that fails, or, for a server that `mcp` started, a while without use. The second
+//! signal ends it at once, in whatever state.
+
+use std::{
+    fs::{self, File},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use holdfast_storage::{DataDirectory, StorageError, keys::Secret};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::Session;
+use crate::{
+    arguments,
+    commands::add,
+    first_run,
+    hint::Advice,
+    output::{Form, count, say},
+    progress,
+    settings::SettingsFile,
+    shutdown::Signals,
+    telemetry::Reader,
+    transport::Transport,
+    wiring::{Holding, Listeners, Network, Program},
+};
+
+/// What a shell reports for a process that Ctrl-C ended: 128 and the signal's number.
+const INTERRUPTED: u8 = 130;
+/// How often an unwatched server looks whether it is needed.
+const IDLE_CHECK: Duration = Duration::from_secs(1);
+/// What the log of an unwatched server may grow to before it starts afresh.
+const LOG_BYTES_MAX: u64 = 8 << 20;
+
+/// Serves until told to stop.
+pub async fn run(session: &Session, arguments: arguments::Up) -> Result<ExitCode> {
+    let mut signals = Signals::take().context("failed to listen for signals")?;
+    let stop = CancellationToken::new();
+    let serving = Box::pin(serve(session, &arguments, &stop));
+    tokio::pin!(serving);
+    tokio::select! {
+        result = &mut serving => return result.map(|()| ExitCode::SUCCESS),
+        () = signals.next() => stop.cancel(),
+    }
+    tokio::select! {
+        result = &mut serving => result.map(|()| ExitCode::SUCCESS),
+        () = signals.next() => {
+            say("ending at once");
+            Ok(ExitCode::from(INTERRUPTED))
+        }
+    }
+}
+
+async fn serve(session: &Session, arguments: &arguments::Up, stop: &CancellationToken) -> Result<()> {
+    let settings = session.settings(Reader::Operator)?;
+    let paths = add::absolute(&arguments.paths)?;
+    if arguments.idle_exit.is_some() {
+        leave_the_terminal();
+    }
+    let holding = match Holding::take(&session.place) {
+        // The server that has it does what this one is for.
+        Err(StorageError::InUse { .. }) if arguments.idle_exit.is_some() => return Ok(()),
+        Err(error @ StorageError::InUse { .. }) => {
+            let remedy = "hand it more with `holdfast add PATH…`, stop it, or give another --data-dir";
+            return Err(anyhow::Error::new(error).context(Advice::new("a server runs here already", remedy)));
+        }
+        holding => holding?,
+    };
+    let listen = settings.listen;
+    let program = Box::pin(Program::build(holding, settings)).await?;
+    let failed = CancellationToken::new();
+    let opened = open(session, arguments, &program, listen, &failed).await;
+
+    let transport = Transport::InProcess(Box::new(program));
+    let result = match opened {
+        Ok(()) => until_stopped(session, arguments, &transport, &paths, &[stop, &failed]).await,
+        Err(error) => Err(error),
+    };
+    if session.output.form() == Form::Text && result.is_ok() {
+        say("stopping");
+    }
+    transport.close().await;
+    result?;
+    if failed.is_cancelled() {
+        bail!("a listener failed; the log says why");
+    }
+    if session.output.form() == Form::Json {
+        session.output.json(&json!({ "event": "stopped" }))?;
+    }
+    Ok(())
+}
+
+/// Opens the doors, and says where they are.
+async fn open(
+    session: &Session,
+    arguments: &arguments::Up,
+    program: &Program,
+    listen: SocketAddr,
+    failed: &CancellationToken,
+) -> Result<()> {
+    let is_unwatched = arguments.idle_exit.is_some();
+    let network = if is_unwatched { Network::IfFree } else { Network::Required };
+    let listeners = Listeners::bind(listen, network, program.holding().root()).await?;
+    // Made when nothing can go wrong any more, and where somebody reads it: it is shown once.
+    let admin_key = if is_unwatched { None } else { first_run::admin_key(&program.storage).await? };
+    let address = listeners.address;
+    program.serve(listeners, failed.clone());
+    announce(session, program, address, admin_key.as_ref().map(Secret::reveal))
+}
+
+/// Indexes what is to be indexed, and then waits for the end.
+async fn until_stopped(
+    session: &Session,
+    arguments: &arguments::Up,
+    transport: &Transport,
+    paths: &[PathBuf],
+    ends: &[&CancellationToken; 2],
+) -> Result<()> {
+    let working = async {
+        if !paths.is_empty() {
+            index(session, &arguments.collection, transport, paths).await?;
+        }
+        match (arguments.idle_exit, transport.program()) {
+            (Some(seconds), Some(program)) => {
+                until_idle(program, Duration::from_secs(seconds), &session.place.data_dir).await
+            }
+            _ => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        result = working => result,
+        () = ends[0].cancelled() => Ok(()),
+        () = ends[1].cancelled() => Ok(()),
+    }
+}
+
+/// Says where the server can be reached.
+fn announce(
+    session: &Session,
+    program: &Program,
+    address: Option<SocketAddr>,
+    admin_key: Option<&str>,
+) -> Result<()> {
+    let data_dir = program.holding().root();
+    let url = address.map(|address| format!("http://{address}"));
+    if session.output.form() == Form::Json {
+        let mut event = json!({
+            "event": "listening",
+            "url": url,
+            "control_socket": DataDirectory::control_socket(data_dir),
+            "version": env!("CARGO_PKG_VERSION"),
+        });
+        if let Some(key) = admin_key {
+            event["admin_key"] = Value::from(key);
+        }
+        session.output.json(&event)?;
+        return Ok(());
+    }
+    say(&format!("holdfast {}, data in {}", env!("CARGO_PKG_VERSION"), data_dir.display()));
+    if program.holding().is_new && matches!(session.place.file, SettingsFile::Usual(_)) {
+        say(&format!("settings to edit: {}", session.place.file.path().display()));
+    }
+    if let Some(url) = &url {
+        say(&format!("listening on {url}"));
+    }
+    if let Some(key) = admin_key {
+        say(&format!("admin key, shown this once: {key}"));
+    }
+    Ok(())
+}
+
+/// Adds the paths as sources, and shows how far they are until all is in.
+async fn index(session: &Session, collection: &str, transport: &Transport, paths: &[PathBuf]) -> Result<()> {
+    let added = add::sources(transport, collection, paths).await?;
+    let outcome = progress::follow(transport, &added.jobs, session.output).await?;
+    let chunks = add::chunks(transport, collection).await;
+    if session.output.form() == Form::Json {
+        session.output.json(&json!({
+            "event": "indexed",
+            "job_id": added.jobs.first(),
+            "job_ids": added.jobs,
+            "documents": outcome.counts.done,
+            "chunks": chunks,
+            "skipped": outcome.counts.skipped,
+            "failed": outcome.counts.failed,
+            "seconds": (outcome.took.as_secs_f64() * 1_000.0).round() / 1_000.0,
+        }))?;
+        return Ok(());
+    }
+    for line in add::summary(&outcome, &added.sources) {
+        say(&line);
+    }
+    say("following changes; Ctrl-C stops");
+    Ok(())
+}
+
+/// Returns when nobody has been connected and nothing has been done for that long.
+async fn until_idle(program: &Program, patience: Duration, data_dir: &Path) -> Result<()> {
+    loop {
+        tokio::time::sleep(IDLE_CHECK.min(patience)).await;
+        restart_large_log(data_dir);
+        let server = &program.server;
+        let is_idle = server.active_connections() == 0 && server.last_activity().elapsed() >= patience;
+        if is_idle && !program.knowledge.is_busy() {
+            tracing::info!(idle_s = patience.as_secs(), "nobody was here for {}; ending", count(patience.as_secs(), "second"));
+            return Ok(());
+        }
+    }
+}
+
+/// Keeps the log of a server that runs for months from filling the disk. Lines of the moment may get lost.
+fn restart_large_log(data_dir: &Path) {
+    let path = data_dir.join("logs/server.log");
+    let is_large = fs::metadata(&path).is_ok_and(|metadata| metadata.len() > LOG_BYTES_MAX);
+    if is_large && let Err(error) = fs::copy(&path, path.with_extension("log.1")).and_then(|_| File::create(&path)) {
+        tracing::warn!(%error, "failed to start the log afresh: {error}");
+    }
+}
+
+/// Gives the process a session of its own, so that neither Ctrl-C nor the end of the terminal that it was started from
+/// reaches it.
+fn leave_the_terminal() {
+    if let Err(error) = rustix::process::setsid() {
+        // It leads its process group already: somebody gave it a terminal of its own.
+        tracing::debug!(%error, "kept the session this was started in: {error}");
+    }
+}

@@ -1,0 +1,12 @@
+//! The real program, run as a user runs it: on a data directory of its own, with a tiny model.
+#![expect(clippy::disallowed_methods, reason = "starting the program is what these tests are about")]
+
+mod home;
+
+mod serving;
+
+mod commands;
+
+mod settings;
+
+mod mcp;

@@ -1,0 +1,62 @@
+//! Measures the encoder through its queue, as the program uses it.
+//!
+//! `encoder_speed MODEL_FOLDER` prints the median time of a request of one text of 16 tokens, 8 of 128 and 32 of 32,
+//! and the throughput of 1 024 texts of 256 tokens sent as bulk work.
+
+use std::{
+    fmt::Write as _,
+    io::Write,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use holdfast_embedding::{Config, Embedder, ModelSource, Models, Priority, Purpose};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let model = std::env::args_os().nth(1).map(PathBuf::from).context("usage: encoder_speed MODEL_FOLDER")?;
+    let directory = tempfile::tempdir()?;
+    let config =
+        Config { models_dir: directory.path().to_owned(), default_model: "measured".to_owned(), ..Config::default() };
+    let models = Models::start(config, CancellationToken::new(), TaskTracker::new());
+    models.pull("measured", Some(ModelSource::Folder(model)), |_| {}).await?;
+    let embedder = models.get("measured")?;
+    embedder.ready().await?;
+
+    let mut report = String::new();
+    for (texts, tokens, repeats) in [(1, 16, 200), (8, 128, 40), (32, 32, 40), (1024, 256, 1)] {
+        let median = median_time(&embedder, texts, tokens, repeats).await?;
+        let rate = (texts * tokens) as f64 / median.as_secs_f64();
+        writeln!(
+            report,
+            "{texts:>5} x {tokens:>3} tokens  {:>9.2} ms  {rate:>8.0} tokens/s",
+            median.as_secs_f64() * 1e3
+        )?;
+    }
+    std::io::stdout().write_all(report.as_bytes())?;
+    Ok(())
+}
+
+/// Median over some repetitions, after one to warm up.
+async fn median_time(embedder: &Embedder, texts: usize, tokens: usize, repeats: usize) -> anyhow::Result<Duration> {
+    // Each of these words is one token of every BERT vocabulary in English.
+    let words = ["water", "science", "house", "music", "river", "market", "paper", "light"];
+    let text = |number: usize| {
+        let words: Vec<&str> = (0..tokens - 2).map(|at| words[(number * 7 + at * 3) % words.len()]).collect();
+        words.join(" ")
+    };
+    let request: Vec<String> = (0..texts).map(text).collect();
+    let counted = embedder.tokenizer()?.count(&request[0])? + 2;
+    anyhow::ensure!(counted == tokens, "a text has {counted} tokens instead of {tokens}");
+    let mut times = Vec::new();
+    for _ in 0..=repeats {
+        let started = Instant::now();
+        embedder.embed(request.clone(), Purpose::Document, Priority::Bulk).await?;
+        times.push(started.elapsed());
+    }
+    times.remove(0);
+    times.sort_unstable();
+    Ok(times[times.len() / 2])
+}

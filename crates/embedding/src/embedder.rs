@@ -1,0 +1,232 @@
+//! The handle of one model.
+//!
+//! Owns what callers see of a model: its state, its space, its tokenizer and the way into its queue. It does not load
+//! the model; that is the registry's background task.
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    error::EmbedError,
+    space::EmbeddingSpace,
+    tokens::Tokens,
+    worker::{Job, Queue},
+};
+
+/// What a model is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModelState {
+    /// Missing or damaged files are being fetched.
+    Fetching {
+        /// Bytes that are there.
+        downloaded_bytes: u64,
+        /// Bytes of all files of the model.
+        total_bytes: u64,
+    },
+    /// The files are being checked and read.
+    Loading,
+    /// It answers.
+    Ready,
+    /// It could not be fetched or loaded, and will be tried again by itself.
+    Failed {
+        /// Why.
+        reason: String,
+        /// What a person can do about it.
+        hint: Option<String>,
+        /// The pause before the next try, counted from the failure.
+        retry_in: Duration,
+    },
+}
+
+impl fmt::Display for ModelState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ModelState::Fetching { downloaded_bytes, total_bytes } => {
+                write!(f, "fetching, {} of {} MB", downloaded_bytes / 1_000_000, total_bytes / 1_000_000)
+            }
+            ModelState::Loading => f.write_str("loading"),
+            ModelState::Ready => f.write_str("ready"),
+            ModelState::Failed { reason, .. } => write!(f, "failed, {reason}"),
+        }
+    }
+}
+
+/// What a text is: some models put another prefix before each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// A question that documents are searched with.
+    Query,
+    /// A text that is searched.
+    Document,
+}
+
+/// Who waits for a vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Priority {
+    /// Somebody does: these texts overtake bulk ones between two batches.
+    Interactive,
+    /// Indexing and other background work.
+    Bulk,
+}
+
+impl Priority {
+    /// The value of the metrics' label.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Priority::Interactive => "interactive",
+            Priority::Bulk => "bulk",
+        }
+    }
+}
+
+/// A handle of one model; cheap to clone.
+#[derive(Clone)]
+pub struct Embedder {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    name: String,
+    state: watch::Sender<ModelState>,
+    loaded: OnceLock<Loaded>,
+    shutdown: CancellationToken,
+}
+
+/// What there is once the model is loaded.
+pub(crate) struct Loaded {
+    pub(crate) space: Arc<EmbeddingSpace>,
+    pub(crate) tokens: Arc<Tokens>,
+    pub(crate) queue: Arc<Queue>,
+}
+
+impl fmt::Debug for Embedder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Embedder").field("name", &self.inner.name).field("state", &self.state()).finish()
+    }
+}
+
+impl Embedder {
+    pub(crate) fn new(name: &str, shutdown: CancellationToken) -> Embedder {
+        let state = watch::Sender::new(ModelState::Loading);
+        Embedder { inner: Arc::new(Inner { name: name.to_owned(), state, loaded: OnceLock::new(), shutdown }) }
+    }
+
+    /// The model's name.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// What the model is doing now.
+    pub fn state(&self) -> ModelState {
+        self.inner.state.borrow().clone()
+    }
+
+    /// Follows what the model is doing.
+    pub fn watch(&self) -> watch::Receiver<ModelState> {
+        self.inner.state.subscribe()
+    }
+
+    /// Waits until the model is ready, however often loading fails before.
+    ///
+    /// # Errors
+    ///
+    /// [`EmbedError::ShutDown`] when the component is shut down first.
+    pub async fn ready(&self) -> Result<(), EmbedError> {
+        let mut state = self.watch();
+        tokio::select! {
+            reached = state.wait_for(|state| *state == ModelState::Ready) => {
+                reached.map(|_| ()).map_err(|_| EmbedError::ShutDown)
+            }
+            () = self.inner.shutdown.cancelled() => Err(EmbedError::ShutDown),
+        }
+    }
+
+    /// The space of the model's vectors.
+    ///
+    /// # Errors
+    ///
+    /// [`EmbedError::NotReady`] until the model is loaded: the space contains hashes that are checked then.
+    pub fn space(&self) -> Result<Arc<EmbeddingSpace>, EmbedError> {
+        Ok(Arc::clone(&self.loaded()?.space))
+    }
+
+    /// The model's tokenizer.
+    ///
+    /// # Errors
+    ///
+    /// [`EmbedError::NotReady`] until the model is loaded.
+    pub fn tokenizer(&self) -> Result<Arc<Tokens>, EmbedError> {
+        Ok(Arc::clone(&self.loaded()?.tokens))
+    }
+
+    /// Computes one vector for each text, in order, of length 1 where the space says *normalised*.
+    ///
+    /// A text longer than the window is cut off there; an empty one is answered too. Dropping the future takes back
+    /// what has not begun.
+    ///
+    /// # Errors
+    ///
+    /// [`EmbedError::NotReady`] until the model is loaded, [`EmbedError::Overloaded`] when too many texts wait,
+    /// [`EmbedError::TooManyTexts`] when these alone are too many, [`EmbedError::UnusableVector`] when the model has no
+    /// answer to a text, [`EmbedError::ShutDown`] during shutdown.
+    pub async fn embed(
+        &self,
+        texts: Vec<String>,
+        purpose: Purpose,
+        priority: Priority,
+    ) -> Result<Vec<Vec<f32>>, EmbedError> {
+        let loaded = self.loaded()?;
+        if texts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let prefix = match purpose {
+            Purpose::Query => &loaded.space.query_prefix,
+            Purpose::Document => &loaded.space.document_prefix,
+        };
+        let texts =
+            if prefix.is_empty() { texts } else { texts.into_iter().map(|text| format!("{prefix}{text}")).collect() };
+        let (reply, answer) = oneshot::channel();
+        loaded.queue.push(priority, Job { texts, reply })?;
+        answer.await.unwrap_or(Err(EmbedError::ShutDown))
+    }
+
+    /// What the model has loaded, or why it has not.
+    fn loaded(&self) -> Result<&Loaded, EmbedError> {
+        self.inner.loaded.get().ok_or_else(|| {
+            if self.inner.shutdown.is_cancelled() {
+                return EmbedError::ShutDown;
+            }
+            let state = self.state();
+            let retry_after = match &state {
+                ModelState::Fetching { .. } => Duration::from_secs(5),
+                ModelState::Loading | ModelState::Ready => Duration::from_secs(1),
+                ModelState::Failed { retry_in, .. } => *retry_in,
+            };
+            EmbedError::NotReady { model: self.inner.name.clone(), stage: state.to_string(), retry_after }
+        })
+    }
+
+    pub(crate) fn set_state(&self, state: ModelState) {
+        self.inner.state.send_replace(state);
+    }
+
+    /// Refuses new texts and lets the model's thread end.
+    pub(crate) fn close(&self) {
+        if let Some(loaded) = self.inner.loaded.get() {
+            loaded.queue.close();
+        }
+    }
+
+    /// Makes the model answer. Only the first call has an effect.
+    pub(crate) fn set_loaded(&self, loaded: Loaded) {
+        if self.inner.loaded.set(loaded).is_ok() {
+            self.set_state(ModelState::Ready);
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! What can go wrong between a text and its vector.
+//!
+//! One type for the whole crate. It does not know codes or HTTP statuses; the server maps variants to those.
+
+use std::{io, path::PathBuf, time::Duration};
+
+/// Why an embedding, or a model, could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum EmbedError {
+    /// The model is still being fetched or loaded, or failed and will be tried again.
+    #[error("the embedding model {model} is not ready: {stage}")]
+    NotReady {
+        /// The model's name.
+        model: String,
+        /// What it is doing now, for people.
+        stage: String,
+        /// When asking again makes sense.
+        retry_after: Duration,
+    },
+
+    /// No model of this name is installed or can be fetched.
+    #[error("there is no embedding model {name:?}")]
+    UnknownModel {
+        /// The name asked for.
+        name: String,
+        /// The names that would work.
+        known: Vec<String>,
+    },
+
+    /// The name cannot be a model's: it would not be safe as the name of a folder.
+    #[error("{name:?} cannot be a model's name")]
+    InvalidName {
+        /// The name given, shortened.
+        name: String,
+    },
+
+    /// Too much is waiting already.
+    #[error("the embedding queue is full: {queued} of {limit} texts wait")]
+    Overloaded {
+        /// Texts waiting with the same priority.
+        queued: usize,
+        /// How many may wait.
+        limit: usize,
+    },
+
+    /// One request has more texts than the queue could ever hold.
+    #[error("{count} texts in one request, at most {limit} are taken")]
+    TooManyTexts {
+        /// Texts in the request.
+        count: usize,
+        /// The most a request may have.
+        limit: usize,
+    },
+
+    /// A model file is not what its manifest says.
+    #[error("{path} is damaged: {reason}")]
+    CorruptFile {
+        /// The file.
+        path: PathBuf,
+        /// What differs.
+        reason: String,
+    },
+
+    /// Every source was tried, and none gave the files.
+    #[error("failed to fetch the model {model}: {}", sentence(.tried))]
+    FetchFailed {
+        /// The model's name.
+        model: String,
+        /// The sources in the order tried.
+        tried: Vec<SourceFailure>,
+    },
+
+    /// The files are whole, but not a model this encoder runs.
+    #[error("the model {model} cannot be used: {reason}")]
+    InvalidModel {
+        /// The model's name or folder.
+        model: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// The model gave no usable vector for a text. No such vector ever leaves the encoder.
+    #[error("the model gave no usable vector for text number {index}: {reason}")]
+    UnusableVector {
+        /// Position of the text in the request, from 0.
+        index: usize,
+        /// What was wrong with the vector.
+        reason: &'static str,
+    },
+
+    /// The encoder itself failed; a defect of ours.
+    #[error("the encoder failed: {reason}")]
+    Encoder {
+        /// What is known of it.
+        reason: String,
+    },
+
+    /// The component is being shut down.
+    #[error("the embedding component is shutting down")]
+    ShutDown,
+
+    /// A file or directory operation failed.
+    #[error("failed to {action} {path}")]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Why one source did not give the files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceFailure {
+    /// The source, as a person would call it.
+    pub source: String,
+    /// What went wrong there, at the last attempt.
+    pub reason: String,
+}
+
+impl EmbedError {
+    /// Whether the same call may succeed later without anybody acting.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            EmbedError::NotReady { .. }
+            | EmbedError::Overloaded { .. }
+            | EmbedError::FetchFailed { .. }
+            | EmbedError::ShutDown
+            | EmbedError::Io { .. } => true,
+            EmbedError::UnknownModel { .. }
+            | EmbedError::InvalidName { .. }
+            | EmbedError::TooManyTexts { .. }
+            | EmbedError::CorruptFile { .. }
+            | EmbedError::InvalidModel { .. }
+            | EmbedError::UnusableVector { .. }
+            | EmbedError::Encoder { .. } => false,
+        }
+    }
+
+    /// What a person can do about it, where there is something.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            EmbedError::NotReady { retry_after, .. } => {
+                Some(format!("try again in {} s", retry_after.as_secs().max(1)))
+            }
+            EmbedError::UnknownModel { known, .. } => Some(format!(
+                "known models: {}; import another with `holdfast models pull NAME --from FOLDER`",
+                known.join(", ")
+            )),
+            EmbedError::InvalidName { .. } => Some(
+                "a model's name has 1 to 128 letters, digits, dots, dashes or underscores and begins with a letter \
+                 or digit"
+                    .to_owned(),
+            ),
+            EmbedError::Overloaded { .. } => Some("send fewer texts at a time, or try again shortly".to_owned()),
+            EmbedError::TooManyTexts { limit, .. } => Some(format!("split the request into parts of {limit} texts")),
+            EmbedError::CorruptFile { .. } => Some("`holdfast models pull` fetches what is damaged again".to_owned()),
+            EmbedError::FetchFailed { model, .. } => Some(format!(
+                "check the network, set HF_ENDPOINT to a mirror, or copy the files from another machine and run \
+                 `holdfast models pull {model} --from FOLDER`"
+            )),
+            EmbedError::InvalidModel { .. } => {
+                Some("use a BERT model with model.safetensors, config.json and tokenizer.json".to_owned())
+            }
+            EmbedError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                Some("make room on the disk; the model is tried again by itself".to_owned())
+            }
+            EmbedError::UnusableVector { .. }
+            | EmbedError::Encoder { .. }
+            | EmbedError::ShutDown
+            | EmbedError::Io { .. } => None,
+        }
+    }
+
+    /// Makes a function that wraps an I/O error with what was tried on which path.
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> EmbedError {
+        let path = path.into();
+        move |source| EmbedError::Io { action, path, source }
+    }
+}
+
+fn sentence(tried: &[SourceFailure]) -> String {
+    if tried.is_empty() {
+        return "no source is configured".to_owned();
+    }
+    let parts: Vec<String> = tried.iter().map(|t| format!("{}: {}", t.source, t.reason)).collect();
+    parts.join("; ")
+}

@@ -1,0 +1,311 @@
+//! The registry: which models there are, and the background task that brings each to life.
+//!
+//! A model is loaded when it is first asked for, the default one at start. Its task fetches what is missing, checks and
+//! reads the files, and starts the thread that answers; when anything fails it waits, longer each time, and tries again.
+//! It wakes early when a pull of the model has succeeded, and ends when the model is ready or at shutdown.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    path::Path,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Instant,
+};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use tokio::{runtime::Handle, sync::Notify};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    Config, ModelSource,
+    embedder::{Embedder, Loaded, ModelState},
+    encoder::{Encoder, Settings},
+    error::EmbedError,
+    fetch::{self, PullProgress},
+    manifest::{Manifest, TOKENIZER, WEIGHTS},
+    space::{EmbeddingSpace, Precision},
+    store::{ModelInfo, Store, check_file},
+    tokens::Tokens,
+    worker::{Queue, Worker},
+};
+
+/// The longest pause between two tries to load a model, in units of the longest pause between two fetch attempts.
+const LOAD_BACKOFF_FACTOR: u32 = 4;
+
+/// All models; cheap to clone.
+#[derive(Clone)]
+pub struct Models {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: Config,
+    store: Store,
+    /// Every model that was asked for, with the signal that its files changed.
+    asked: Mutex<HashMap<String, (Embedder, Arc<Notify>)>>,
+    /// One pool for all models: each batch may use all cores, and two never oversubscribe them.
+    pool: OnceLock<Arc<ThreadPool>>,
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
+    runtime: Handle,
+}
+
+impl fmt::Debug for Models {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Models").field("config", &self.shared.config).finish_non_exhaustive()
+    }
+}
+
+impl Models {
+    /// Begins to load the default model and returns at once. To be called within a Tokio runtime.
+    ///
+    /// Everything started here ends after `shutdown` is cancelled, and is counted by `tasks`.
+    pub fn start(config: Config, shutdown: CancellationToken, tasks: TaskTracker) -> Models {
+        let store = Store::new(config.models_dir.clone(), config.known_models.clone());
+        let shared = Shared {
+            config,
+            store,
+            asked: Mutex::default(),
+            pool: OnceLock::new(),
+            shutdown,
+            tasks,
+            runtime: Handle::current(),
+        };
+        let models = Models { shared: Arc::new(shared) };
+        let name = models.shared.config.default_model.clone();
+        if let Err(error) = models.get(&name) {
+            tracing::error!(model = %name, %error, "the default model cannot be loaded: {error}");
+        }
+        models
+    }
+
+    /// The name of the model that is used where none is named.
+    pub fn default_model(&self) -> &str {
+        &self.shared.config.default_model
+    }
+
+    /// The handle of a model, which begins to load unless it has.
+    ///
+    /// # Errors
+    ///
+    /// [`EmbedError::UnknownModel`] when it is neither installed nor known, [`EmbedError::InvalidName`] when it could
+    /// not be.
+    pub fn get(&self, name: &str) -> Result<Embedder, EmbedError> {
+        let mut asked = self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((embedder, _)) = asked.get(name) {
+            return Ok(embedder.clone());
+        }
+        if self.shared.store.manifest(name)?.is_none() {
+            return Err(self.shared.store.unknown(name));
+        }
+        let embedder = Embedder::new(name, self.shared.shutdown.clone());
+        let changed = Arc::new(Notify::new());
+        asked.insert(name.to_owned(), (embedder.clone(), Arc::clone(&changed)));
+        let loading = Loading { shared: Arc::clone(&self.shared), embedder: embedder.clone(), changed };
+        self.shared.tasks.spawn_on(loading.run(), &self.shared.runtime);
+        Ok(embedder)
+    }
+
+    /// The models of which there is something on disk, by name. Compares sizes, not contents.
+    pub fn local(&self) -> Vec<ModelInfo> {
+        self.shared.store.list()
+    }
+
+    /// Fetches what is missing or damaged of a model, and wakes its loading.
+    ///
+    /// `from` names one source instead of the configured ones. From a folder, a model of any other name than the known
+    /// ones can be imported; what it consists of is recorded beside it.
+    ///
+    /// # Errors
+    ///
+    /// [`EmbedError::FetchFailed`] with each source's reason; [`EmbedError::UnknownModel`] and
+    /// [`EmbedError::InvalidName`] for the name; [`EmbedError::InvalidModel`] for a folder with something else;
+    /// [`EmbedError::Io`] when the files cannot be written here.
+    pub async fn pull(
+        &self,
+        name: &str,
+        from: Option<ModelSource>,
+        progress: impl Fn(PullProgress) + Send + Sync,
+    ) -> Result<ModelInfo, EmbedError> {
+        let sources = from.map_or_else(|| self.shared.config.sources.clone(), |source| vec![source]);
+        let pull = fetch::pull(&self.shared.config, &self.shared.store, name, &sources, &progress);
+        let info = tokio::select! {
+            info = pull => info?,
+            () = self.shared.shutdown.cancelled() => return Err(EmbedError::ShutDown),
+        };
+        let asked = self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, changed)) = asked.get(name) {
+            changed.notify_one();
+        }
+        Ok(info)
+    }
+
+    /// Reads every file of a model and compares it with its pinned or recorded hash. Takes a second a gigabyte; call it
+    /// off the async runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`EmbedError::CorruptFile`] for the first file that is missing or differs, [`EmbedError::UnknownModel`].
+    pub fn verify(&self, name: &str) -> Result<ModelInfo, EmbedError> {
+        self.shared.store.verify(name)
+    }
+}
+
+/// The background task of one model.
+struct Loading {
+    shared: Arc<Shared>,
+    embedder: Embedder,
+    changed: Arc<Notify>,
+}
+
+impl Loading {
+    async fn run(self) {
+        let shutdown = self.shared.shutdown.clone();
+        tokio::select! {
+            () = self.until_ready() => shutdown.cancelled().await,
+            () = shutdown.cancelled() => {}
+        }
+        self.embedder.close();
+    }
+
+    async fn until_ready(&self) {
+        let name = self.embedder.name();
+        let limits = &self.shared.config.fetch;
+        let pauses = || {
+            ExponentialBuilder::default()
+                .with_jitter()
+                .with_min_delay(limits.backoff_min)
+                .with_max_delay(limits.backoff_max * LOAD_BACKOFF_FACTOR)
+                .without_max_times()
+                .build()
+        };
+        let mut pause = pauses();
+        loop {
+            let started = Instant::now();
+            match self.load().await {
+                Ok(()) => {
+                    let took_ms = started.elapsed().as_millis() as u64;
+                    tracing::info!(model = %name, took_ms, "the embedding model {name} is ready");
+                    return;
+                }
+                Err(error) => {
+                    let retry_in = pause.next().unwrap_or(limits.backoff_max);
+                    tracing::warn!(
+                        model = %name, error = &error as &dyn std::error::Error, retry_in_ms = retry_in.as_millis() as u64,
+                        "the embedding model {name} is not ready: {error}"
+                    );
+                    let (reason, hint) = (error.to_string(), error.hint());
+                    self.embedder.set_state(ModelState::Failed { reason, hint, retry_in });
+                    tokio::select! {
+                        () = tokio::time::sleep(retry_in) => {}
+                        () = self.changed.notified() => pause = pauses(),
+                    }
+                }
+            }
+        }
+    }
+
+    /// One try: load; where files are missing or damaged, fetch them and load again.
+    async fn load(&self) -> Result<(), EmbedError> {
+        match self.read().await {
+            Err(EmbedError::CorruptFile { path, reason }) => {
+                if self.shared.store.known(self.embedder.name()).is_none() {
+                    // Only the folder it came from has the files, and where that was is not known.
+                    return Err(EmbedError::CorruptFile { path, reason });
+                }
+            }
+            result => return result,
+        }
+        self.fetch().await?;
+        self.read().await
+    }
+
+    async fn fetch(&self) -> Result<(), EmbedError> {
+        let Shared { config, store, .. } = &*self.shared;
+        let report = |progress: PullProgress| {
+            let PullProgress { downloaded_bytes, total_bytes, .. } = progress;
+            self.embedder.set_state(ModelState::Fetching { downloaded_bytes, total_bytes });
+        };
+        fetch::pull(config, store, self.embedder.name(), &config.sources, &report).await.map(|_| ())
+    }
+
+    /// Reads the files and starts the thread.
+    async fn read(&self) -> Result<(), EmbedError> {
+        self.embedder.set_state(ModelState::Loading);
+        let (shared, name) = (Arc::clone(&self.shared), self.embedder.name().to_owned());
+        let read = tokio::task::spawn_blocking(move || {
+            let pool = shared.pool()?;
+            pool.install(|| read_model(&shared.store, &name)).map(|parts| (parts, pool))
+        });
+        let ((encoder, tokens, space), pool) = read
+            .await
+            .map_err(|_| EmbedError::Encoder { reason: "loading panicked; the log has the place".to_owned() })??;
+        let (tokens, space) = (Arc::new(tokens), Arc::new(space));
+        let queue = Arc::new(Queue::new(self.embedder.name(), self.shared.config.max_queued_texts));
+        let worker = Worker::new(Arc::clone(&queue), encoder, Arc::clone(&tokens), pool);
+        // The tracker waits for the thread as for a task.
+        let tracked = self.shared.tasks.token();
+        std::thread::Builder::new()
+            .name(format!("embed {}", self.embedder.name()))
+            .spawn(move || {
+                worker.run();
+                drop(tracked);
+            })
+            .map_err(EmbedError::io("start a thread for", self.shared.store.folder(self.embedder.name())))?;
+        self.embedder.set_loaded(Loaded { space, tokens, queue });
+        Ok(())
+    }
+}
+
+impl Shared {
+    fn pool(&self) -> Result<Arc<ThreadPool>, EmbedError> {
+        if let Some(pool) = self.pool.get() {
+            return Ok(Arc::clone(pool));
+        }
+        let built = ThreadPoolBuilder::new()
+            .num_threads(self.config.threads)
+            .thread_name(|index| format!("encode {index}"))
+            .build()
+            .map_err(|error| EmbedError::Encoder { reason: format!("no threads to compute with: {error}") })?;
+        Ok(Arc::clone(self.pool.get_or_init(|| Arc::new(built))))
+    }
+}
+
+/// Checks every file of a model against its manifest and reads it, both at once: hashing costs no more time than
+/// packing the weights, so there is no need to trust sizes and times.
+fn read_model(store: &Store, name: &str) -> Result<(Encoder, Tokens, EmbeddingSpace), EmbedError> {
+    let manifest = store.manifest(name)?.ok_or_else(|| store.unknown(name))?;
+    let folder = store.folder(name);
+    let check = || manifest.files.iter().try_for_each(|file| check_file(&folder.join(&file.path), file));
+    let (checked, parts) = rayon::join(check, || read_folder(name, &folder));
+    checked?;
+    let (encoder, tokens) = parts?;
+    let space = space(&manifest, encoder.settings());
+    Ok((encoder, tokens, space))
+}
+
+/// Reads a folder with a model's files, and refuses what cannot be used.
+pub(crate) fn read_folder(name: &str, folder: &Path) -> Result<(Encoder, Tokens), EmbedError> {
+    let settings = Settings::load(name, folder)?;
+    let tokens = Tokens::load(name, &folder.join(TOKENIZER), settings.window)?;
+    tokens.fits(settings.vocabulary)?;
+    let encoder = Encoder::load(settings, &folder.join(WEIGHTS))?;
+    Ok((encoder, tokens))
+}
+
+fn space(manifest: &Manifest, settings: &Settings) -> EmbeddingSpace {
+    let hash = |path| manifest.sha256(path).unwrap_or_default().to_owned();
+    EmbeddingSpace {
+        model: settings.model.clone(),
+        revision: hash(WEIGHTS),
+        tokenizer: hash(TOKENIZER),
+        window: settings.window,
+        precision: Precision::F32,
+        dimensions: settings.hidden,
+        pooling: settings.pooling,
+        normalised: settings.normalised,
+        query_prefix: settings.query_prefix.clone(),
+        document_prefix: settings.document_prefix.clone(),
+    }
+}

@@ -1,0 +1,264 @@
+//! The tokenizer of a model.
+//!
+//! Owns the rule that a text of any length is tokenized in pieces, so that memory and time stay bounded; does not decide
+//! how texts are split into chunks.
+
+use std::{ops::Range, path::Path};
+
+use tokenizers::Tokenizer;
+
+use crate::error::EmbedError;
+
+/// A text longer than this is tokenized piece by piece. Large enough that the cost of a piece does not show, small
+/// enough that the tokenizer's bookkeeping, some hundred bytes a token, stays in the megabytes.
+const PIECE_BYTES: usize = 16 << 10;
+
+/// The longest piece, reached only where a text has no whitespace for so long.
+const LONGEST_PIECE_BYTES: usize = 64 << 10;
+
+/// Splits texts into a model's tokens.
+#[derive(Debug)]
+pub struct Tokens {
+    model: String,
+    tokenizer: Tokenizer,
+    /// Special tokens before and after a text.
+    first: u32,
+    last: u32,
+    window: usize,
+}
+
+impl Tokens {
+    /// Reads a tokenizer file. `window` is the number of tokens the model reads, with the two special ones.
+    pub(crate) fn load(model: &str, path: &Path, window: usize) -> Result<Tokens, EmbedError> {
+        let bytes = std::fs::read(path).map_err(EmbedError::io("read", path))?;
+        let invalid = |reason: String| EmbedError::InvalidModel { model: model.to_owned(), reason };
+        // The library panics on some inconsistent files, and a folder to import can hold anything.
+        let (tokenizer, special) = std::panic::catch_unwind(|| unpadded(&bytes))
+            .unwrap_or_else(|_| Err("its tokenizer contradicts itself".to_owned()))
+            .map_err(invalid)?;
+        let [first, last] = special[..] else {
+            return Err(invalid("its tokenizer does not put one special token before and one after a text".to_owned()));
+        };
+        if window < 3 {
+            return Err(invalid(format!("its window of {window} tokens leaves no room for text")));
+        }
+        Ok(Tokens { model: model.to_owned(), tokenizer, first, last, window })
+    }
+
+    /// Refuses a tokenizer with token numbers that a vocabulary of this size does not have.
+    pub(crate) fn fits(&self, vocabulary: usize) -> Result<(), EmbedError> {
+        let highest = self.tokenizer.get_vocab(true).into_values().max().map_or(0, |id| id as usize);
+        if highest < vocabulary {
+            return Ok(());
+        }
+        let reason = format!("its tokenizer has token {highest}, its weights have {vocabulary}");
+        Err(EmbedError::InvalidModel { model: self.model.clone(), reason })
+    }
+
+    /// Tokens the model reads of a text, the two special ones included.
+    pub fn window(&self) -> usize {
+        self.window
+    }
+
+    /// Byte range of every token of `text`, in order, without special tokens.
+    ///
+    /// Ranges lie on character boundaries. Two tokens made from one character (a Hangul syllable, say) have the same
+    /// range. Works in pieces cut at whitespace, so memory beyond the answer is bounded for any length.
+    pub fn offsets(&self, text: &str) -> Result<Vec<(usize, usize)>, EmbedError> {
+        let mut offsets = Vec::new();
+        for piece in Pieces::new(text, PIECE_BYTES) {
+            let start = piece.start;
+            let encoding = self.tokenizer.encode(&text[piece], false).map_err(|_| self.failed())?;
+            offsets.extend(encoding.get_offsets().iter().map(|&(from, to)| (start + from, start + to)));
+        }
+        Ok(offsets)
+    }
+
+    /// Number of tokens of `text`, without special tokens.
+    pub fn count(&self, text: &str) -> Result<usize, EmbedError> {
+        let mut count = 0;
+        for piece in Pieces::new(text, PIECE_BYTES) {
+            count += self.piece_ids(&text[piece])?.len();
+        }
+        Ok(count)
+    }
+
+    /// Token numbers of `text` with the special ones, cut to the window. Reads no more of the text than it needs.
+    pub(crate) fn ids(&self, text: &str) -> Result<Vec<u32>, EmbedError> {
+        let room = self.window - 2;
+        let mut ids = vec![self.first];
+        // Eight bytes a token is more than nearly any text has, so one piece fills the window.
+        for piece in Pieces::new(text, PIECE_BYTES.min(self.window * 8)) {
+            ids.extend(self.piece_ids(&text[piece])?);
+            if ids.len() > room {
+                ids.truncate(room + 1);
+                break;
+            }
+        }
+        ids.push(self.last);
+        Ok(ids)
+    }
+
+    fn piece_ids(&self, piece: &str) -> Result<Vec<u32>, EmbedError> {
+        let encoding = self.tokenizer.encode_fast(piece, false).map_err(|_| self.failed())?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The tokenizer's own message is left out: it can quote the text, which must not reach a log.
+    fn failed(&self) -> EmbedError {
+        EmbedError::Encoder { reason: format!("the tokenizer of {} failed on a text", self.model) }
+    }
+}
+
+/// Reads a tokenizer without padding and truncation, and the tokens it makes of an empty text.
+///
+/// The file may ask for padding and truncation to a length of its own; the window decides here, and batches are packed
+/// without padding.
+fn unpadded(bytes: &[u8]) -> Result<(Tokenizer, Vec<u32>), String> {
+    let mut tokenizer =
+        Tokenizer::from_bytes(bytes).map_err(|error| format!("its tokenizer cannot be read: {error}"))?;
+    tokenizer.with_padding(None);
+    tokenizer.with_truncation(None).map_err(|error| format!("its tokenizer cannot be set up: {error}"))?;
+    let empty =
+        tokenizer.encode_fast("", true).map_err(|error| format!("its tokenizer fails on an empty text: {error}"))?;
+    let special = empty.get_ids().to_vec();
+    Ok((tokenizer, special))
+}
+
+/// Cuts a text into ranges of bounded size at which tokenizing separately gives the same tokens.
+struct Pieces<'a> {
+    text: &'a str,
+    start: usize,
+    piece_bytes: usize,
+}
+
+impl<'a> Pieces<'a> {
+    fn new(text: &'a str, piece_bytes: usize) -> Pieces<'a> {
+        Pieces { text, start: 0, piece_bytes }
+    }
+}
+
+impl Iterator for Pieces<'_> {
+    type Item = Range<usize>;
+
+    fn next(&mut self) -> Option<Range<usize>> {
+        let start = self.start;
+        let rest = &self.text[start..];
+        if rest.is_empty() {
+            return None;
+        }
+        self.start = start + piece_length(rest, self.piece_bytes);
+        Some(start..self.start)
+    }
+}
+
+/// Length in bytes of the first piece of `text`: at most `wanted` where a clean cut allows it.
+///
+/// Without a clean cut that early the piece grows to the next one, and only a stretch of [`LONGEST_PIECE_BYTES`] without
+/// any is cut where it happens to be. Such a stretch is one unknown token to a WordPiece vocabulary, so what the cut
+/// changes is that there are several of them.
+fn piece_length(text: &str, wanted: usize) -> usize {
+    if text.len() <= wanted {
+        return text.len();
+    }
+    let near = text.floor_char_boundary(wanted);
+    let far = text.floor_char_boundary(LONGEST_PIECE_BYTES);
+    let clean = |&(at, c): &(usize, char)| at > 0 && starts_a_word(c);
+    let before = text[..near].char_indices().rfind(clean).map(|(at, _)| at);
+    let after = || text[near..far].char_indices().find(|&(at, c)| clean(&(near + at, c))).map(|(at, _)| near + at);
+    before.or_else(after).unwrap_or(far)
+}
+
+/// Whether no token, and no combining mark, ever spans the boundary in front of this character.
+///
+/// True of whitespace and of CJK ideographs, which BERT's tokenizer makes words of their own. Control characters are
+/// removed rather than split at, even those that Unicode calls whitespace.
+fn starts_a_word(c: char) -> bool {
+    matches!(c, '\t' | '\n' | '\r' | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}')
+        || (c.is_whitespace() && !c.is_control())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokens() -> Tokens {
+        let folder = tempfile::tempdir().unwrap();
+        holdfast_testkit::tiny_model::write(folder.path()).unwrap();
+        Tokens::load("tiny", &folder.path().join("tokenizer.json"), 64).unwrap()
+    }
+
+    /// Text of many kinds: words, marks, scripts with and without spaces, controls.
+    fn text(random: &mut fastrand::Rng, characters: usize) -> String {
+        let strange =
+            ['\u{301}', '日', '本', '한', 'ß', 'é', '\0', '\u{85}', '\u{b}', '\u{a0}', '\u{3000}', '👩', '\u{200d}'];
+        (0..characters)
+            .map(|_| match random.u8(0..20) {
+                0..3 => ' ',
+                3 => '\n',
+                4 => strange[random.usize(..strange.len())],
+                5 => random.char('!'..='/'),
+                6..8 => random.char('\u{4e00}'..='\u{4e80}'),
+                _ => random.lowercase(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn pieces_give_the_tokens_of_the_whole() {
+        let tokens = tokens();
+        for seed in 0..200 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let text = text(&mut random, 400);
+            let whole: Vec<u32> = tokens.piece_ids(&text).unwrap();
+            let wanted = random.usize(1..100);
+            let mut joined = Vec::new();
+            let mut end = 0;
+            for piece in Pieces::new(&text, wanted) {
+                assert_eq!(piece.start, end);
+                end = piece.end;
+                joined.extend(tokens.piece_ids(&text[piece]).unwrap());
+            }
+            assert_eq!(end, text.len());
+            assert_eq!(joined, whole, "seed {seed}, pieces of {wanted} bytes");
+        }
+    }
+
+    #[test]
+    fn offsets_are_characters_of_the_text_in_order() {
+        let tokens = tokens();
+        for seed in 0..50 {
+            let text = text(&mut fastrand::Rng::with_seed(seed), 300);
+            let offsets = tokens.offsets(&text).unwrap();
+            assert_eq!(offsets.len(), tokens.count(&text).unwrap(), "seed {seed}");
+            let mut last = (0, 0);
+            for (from, to) in offsets {
+                assert!(text.get(from..to).is_some_and(|token| !token.is_empty()), "seed {seed}: {from}..{to}");
+                assert!(last <= (from, to), "seed {seed}: {last:?} before {from}..{to}");
+                last = (from, to);
+            }
+        }
+        assert_eq!(tokens.offsets("The  cats, é").unwrap(), [(0, 3), (5, 8), (8, 9), (9, 10), (11, 13)]);
+    }
+
+    #[test]
+    fn the_files_own_truncation_and_padding_are_off() {
+        let tokens = tokens();
+        assert_eq!(tokens.count(&"moon ".repeat(40)).unwrap(), 40);
+        assert_eq!(tokens.count("moon").unwrap(), 1);
+        assert_eq!(tokens.ids("").unwrap(), [2, 3]);
+        let long = tokens.ids(&"moon ".repeat(100)).unwrap();
+        assert_eq!((long.len(), long[0], long[63]), (64, 2, 3));
+    }
+
+    #[test]
+    fn megabytes_without_a_space_are_cut_anyway() {
+        let tokens = tokens();
+        for text in ["x".repeat(5 << 20), "ä".repeat(3 << 20), "漢".repeat(1 << 20)] {
+            let longest = Pieces::new(&text, PIECE_BYTES).map(|piece| piece.len()).max().unwrap();
+            assert!(longest <= LONGEST_PIECE_BYTES);
+            assert!(tokens.count(&text).unwrap() > 0);
+            assert!(tokens.ids(&text).unwrap().len() <= 64);
+        }
+    }
+}

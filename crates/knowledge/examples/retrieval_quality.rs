@@ -1,0 +1,276 @@
+//! Measures how well search finds what it should, on judged data.
+//!
+//! `retrieval_quality DATA MODELS STATE [LISTS]` indexes SciFact and CoSQA from `DATA` with the
+//! model in `MODELS`, keeping the index in `STATE` so that a second run only searches, and
+//! prints nDCG@10 and MRR@100 by mode with paired bootstrap intervals of hybrid against each
+//! part. With `LISTS`, both lists of every query are written there as JSON lines, for trying
+//! fusions out.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::{self, File},
+    io::{BufWriter, Write},
+    path::Path,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use holdfast_embedding::Models;
+use holdfast_knowledge::{
+    Config, Explain, Group, Knowledge, KnowledgeError, Mode, NewDocument, PutDocuments,
+    SearchRequest, Watch,
+};
+use holdfast_storage::{Caller, Storage};
+use serde_json::{Value, json};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// A judged collection.
+struct Set {
+    name: &'static str,
+    documents: Vec<NewDocument>,
+    queries: Vec<(String, String)>,
+    /// Relevant document ids by query id.
+    relevant: HashMap<String, Vec<String>>,
+}
+
+/// What each mode found for each query: ids, best first.
+type Runs = BTreeMap<&'static str, Vec<Vec<String>>>;
+
+const MODES: [(&str, Mode); 3] =
+    [("lexical", Mode::Lexical), ("dense", Mode::Dense), ("hybrid", Mode::Hybrid)];
+const RESAMPLES: usize = 10_000;
+const SEED: u64 = 20_261_120;
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [data, models, state, lists @ ..] = &arguments[..] else {
+        anyhow::bail!("usage: retrieval_quality DATA MODELS STATE [LISTS]");
+    };
+    let state = Path::new(state);
+    fs::create_dir_all(state.join("db"))?;
+    let shutdown = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let storage = Storage::open_at(&state.join("db/holdfast.db"), &state.join("index"))?;
+    let embedding =
+        holdfast_embedding::Config { models_dir: models.into(), ..Default::default() };
+    let models = Models::start(embedding, shutdown.clone(), tasks.clone());
+    let config = Config { watch: Watch::No, ..Config::default() };
+    let knowledge =
+        Knowledge::start(config, storage.clone(), models, shutdown.clone(), tasks.clone()).await?;
+    let mut dump = lists.first().map(|path| File::create(path).map(BufWriter::new)).transpose()?;
+    for set in [scifact(Path::new(data))?, cosqa(Path::new(data))?] {
+        index(&knowledge, &set).await?;
+        let runs = search(&knowledge, &set, dump.as_mut()).await?;
+        report(&set, &runs);
+    }
+    shutdown.cancel();
+    tasks.close();
+    tasks.wait().await;
+    storage.close();
+    Ok(())
+}
+
+async fn index(knowledge: &Knowledge, set: &Set) -> Result<()> {
+    let caller = Caller::owner();
+    match knowledge.create_collection(&caller, set.name, None).await {
+        Ok(_) => {}
+        Err(KnowledgeError::Exists { .. }) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    }
+    for (index, batch) in set.documents.chunks(128).enumerate() {
+        let report = knowledge
+            .put_documents(
+                &caller,
+                PutDocuments {
+                    collection: set.name.to_owned(),
+                    documents: batch.to_vec(),
+                    wait: Some(Duration::from_secs(300)),
+                    idempotency: None,
+                },
+            )
+            .await?;
+        anyhow::ensure!(report.job.state.is_final(), "documents were not in after five minutes");
+        eprintln!("{}: {} of {}", set.name, index * 128 + batch.len(), set.documents.len());
+    }
+    Ok(())
+}
+
+async fn search(
+    knowledge: &Knowledge,
+    set: &Set,
+    mut dump: Option<&mut BufWriter<File>>,
+) -> Result<Runs> {
+    let caller = Caller::owner();
+    let mut runs = Runs::new();
+    for (id, query) in &set.queries {
+        let mut lists = serde_json::Map::new();
+        for (name, mode) in MODES {
+            let response = knowledge
+                .search(
+                    &caller,
+                    SearchRequest {
+                        query: query.clone(),
+                        collections: vec![set.name.to_owned()],
+                        mode,
+                        limit: 100,
+                        cursor: None,
+                        group: Group::Document,
+                        filter: None,
+                        min_score: None,
+                        explain: Explain::No,
+                    },
+                )
+                .await?;
+            anyhow::ensure!(response.degraded.is_none(), "degraded: {:?}", response.degraded);
+            let scored: Vec<Value> =
+                response.results.iter().map(|r| json!([r.document_id, r.score])).collect();
+            lists.insert(name.to_owned(), scored.into());
+            let ids = response.results.into_iter().map(|result| result.document_id).collect();
+            runs.entry(name).or_default().push(ids);
+        }
+        if let Some(dump) = dump.as_deref_mut() {
+            let relevant = &set.relevant[id];
+            let line = json!({"set": set.name, "query": id, "relevant": relevant, "lists": lists});
+            writeln!(dump, "{line}")?;
+        }
+    }
+    Ok(runs)
+}
+
+fn report(set: &Set, runs: &Runs) {
+    let measured = |measure: fn(&[String], &[String]) -> f64| -> BTreeMap<&str, Vec<f64>> {
+        runs.iter()
+            .map(|(mode, found)| {
+                let values = set
+                    .queries
+                    .iter()
+                    .zip(found)
+                    .map(|((id, _), found)| measure(found, &set.relevant[id]))
+                    .collect();
+                (*mode, values)
+            })
+            .collect()
+    };
+    for (name, measure) in
+        [("nDCG@10", ndcg_10 as fn(&[String], &[String]) -> f64), ("MRR@100", mrr_100)]
+    {
+        let values = measured(measure);
+        for (mode, values) in &values {
+            println!("{} {name} {mode}: {:.4}", set.name, mean(values));
+        }
+        for part in ["lexical", "dense"] {
+            let gains: Vec<f64> =
+                values["hybrid"].iter().zip(&values[part]).map(|(a, b)| a - b).collect();
+            let (low, high) = bootstrap(&gains);
+            println!(
+                "{} {name} hybrid - {part}: {:+.4}, 95 % interval [{low:+.4}, {high:+.4}]",
+                set.name,
+                mean(&gains)
+            );
+        }
+    }
+}
+
+/// Järvelin and Kekäläinen 2002, with binary gains.
+fn ndcg_10(found: &[String], relevant: &[String]) -> f64 {
+    let discount = |rank: usize| 1.0 / ((rank + 2) as f64).log2();
+    let gained: f64 = found
+        .iter()
+        .take(10)
+        .enumerate()
+        .filter(|(_, id)| relevant.contains(id))
+        .map(|(rank, _)| discount(rank))
+        .sum();
+    gained / (0..relevant.len().min(10)).map(discount).sum::<f64>()
+}
+
+fn mrr_100(found: &[String], relevant: &[String]) -> f64 {
+    let rank = found.iter().take(100).position(|id| relevant.contains(id));
+    rank.map_or(0.0, |rank| 1.0 / (rank + 1) as f64)
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// The 2.5th and 97.5th percentile of the mean over resampled queries.
+fn bootstrap(gains: &[f64]) -> (f64, f64) {
+    let mut random = SEED;
+    let mut next = move || {
+        // xorshift64* (Vigna 2016); good enough to pick queries, and the same everywhere.
+        random ^= random >> 12;
+        random ^= random << 25;
+        random ^= random >> 27;
+        random.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    };
+    let mut means: Vec<f64> = (0..RESAMPLES)
+        .map(|_| {
+            let drawn = (0..gains.len()).map(|_| gains[(next() % gains.len() as u64) as usize]);
+            drawn.sum::<f64>() / gains.len() as f64
+        })
+        .collect();
+    means.sort_by(f64::total_cmp);
+    (means[RESAMPLES / 40], means[RESAMPLES - RESAMPLES / 40])
+}
+
+fn scifact(data: &Path) -> Result<Set> {
+    let folder = data.join("scifact");
+    let lines = |name: &str| -> Result<Vec<Value>> {
+        let path = folder.join(name);
+        let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+    };
+    let text = |value: &Value, field: &str| value[field].as_str().unwrap_or_default().to_owned();
+    let documents = lines("corpus.jsonl")?
+        .iter()
+        .map(|line| NewDocument {
+            id: Some(text(line, "_id")),
+            title: Some(text(line, "title")),
+            content: text(line, "text"),
+            content_type: Some("text/plain".into()),
+            ..NewDocument::default()
+        })
+        .collect();
+    let mut relevant: HashMap<String, Vec<String>> = HashMap::new();
+    for line in fs::read_to_string(folder.join("qrels.tsv"))?.lines().skip(1) {
+        let fields: Vec<&str> = line.split('\t').collect();
+        if let [query, document, score] = fields[..]
+            && score != "0"
+        {
+            relevant.entry(query.to_owned()).or_default().push(document.to_owned());
+        }
+    }
+    let queries = lines("queries.jsonl")?
+        .iter()
+        .map(|line| (text(line, "_id"), text(line, "text")))
+        .filter(|(id, _)| relevant.contains_key(id))
+        .collect();
+    Ok(Set { name: "scifact", documents, queries, relevant })
+}
+
+fn cosqa(data: &Path) -> Result<Set> {
+    let folder = data.join("cosqa");
+    let codes: HashMap<String, u64> =
+        serde_json::from_str(&fs::read_to_string(folder.join("code_idx_map.txt"))?)?;
+    let mut documents: Vec<NewDocument> = codes
+        .into_iter()
+        .map(|(code, id)| NewDocument {
+            id: Some(id.to_string()),
+            content: code,
+            content_type: Some("text/x-python".into()),
+            ..NewDocument::default()
+        })
+        .collect();
+    documents.sort_by_key(|document| document.id.clone());
+    let judged: Vec<Value> =
+        serde_json::from_str(&fs::read_to_string(folder.join("cosqa-retrieval-dev-500.json"))?)?;
+    let mut queries = Vec::new();
+    let mut relevant = HashMap::new();
+    for line in &judged {
+        let id = line["idx"].as_str().context("a query without an id")?.to_owned();
+        queries.push((id.clone(), line["doc"].as_str().context("a query without a text")?.to_owned()));
+        relevant.insert(id, vec![line["retrieval_idx"].to_string()]);
+    }
+    Ok(Set { name: "cosqa", documents, queries, relevant })
+}

@@ -1,0 +1,69 @@
+//! Looks whether everything persisted agrees, and puts right what can be.
+
+use std::time::Duration;
+
+use holdfast_storage::Caller;
+
+use crate::{Finding, Fix, Knowledge, KnowledgeError};
+
+/// How long the indexes may take to catch up before they are compared.
+const CATCH_UP: Duration = Duration::from_secs(60);
+
+impl Knowledge {
+    /// Checks the database file, compares the indexes with it, verifies the model's files. With
+    /// [`Fix::Yes`], an index that differs is built anew.
+    pub async fn doctor(&self, _caller: &Caller, fix: Fix) -> Result<Vec<Finding>, KnowledgeError> {
+        let mut findings = self.blocking(|inner| {
+            let complaints = inner.storage.integrity()?;
+            Ok(complaints
+                .into_iter()
+                .map(|detail| Finding { code: "database_damaged", detail, fixed: false })
+                .collect::<Vec<_>>())
+        }).await?;
+        self.catch_up().await?;
+        let differences =
+            self.blocking(|inner| Ok(inner.storage.projections().compare()?)).await?;
+        for difference in differences {
+            let fixed = fix == Fix::Yes;
+            if fixed {
+                let (id, index) = (difference.generation_id, difference.index);
+                self.blocking(move |inner| Ok(inner.storage.projections().rebuild(id, index)?))
+                    .await?;
+            }
+            findings.push(Finding {
+                code: "index_differs",
+                detail: format!(
+                    "the {} index lacks {} chunks and has {} too many",
+                    difference.index, difference.missing, difference.surplus
+                ),
+                fixed,
+            });
+        }
+        findings.extend(self.check_model().await?);
+        Ok(findings)
+    }
+
+    async fn catch_up(&self) -> Result<(), KnowledgeError> {
+        for collection in self.inner.storage.collections()? {
+            for generation in [collection.active, collection.building].into_iter().flatten() {
+                self.inner.storage.projections().wait_current(generation.id, CATCH_UP).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn check_model(&self) -> Result<Option<Finding>, KnowledgeError> {
+        self.blocking(|inner| {
+            let model = inner.models.default_model();
+            Ok(match inner.models.verify(model) {
+                Ok(_) => None,
+                Err(error) => Some(Finding {
+                    code: "model_damaged",
+                    detail: format!("{error}; holdfast models pull {model} repairs it"),
+                    fixed: false,
+                }),
+            })
+        })
+        .await
+    }
+}

@@ -1,0 +1,60 @@
+//! The façade's part on jobs, and how façade methods reach storage without blocking.
+
+use holdfast_storage::{Caller, jobs::Job};
+
+use crate::{Inner, JobReport, Knowledge, KnowledgeError, Page, names};
+
+/// Jobs of a page, at most.
+const LIMIT_MAX: usize = 1_000;
+
+impl Knowledge {
+    /// A job, how far it is by now, and what became of the documents it was made for.
+    pub async fn job(&self, _caller: &Caller, id: &str) -> Result<JobReport, KnowledgeError> {
+        let id = id.to_owned();
+        self.blocking(move |inner| {
+            let job = live(inner, inner.storage.job(&id)?);
+            let documents = inner.storage.job_items(&id)?;
+            Ok(JobReport { job, documents })
+        })
+        .await
+    }
+
+    /// Jobs, newest first.
+    pub async fn jobs(
+        &self,
+        _caller: &Caller,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<Job>, KnowledgeError> {
+        names::limit(limit, LIMIT_MAX)?;
+        let before = cursor.map(str::to_owned);
+        self.blocking(move |inner| {
+            let mut items = inner.storage.jobs(before.as_deref(), limit + 1)?;
+            let more = items.len() > limit;
+            items.truncate(limit);
+            let next_cursor = items.last().filter(|_| more).map(|job| job.id.clone());
+            let items = items.into_iter().map(|job| live(inner, job)).collect();
+            Ok(Page { items, next_cursor })
+        })
+        .await
+    }
+
+    /// Runs `body` where blocking is allowed.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        body: impl FnOnce(&Inner) -> Result<T, KnowledgeError> + Send + 'static,
+    ) -> Result<T, KnowledgeError> {
+        let inner = std::sync::Arc::clone(&self.inner);
+        tokio::task::spawn_blocking(move || body(&inner))
+            .await
+            .map_err(|_| KnowledgeError::ShuttingDown)?
+    }
+}
+
+/// A running job's progress is ahead of what is written down.
+fn live(inner: &Inner, mut job: Job) -> Job {
+    if let Some(progress) = inner.jobs.progress(&job.id) {
+        job.progress = progress;
+    }
+    job
+}

@@ -1,0 +1,262 @@
+//! The corpus: collections, sources, documents, chunks, how they come in and how they are found.
+//!
+//! This crate does not know about language models, sessions or HTTP. It takes and gives plain
+//! data; everything it keeps is in `storage`, every vector comes from `embedding`.
+
+mod requests;
+mod error;
+mod search;
+mod documents;
+mod collections;
+mod sources;
+mod jobs;
+mod ingest;
+pub mod split;
+pub mod files;
+mod health;
+mod doctor;
+mod names;
+mod payload;
+
+use std::{sync::Arc, time::Duration};
+
+use holdfast_embedding::Models;
+use holdfast_storage::{Caller, Storage, StorageError};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use error::KnowledgeError;
+pub use requests::*;
+
+use files::FileLimits;
+use ingest::{Acceptance, Pipeline, Reembedding, Scope, Sources, Targets, Watcher, progress::Jobs};
+use search::Searcher;
+use split::SplitConfig;
+
+/// How the knowledge base is to behave.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The collection that is made at first and used where none is named.
+    pub default_collection: String,
+    /// Whether sources are watched for changes.
+    pub watch: Watch,
+    /// Which files are too much.
+    pub files: FileLimits,
+    /// How large chunks are, in tokens; a model with a smaller window gets smaller ones.
+    pub split: SplitConfig,
+    /// Bytes that kept answers, rankings and filters may take.
+    pub search_cache_bytes: u64,
+    /// Bytes of a document handed over.
+    pub document_bytes_max: usize,
+    /// Documents handed over at once.
+    pub documents_per_request_max: usize,
+    /// How long removed documents are remembered.
+    pub tombstones_kept: Duration,
+}
+
+/// Whether sources are watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watch {
+    /// Changes are followed within seconds.
+    Yes,
+    /// A source is read when it is added, at every start and when asked.
+    No,
+}
+
+/// Whether `doctor` puts right what it finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fix {
+    /// It does.
+    Yes,
+    /// It only looks.
+    No,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            default_collection: "default".to_owned(),
+            watch: Watch::Yes,
+            files: FileLimits::default(),
+            split: SplitConfig::default(),
+            search_cache_bytes: 32 * 1024 * 1024,
+            document_bytes_max: 8 * 1024 * 1024,
+            documents_per_request_max: 256,
+            tombstones_kept: Duration::from_secs(30 * 24 * 60 * 60),
+        }
+    }
+}
+
+/// The handle to the knowledge base; cloning is shallow.
+#[derive(Clone)]
+pub struct Knowledge {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Config,
+    storage: Storage,
+    models: Models,
+    jobs: Jobs,
+    pipeline: Pipeline,
+    acceptance: Acceptance,
+    sources: Sources,
+    watcher: Option<Watcher>,
+    reembedding: Reembedding,
+    searcher: Searcher,
+    health: health::Health,
+}
+
+impl Knowledge {
+    /// Starts everything that runs by itself: the pipeline, the watcher, unfinished work of a
+    /// former process, a scan of every source. Returns before any of that is done.
+    pub async fn start(
+        config: Config,
+        storage: Storage,
+        models: Models,
+        shutdown: CancellationToken,
+        tasks: TaskTracker,
+    ) -> Result<Self, KnowledgeError> {
+        names::collection(&config.default_collection)?;
+        let jobs = Jobs::new(storage.clone(), shutdown.clone());
+        let limits = config.files.clone();
+        let pipeline =
+            Pipeline::start(storage.clone(), limits.clone(), shutdown.clone(), &tasks);
+        let targets = Targets::new(storage.clone(), models.clone(), config.split.clone());
+        let acceptance = Acceptance::start(
+            storage.clone(),
+            pipeline.clone(),
+            targets.clone(),
+            shutdown.clone(),
+            &tasks,
+        );
+        let sources = Sources::new(ingest::SourcesParts {
+            storage: storage.clone(),
+            jobs: jobs.clone(),
+            pipeline: pipeline.clone(),
+            targets: targets.clone(),
+            limits,
+            shutdown: shutdown.clone(),
+            tasks: tasks.clone(),
+        });
+        let watcher = (config.watch == Watch::Yes).then(|| {
+            Watcher::start(storage.clone(), sources.clone(), shutdown.clone(), &tasks)
+        });
+        let reembedding = Reembedding::new(
+            storage.clone(),
+            jobs.clone(),
+            pipeline.clone(),
+            targets,
+            shutdown.clone(),
+            tasks.clone(),
+        );
+        let searcher = Searcher::new(
+            storage.clone(),
+            models.clone(),
+            &config.default_collection,
+            config.search_cache_bytes,
+        );
+        let health = health::Health::new();
+        let inner = Inner {
+            config,
+            storage,
+            models,
+            jobs,
+            pipeline,
+            acceptance,
+            sources,
+            watcher,
+            reembedding,
+            searcher,
+            health,
+        };
+        let knowledge = Self { inner: Arc::new(inner) };
+        knowledge.take_up().await?;
+        tasks.spawn(knowledge.clone().housekeeping(shutdown));
+        Ok(knowledge)
+    }
+
+    /// The embedding models.
+    pub fn models(&self) -> &Models {
+        &self.inner.models
+    }
+
+    /// Whether any job is running.
+    pub fn is_busy(&self) -> bool {
+        self.inner.jobs.running() > 0
+    }
+
+    /// Searches. See [`SearchRequest`] for what can be asked and the limits.
+    ///
+    /// # Errors
+    /// A hybrid search answers by words, and says so, while the model cannot answer; a dense one
+    /// is refused with [`KnowledgeError::ModelNotReady`].
+    pub async fn search(
+        &self,
+        caller: &Caller,
+        request: SearchRequest,
+    ) -> Result<SearchResponse, KnowledgeError> {
+        self.inner.searcher.search(caller, request).await
+    }
+
+    /// Searches with a given query vector and without caches, blocking; for measuring what comes
+    /// after the embedding.
+    pub fn search_with_vector(
+        &self,
+        caller: &Caller,
+        request: SearchRequest,
+        vector: Vec<f32>,
+    ) -> Result<SearchResponse, KnowledgeError> {
+        self.inner.searcher.search_with_vector(caller, request, vector)
+    }
+
+    /// Takes up what a former process left, and looks at every source.
+    async fn take_up(&self) -> Result<(), KnowledgeError> {
+        let inner = &self.inner;
+        let interrupted = inner.storage.close_interrupted_jobs().await?;
+        if interrupted > 0 {
+            tracing::info!(interrupted, "taking up what the last run left unfinished");
+        }
+        let name = inner.config.default_collection.clone();
+        let model = inner.models.default_model().to_owned();
+        match inner.storage.create_collection(name, model).await {
+            Ok(_) | Err(StorageError::Exists { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        for collection in inner.storage.collections()? {
+            if let Some(building) = &collection.building {
+                let model = building.space.model.clone();
+                inner.reembedding.start(&collection.name, collection.id, &model).await?;
+            }
+        }
+        for source in inner.storage.sources()? {
+            inner.sources.sync(&source, Scope::Everything).await?;
+        }
+        Ok(())
+    }
+
+    /// Keeps what grows within bounds: woken by a timer, ends with the knowledge base.
+    async fn housekeeping(self, shutdown: CancellationToken) {
+        const INTERVAL: Duration = Duration::from_secs(10 * 60);
+        const VECTORS_PER_SWEEP: usize = 10_000;
+        let mut timer = tokio::time::interval(INTERVAL);
+        timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        timer.reset();
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                _ = timer.tick() => {}
+            }
+            let kept = self.inner.config.tombstones_kept;
+            let swept = async {
+                self.inner.storage.sweep_vectors(VECTORS_PER_SWEEP).await?;
+                self.inner.storage.sweep_tombstones(kept).await
+            };
+            if let Err(error) = swept.await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "failed to sweep what is no longer needed; trying again"
+                );
+            }
+        }
+    }
+}

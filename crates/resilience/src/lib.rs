@@ -1,0 +1,6 @@
+//! Whether an operation may be attempted, and the words for how a part is.
+//!
+//! This crate knows neither what is called nor over what, and has no types of ours in it.
+
+pub mod admission;
+pub mod health;

@@ -1,0 +1,46 @@
+//! `POST /api/v1/doctor`: what is wrong with what is stored, and putting it right.
+
+use axum::{Json, extract::State};
+use holdfast_knowledge::{Finding, Fix};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Server,
+    error::Failure,
+    input::{Authenticated, Body},
+};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DoctorBody {
+    #[serde(default)]
+    fix: bool,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct DoctorAnswer {
+    findings: Vec<FindingAnswer>,
+}
+
+#[derive(Debug, Serialize)]
+struct FindingAnswer {
+    code: &'static str,
+    detail: String,
+    fixed: bool,
+}
+
+pub(crate) async fn run(
+    State(server): State<Server>,
+    Authenticated(caller): Authenticated,
+    body: Body<DoctorBody>,
+) -> Result<Json<DoctorAnswer>, Failure> {
+    let fix = if body.value.fix { Fix::Yes } else { Fix::No };
+    let findings = server.knowledge().doctor(&caller, fix).await?;
+    Ok(Json(DoctorAnswer { findings: findings.into_iter().map(FindingAnswer::from).collect() }))
+}
+
+impl From<Finding> for FindingAnswer {
+    fn from(finding: Finding) -> Self {
+        Self { code: finding.code, detail: finding.detail, fixed: finding.fixed }
+    }
+}

@@ -1,0 +1,52 @@
+//! The knowledge routes: one file a resource, each with its wire types and its handlers.
+//!
+//! A handler converts, makes one façade call and converts back. Requests refuse fields they do not know; answers may
+//! gain fields, and never lose one.
+
+pub(crate) mod search;
+
+pub(crate) mod documents;
+
+pub(crate) mod collections;
+
+pub(crate) mod sources;
+
+pub(crate) mod jobs;
+
+pub(crate) mod status;
+
+pub(crate) mod keys;
+
+pub(crate) mod models;
+
+pub(crate) mod doctor;
+
+use serde::{Deserialize, Serialize};
+
+/// The collection that is meant where none is named.
+pub(crate) const DEFAULT_COLLECTION: &str = "default";
+/// The items of a page where no limit is given.
+const PAGE_DEFAULT: usize = 100;
+/// The most items a page may have.
+const PAGE_MAX: usize = 1_000;
+
+/// Which part of a list is asked for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PageParams {
+    cursor: Option<String>,
+    limit: Option<i64>,
+}
+
+/// A stable word and a sentence, for what went wrong in the past.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Trouble {
+    code: String,
+    detail: String,
+}
+
+impl From<(String, String)> for Trouble {
+    fn from((code, detail): (String, String)) -> Self {
+        Self { code, detail }
+    }
+}

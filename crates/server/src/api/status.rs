@@ -1,0 +1,58 @@
+//! `GET /api/v1/status`: how the whole is, and each part.
+
+use axum::{Json, extract::State};
+use holdfast_resilience::health::{Component, worst};
+use holdfast_storage::Caller;
+use serde::Serialize;
+
+use crate::{Server, error::Failure, health::public_reason, input::Authenticated, timestamp};
+
+/// How everything is.
+#[derive(Debug, Serialize)]
+pub(crate) struct StatusAnswer {
+    pub(crate) status: &'static str,
+    pub(crate) version: &'static str,
+    uptime_seconds: u64,
+    pub(crate) components: Vec<ComponentAnswer>,
+}
+
+/// How one part is.
+#[derive(Debug, Serialize)]
+pub(crate) struct ComponentAnswer {
+    pub(crate) name: String,
+    pub(crate) status: &'static str,
+    pub(crate) reason: Option<String>,
+    since: String,
+}
+
+pub(crate) async fn show(
+    State(server): State<Server>,
+    Authenticated(caller): Authenticated,
+) -> Result<Json<StatusAnswer>, Failure> {
+    Ok(Json(StatusAnswer::of(&server, &caller).await?))
+}
+
+impl StatusAnswer {
+    /// The state of things now.
+    pub(crate) async fn of(server: &Server, caller: &Caller) -> Result<Self, Failure> {
+        let components = server.blocking(|server| server.knowledge().components()).await?;
+        Ok(Self {
+            status: worst(&components).as_str(),
+            version: server.version(),
+            uptime_seconds: server.uptime().as_secs(),
+            components: components.into_iter().map(|component| ComponentAnswer::of(component, caller)).collect(),
+        })
+    }
+}
+
+impl ComponentAnswer {
+    fn of(component: Component, caller: &Caller) -> Self {
+        let reason = if *caller == Caller::owner() { component.reason.clone() } else { public_reason(&component) };
+        Self {
+            name: component.name,
+            status: component.status.as_str(),
+            reason,
+            since: timestamp::from_system(component.since),
+        }
+    }
+}

@@ -1,0 +1,591 @@
+//! What every failure is called on the wire: one table of codes, and the way each error gets its code.
+//!
+//! A [`Failure`] has two audiences. The caller gets code, detail and hint; the operator gets the chain of causes, with
+//! paths and all, in the one log line that carries the same `error_id`. Nothing else in this crate chooses a status,
+//! and `docs/ERRORS.md` has a section for every code, which a test enforces.
+
+use std::{borrow::Cow, error::Error, io, time::Duration};
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use holdfast_embedding::EmbedError;
+use holdfast_knowledge::{KnowledgeError, files::FilesError};
+use holdfast_storage::{FilterError, StorageError, lexical::LexicalError, vectors::VectorError};
+use serde::Serialize;
+use uuid::Uuid;
+
+/// The media type of RFC 9457, section 3.
+const PROBLEM_JSON: &str = "application/problem+json";
+/// The longest detail sent, in characters: a detail may quote what the caller sent.
+const DETAIL_CHARS_MAX: usize = 400;
+/// When to ask again where nothing better is known.
+const RETRY_SOON: Duration = Duration::from_secs(1);
+/// When to ask again after something that takes a person, or other requests, to mend.
+const RETRY_LATER: Duration = Duration::from_secs(10);
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $variant:ident = $code:literal, $status:ident, $title:literal, $hint:literal;)*) => {
+        /// The stable name of a kind of failure.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Code {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Code {
+            /// Every code there is.
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            const fn row(self) -> Row {
+                match self {
+                    $(Self::$variant => {
+                        Row { code: $code, status: StatusCode::$status, title: $title, hint: $hint }
+                    })*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    // The request itself.
+    InvalidJson = "invalid_json", BAD_REQUEST, "The body is not JSON", "";
+    JsonTooDeep = "json_too_deep", BAD_REQUEST, "The body nests too deep", "flatten it";
+    InvalidBody = "invalid_body", BAD_REQUEST, "The body could not be read", "send the request again";
+    InvalidRequest = "invalid_request", BAD_REQUEST, "The request is not valid", "";
+    InvalidField = "invalid_field", UNPROCESSABLE_ENTITY, "A field is not valid", "";
+    InvalidFilter = "invalid_filter", UNPROCESSABLE_ENTITY, "The filter is not valid", "";
+    IdempotencyKeyReused = "idempotency_key_reused", UNPROCESSABLE_ENTITY,
+        "The idempotency key was used for another request", "send a new Idempotency-Key with a new request";
+    Unauthorized = "unauthorized", UNAUTHORIZED, "A valid key is needed",
+        "send `Authorization: Bearer KEY`; `holdfast keys create NAME` makes one";
+    ForbiddenHost = "forbidden_host", FORBIDDEN, "The Host or Origin is not allowed",
+        "call the server by a loopback name, such as 127.0.0.1 or localhost";
+    RouteNotFound = "route_not_found", NOT_FOUND, "There is no such route", "";
+    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The route does not have this method",
+        "the Allow header names the methods it has";
+    NotAcceptable = "not_acceptable", NOT_ACCEPTABLE, "The answer cannot have the media type asked for",
+        "accept both application/json and text/event-stream";
+    UpgradeRequired = "upgrade_required", UPGRADE_REQUIRED, "The route is only for another protocol",
+        "use `holdfast mcp`, which speaks it";
+    BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE, "The body is too large",
+        "send fewer or shorter documents at a time";
+    UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The body has an unsupported media type",
+        "send it with `Content-Type: application/json`";
+
+    // What the request is about.
+    CollectionNotFound = "collection_not_found", NOT_FOUND, "There is no such collection",
+        "list them with `holdfast collections list`";
+    DocumentNotFound = "document_not_found", NOT_FOUND, "There is no such document",
+        "list them with `holdfast documents list`";
+    SourceNotFound = "source_not_found", NOT_FOUND, "There is no such source",
+        "list them with `holdfast sources list`";
+    JobNotFound = "job_not_found", NOT_FOUND, "There is no such job", "finished jobs are kept up to a number only";
+    KeyNotFound = "key_not_found", NOT_FOUND, "There is no such key", "list them with `holdfast keys list`";
+    ModelNotFound = "model_not_found", NOT_FOUND, "There is no such model",
+        "list them with `holdfast models list`";
+    NotFound = "not_found", NOT_FOUND, "There is no such thing", "";
+    CollectionExists = "collection_exists", CONFLICT, "The collection exists already", "choose another name";
+    AlreadyExists = "already_exists", CONFLICT, "It exists already", "choose another name";
+    EmbeddingSpaceMismatch = "embedding_space_mismatch", CONFLICT, "The collection has vectors of another model",
+        "move it with `holdfast collections reembed NAME --model MODEL`";
+    InProgress = "in_progress", CONFLICT, "It is in progress already", "wait for the job under way to finish";
+    Superseded = "superseded", CONFLICT, "It changed in the meantime", "try again";
+    CursorExpired = "cursor_expired", GONE, "The cursor is no longer valid", "start again without a cursor";
+    SourceUnreadable = "source_unreadable", UNPROCESSABLE_ENTITY, "The path cannot be a source",
+        "give a folder or a file that the server may read";
+    ModelUnsupported = "model_unsupported", UNPROCESSABLE_ENTITY, "The model cannot be used",
+        "use a BERT model with model.safetensors, config.json and tokenizer.json";
+
+    DocumentRefused = "document_refused", UNPROCESSABLE_ENTITY, "The document was refused", "";
+
+    // The server's state.
+    ModelNotReady = "model_not_ready", SERVICE_UNAVAILABLE, "The embedding model is not ready",
+        "wait for it; `holdfast status` shows how far it is";
+    Overloaded = "overloaded", SERVICE_UNAVAILABLE, "Too much is being done at once", "try again shortly";
+    ShuttingDown = "shutting_down", SERVICE_UNAVAILABLE, "The server is shutting down", "";
+    DeadlineExceeded = "deadline_exceeded", GATEWAY_TIMEOUT, "It took longer than it may",
+        "ask for less at a time, or try again";
+    StorageFull = "storage_full", INSUFFICIENT_STORAGE, "The disk is full",
+        "free some disk space; writing resumes by itself";
+    StorageReadOnly = "storage_read_only", SERVICE_UNAVAILABLE, "The data directory cannot be written",
+        "make the data directory writable";
+    StorageUnavailable = "storage_unavailable", SERVICE_UNAVAILABLE, "The disk failed", "look at the log";
+    StorageDamaged = "storage_damaged", INTERNAL_SERVER_ERROR, "Stored data is damaged", "run `holdfast doctor`";
+    IndexUnavailable = "index_unavailable", SERVICE_UNAVAILABLE, "A search index failed",
+        "try again; if it lasts, run `holdfast doctor --fix`";
+    ModelDamaged = "model_damaged", INTERNAL_SERVER_ERROR, "A model file is damaged",
+        "`holdfast models pull` fetches what is damaged again";
+    ModelFetchFailed = "model_fetch_failed", BAD_GATEWAY, "The model could not be fetched",
+        "check the network, or give a folder that has the model";
+    EmbeddingFailed = "embedding_failed", INTERNAL_SERVER_ERROR, "The text could not be embedded", "";
+    Internal = "internal", INTERNAL_SERVER_ERROR, "Something went wrong in the server",
+        "look for the error_id in the server's log";
+}
+
+struct Row {
+    code: &'static str,
+    status: StatusCode,
+    title: &'static str,
+    hint: &'static str,
+}
+
+impl Code {
+    /// The word clients tell failures apart by.
+    pub(crate) const fn as_str(self) -> &'static str {
+        self.row().code
+    }
+
+    /// The HTTP status that goes with it.
+    pub(crate) const fn status(self) -> StatusCode {
+        self.row().status
+    }
+}
+
+/// A failed request: what its caller is told, and what the operator needs.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: Code,
+    detail: String,
+    hint: Option<String>,
+    field: Option<String>,
+    retry_after: Option<Duration>,
+    cause: Option<Box<dyn Error + Send + Sync>>,
+    error_id: Uuid,
+}
+
+/// The body of a failed response, in the shape of RFC 9457.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Problem {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    status: u16,
+    code: &'static str,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+    error_id: String,
+}
+
+impl Failure {
+    /// A failure with the hint of its code.
+    pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
+        let hint = code.row().hint;
+        let retry_after = match code {
+            Code::Overloaded | Code::IndexUnavailable | Code::Superseded => Some(RETRY_SOON),
+            Code::StorageFull | Code::StorageReadOnly | Code::StorageUnavailable | Code::ShuttingDown => {
+                Some(RETRY_LATER)
+            }
+            _ => None,
+        };
+        Self {
+            code,
+            detail: cut(detail.into()),
+            hint: (!hint.is_empty()).then(|| hint.to_owned()),
+            field: None,
+            retry_after,
+            cause: None,
+            error_id: Uuid::now_v7(),
+        }
+    }
+
+    /// A field of the request that is not acceptable. `problem` continues the sentence that the field begins.
+    pub(crate) fn field(field: impl Into<String>, problem: impl std::fmt::Display) -> Self {
+        let field = cut(field.into());
+        let mut failure = Self::new(Code::InvalidField, format!("{field} {problem}"));
+        failure.field = Some(field);
+        failure
+    }
+
+    /// With the fields that are to blame.
+    pub(crate) fn at(mut self, field: impl Into<String>) -> Self {
+        self.field = Some(cut(field.into()));
+        self
+    }
+
+    /// With a hint that knows more than the code's own.
+    pub(crate) fn hint(mut self, hint: Option<String>) -> Self {
+        if hint.is_some() {
+            self.hint = hint;
+        }
+        self
+    }
+
+    /// With the time after which asking again makes sense.
+    pub(crate) fn retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
+    }
+
+    /// With what only the log may know.
+    pub(crate) fn cause(mut self, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+
+    /// What the caller is told. Writes the log line, so it is called once, where the failure leaves the server.
+    pub(crate) fn report(self) -> Problem {
+        let row = self.code.row();
+        let error_id = self.error_id.simple().to_string();
+        let cause = self.cause.as_deref().map(chain);
+        let cause = cause.as_deref().unwrap_or("");
+        // The detail is not logged: it may quote what the caller sent.
+        if row.status.is_server_error() && self.code != Code::ModelNotReady {
+            tracing::warn!(error_id, code = row.code, cause, "a request failed: {}", row.title);
+        } else {
+            tracing::debug!(error_id, code = row.code, cause, "a request was refused: {}", row.title);
+        }
+        metrics::counter!("holdfast_errors_total", "code" => row.code).increment(1);
+        Problem {
+            kind: format!("urn:holdfast:error:{}", row.code),
+            title: row.title,
+            status: row.status.as_u16(),
+            code: row.code,
+            detail: self.detail,
+            field: self.field,
+            hint: self.hint,
+            error_id,
+        }
+    }
+}
+
+impl Problem {
+    /// The same for people, in three short lines.
+    pub(crate) fn text(&self) -> String {
+        let mut text = format!("{}: {}", self.code, self.detail);
+        if let Some(hint) = &self.hint {
+            text.push_str("\nhint: ");
+            text.push_str(hint);
+        }
+        text.push_str("\nerror_id: ");
+        text.push_str(&self.error_id);
+        text
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let (code, retry_after) = (self.code, self.retry_after);
+        let problem = self.report();
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = code.status();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if code == Code::Unauthorized {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"holdfast\""));
+        }
+        if let Some(after) = retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds(after)));
+        }
+        response
+    }
+}
+
+/// Whole seconds, at least one: a `Retry-After` of 0 invites a busy loop.
+pub(crate) fn seconds(duration: Duration) -> u64 {
+    duration.as_millis().div_ceil(1_000).clamp(1, 86_400) as u64
+}
+
+/// An error and all its causes, one after the other.
+fn chain(error: &(dyn Error + Send + Sync + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+fn cut(mut text: String) -> String {
+    if let Some((at, _)) = text.char_indices().nth(DETAIL_CHARS_MAX) {
+        text.truncate(at);
+        text.push('…');
+    }
+    text
+}
+
+impl From<KnowledgeError> for Failure {
+    fn from(error: KnowledgeError) -> Self {
+        let hint = error.hint();
+        let told = error.to_string();
+        match error {
+            KnowledgeError::Invalid { field, problem } => Self::field(field, problem),
+            KnowledgeError::Filter(filter) => filter.into(),
+            KnowledgeError::NotFound { what, .. } => Self::new(not_found(what), told).hint(hint),
+            KnowledgeError::Exists { what, .. } => Self::new(exists(what), told).hint(hint),
+            KnowledgeError::ModelNotReady { stage, retry_after } => {
+                Self::new(Code::ModelNotReady, format!("the embedding model is not ready: {}", public_stage(&stage)))
+                    .hint(hint)
+                    .retry_after(retry_after)
+                    .cause(told)
+            }
+            KnowledgeError::OtherModel { .. } => Self::new(Code::EmbeddingSpaceMismatch, told).hint(hint),
+            KnowledgeError::CursorExpired => Self::new(Code::CursorExpired, told).hint(hint),
+            KnowledgeError::Overloaded => Self::new(Code::Overloaded, told).hint(hint),
+            KnowledgeError::InProgress { .. } => Self::new(Code::InProgress, told).hint(hint),
+            KnowledgeError::Deadline { .. } => Self::new(Code::DeadlineExceeded, told).hint(hint),
+            KnowledgeError::Source(files) => files.into(),
+            KnowledgeError::Embedding(embedding) => embedding.into(),
+            KnowledgeError::Storage(storage) => storage.into(),
+            KnowledgeError::Incomplete { .. } => Self::new(Code::EmbeddingFailed, told).hint(hint),
+            KnowledgeError::ShuttingDown => Self::new(Code::ShuttingDown, told).hint(hint),
+        }
+    }
+}
+
+impl From<StorageError> for Failure {
+    fn from(error: StorageError) -> Self {
+        let hint = error.hint();
+        let told = error.to_string();
+        let code = match &error {
+            StorageError::Full(_) => Code::StorageFull,
+            StorageError::Device(_) => Code::StorageUnavailable,
+            StorageError::ReadOnly(_) => Code::StorageReadOnly,
+            StorageError::Damaged(_) | StorageError::Unreadable { .. } => Code::StorageDamaged,
+            StorageError::File { source, .. } => file_code(source),
+            StorageError::Vectors(vectors) => vectors_code(vectors),
+            StorageError::Lexical(lexical) => lexical_code(lexical),
+            StorageError::NotFound { what, .. } => return Self::new(not_found(what), told).hint(hint),
+            StorageError::Exists { what, .. } => return Self::new(exists(what), told).hint(hint),
+            StorageError::OtherSpace { .. } => return Self::new(Code::EmbeddingSpaceMismatch, told).hint(hint),
+            StorageError::Superseded => Code::Superseded,
+            StorageError::KeyReused => Code::IdempotencyKeyReused,
+            StorageError::Closed => Code::ShuttingDown,
+            // At a request these are defects: they belong to opening the data directory.
+            StorageError::Statement(_)
+            | StorageError::Newer { .. }
+            | StorageError::ForeignSchema { .. }
+            | StorageError::InUse { .. } => return Self::new(Code::Internal, SOMETHING_WENT_WRONG).cause(error),
+        };
+        // The title says all that a caller may know: the error's own words have paths in them.
+        Self::new(code, code.row().title).hint(hint).cause(error)
+    }
+}
+
+impl From<EmbedError> for Failure {
+    fn from(error: EmbedError) -> Self {
+        let hint = error.hint();
+        let told = error.to_string();
+        match &error {
+            EmbedError::NotReady { stage, retry_after, .. } => {
+                Self::new(Code::ModelNotReady, format!("the embedding model is not ready: {}", public_stage(stage)))
+                    .retry_after(*retry_after)
+                    .cause(told)
+            }
+            EmbedError::UnknownModel { .. } => Self::new(Code::ModelNotFound, told).hint(hint),
+            EmbedError::InvalidName { .. } => Self::new(Code::InvalidField, told).at("name").hint(hint),
+            EmbedError::Overloaded { .. } => Self::new(Code::Overloaded, told).hint(hint),
+            EmbedError::TooManyTexts { .. } => Self::new(Code::InvalidField, told).hint(hint),
+            EmbedError::CorruptFile { .. } => Self::new(Code::ModelDamaged, Code::ModelDamaged.row().title).cause(told),
+            EmbedError::FetchFailed { model, .. } => {
+                Self::new(Code::ModelFetchFailed, format!("no source gave the model {model}")).hint(hint).cause(told)
+            }
+            EmbedError::InvalidModel { .. } => {
+                Self::new(Code::ModelUnsupported, Code::ModelUnsupported.row().title).hint(hint).cause(told)
+            }
+            EmbedError::UnusableVector { .. } | EmbedError::Encoder { .. } => {
+                Self::new(Code::EmbeddingFailed, Code::EmbeddingFailed.row().title).cause(told)
+            }
+            EmbedError::ShutDown => Self::new(Code::ShuttingDown, Code::ShuttingDown.row().title),
+            EmbedError::Io { source, .. } => {
+                let code = file_code(source);
+                Self::new(code, code.row().title).hint(hint).cause(error)
+            }
+        }
+    }
+}
+
+impl From<FilterError> for Failure {
+    fn from(error: FilterError) -> Self {
+        let field = match &error {
+            FilterError::TooDeep | FilterError::TooLarge => "filter".to_owned(),
+            FilterError::TooLong { at, .. }
+            | FilterError::UnknownField { at, .. }
+            | FilterError::UnknownOperator { at, .. }
+            | FilterError::Unexpected { at, .. } => at.replacen('$', "filter", 1),
+        };
+        Self::new(Code::InvalidFilter, error.to_string()).at(field).hint(Some(error.hint()))
+    }
+}
+
+impl From<FilesError> for Failure {
+    fn from(error: FilesError) -> Self {
+        // The path is the caller's own, as given; the system's reason is told by its kind only.
+        let told = match &error {
+            FilesError::Root { path, source } => format!("cannot read {}: {}", path.display(), source.kind()),
+            FilesError::NotIndexable { .. } => error.to_string(),
+        };
+        Self::new(Code::SourceUnreadable, told).at("path").cause(error)
+    }
+}
+
+/// What is said where the cause is nobody's business.
+pub(crate) const SOMETHING_WENT_WRONG: &str = "the server could not do this; its log says why";
+
+fn not_found(what: &str) -> Code {
+    match what {
+        "collection" => Code::CollectionNotFound,
+        "document" => Code::DocumentNotFound,
+        "source" => Code::SourceNotFound,
+        "job" => Code::JobNotFound,
+        "key" => Code::KeyNotFound,
+        "model" => Code::ModelNotFound,
+        _ => Code::NotFound,
+    }
+}
+
+fn exists(what: &str) -> Code {
+    if what == "collection" { Code::CollectionExists } else { Code::AlreadyExists }
+}
+
+fn file_code(error: &io::Error) -> Code {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => Code::StorageFull,
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => Code::StorageReadOnly,
+        _ => Code::StorageUnavailable,
+    }
+}
+
+fn vectors_code(error: &VectorError) -> Code {
+    match error {
+        VectorError::Io { source, .. } => file_code(source),
+        VectorError::Damaged { .. } | VectorError::Engine(_) => Code::IndexUnavailable,
+        // What is searched with comes from our own encoder.
+        VectorError::WrongDimensions { .. } | VectorError::NotFinite | VectorError::Zero => Code::Internal,
+    }
+}
+
+fn lexical_code(error: &LexicalError) -> Code {
+    match error {
+        LexicalError::Io { source, .. } => file_code(source),
+        LexicalError::Damaged { .. } | LexicalError::Engine { .. } => Code::IndexUnavailable,
+    }
+}
+
+/// What a model is doing, without the reason of a failure: that names files.
+pub(crate) fn public_stage(stage: &str) -> Cow<'_, str> {
+    if stage.starts_with("failed") { "the last try failed; it is tried again by itself".into() } else { stage.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// The page that users and operators look codes up in.
+    const PAGE: &str = include_str!("../../../docs/ERRORS.md");
+
+    #[test]
+    fn every_code_has_its_section_and_every_section_its_code() {
+        let sections: Vec<(&str, &str)> = PAGE
+            .split("\n### ")
+            .skip(1)
+            .map(|section| section.split_once('\n').unwrap_or((section, "")))
+            .collect();
+        for code in Code::ALL {
+            let heading = format!("`{}` ({})", code.as_str(), code.status().as_u16());
+            let (_, text) = sections
+                .iter()
+                .find(|(found, _)| *found == heading)
+                .unwrap_or_else(|| panic!("docs/ERRORS.md has no section {heading}"));
+            let text = text.split("\n## ").next().unwrap_or(text);
+            for part in ["**You:**", "**Operator:**"] {
+                assert!(text.contains(part), "{heading} lacks {part}");
+            }
+        }
+        assert_eq!(sections.len(), Code::ALL.len(), "docs/ERRORS.md has a section of no code");
+    }
+
+    #[test]
+    fn codes_are_words_and_none_stands_twice() {
+        for (at, code) in Code::ALL.iter().enumerate() {
+            let word = code.as_str();
+            assert!(word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{word}");
+            assert!(Code::ALL[at + 1..].iter().all(|other| other.as_str() != word), "{word} stands twice");
+            assert!(!code.row().title.is_empty(), "{word}");
+        }
+    }
+
+    fn check(error: impl Into<Failure>, code: Code, status: u16, retry: Option<u64>) -> Problem {
+        let failure: Failure = error.into();
+        assert_eq!(failure.code, code, "{failure:?}");
+        assert_eq!(code.status().as_u16(), status);
+        assert_eq!(failure.retry_after.map(seconds), retry, "{failure:?}");
+        failure.report()
+    }
+
+    #[test]
+    fn internals_stay_in_the_log() {
+        let secret = PathBuf::from("/home/someone/secret");
+        let io = |kind| io::Error::new(kind, "deep in /home/someone");
+        let file = |kind| StorageError::File { action: "open", path: secret.clone(), source: io(kind) };
+        let vectors = |kind| VectorError::Io { path: secret.clone(), source: io(kind) };
+        let full = io::ErrorKind::StorageFull;
+        for problem in [
+            check(file(full), Code::StorageFull, 507, Some(10)),
+            check(file(io::ErrorKind::Other), Code::StorageUnavailable, 503, Some(10)),
+            check(KnowledgeError::Storage(vectors(full).into()), Code::StorageFull, 507, Some(10)),
+            check(
+                StorageError::Vectors(VectorError::Damaged { path: secret.clone(), what: "a bit".into() }),
+                Code::IndexUnavailable,
+                503,
+                Some(1),
+            ),
+            check(
+                EmbedError::CorruptFile { path: secret.clone(), reason: "a bit".into() },
+                Code::ModelDamaged,
+                500,
+                None,
+            ),
+            check(
+                EmbedError::NotReady {
+                    model: "m".into(),
+                    stage: "failed, failed to open /home/someone/secret".into(),
+                    retry_after: Duration::from_millis(1_500),
+                },
+                Code::ModelNotReady,
+                503,
+                Some(2),
+            ),
+            check(StorageError::InUse { path: secret.clone(), holder: "x".into() }, Code::Internal, 500, None),
+        ] {
+            let told = serde_json::to_string(&problem).unwrap();
+            assert!(!told.contains("someone"), "{told}");
+            assert!(problem.error_id.len() == 32, "{told}");
+        }
+    }
+
+    #[test]
+    fn what_a_caller_can_mend_is_said() {
+        let problem =
+            check(KnowledgeError::Invalid { field: "query", problem: "must not be empty".into() }, Code::InvalidField, 422, None);
+        assert_eq!((problem.detail.as_str(), problem.field.as_deref()), ("query must not be empty", Some("query")));
+        let unknown = FilterError::UnknownField { at: "$.all[2].not".into(), field: "x".into() };
+        let problem = check(KnowledgeError::Filter(unknown), Code::InvalidFilter, 422, None);
+        assert_eq!(problem.field.as_deref(), Some("filter.all[2].not"));
+        assert!(problem.hint.unwrap().contains("metadata.NAME"));
+        let missing = |what| KnowledgeError::NotFound { what, name: "x".into() };
+        check(missing("collection"), Code::CollectionNotFound, 404, None);
+        check(missing("anything else"), Code::NotFound, 404, None);
+        check(KnowledgeError::Overloaded, Code::Overloaded, 503, Some(1));
+        check(KnowledgeError::CursorExpired, Code::CursorExpired, 410, None);
+        check(StorageError::KeyReused, Code::IdempotencyKeyReused, 422, None);
+    }
+
+    #[test]
+    fn a_quoted_name_cannot_blow_up_an_answer() {
+        let name = "x".repeat(100_000);
+        let problem = check(KnowledgeError::NotFound { what: "job", name }, Code::JobNotFound, 404, None);
+        assert_eq!(problem.detail.chars().count(), DETAIL_CHARS_MAX + 1);
+    }
+}

@@ -1,0 +1,270 @@
+//! What every request passes, from the outside in: observed, caught when it panics, authenticated, admitted, timed.
+//!
+//! One function wraps the whole router, fallbacks included, so nothing is reachable beside it. Bodies, query strings
+//! and keys appear in no log line, span or metric made here.
+
+use std::{any::Any, fmt, time::Instant};
+
+use axum::{
+    Router,
+    extract::{MatchedPath, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, header},
+    middleware::{Next, from_fn_with_state},
+    response::{IntoResponse, Response},
+};
+use holdfast_storage::Caller;
+use tower_http::catch_panic::CatchPanicLayer;
+use tracing::{Instrument, field::Empty};
+use uuid::Uuid;
+
+use crate::{
+    Server,
+    error::{Code, Failure, SOMETHING_WENT_WRONG},
+    routes::{self, Entry, Patience, WITHOUT_KEY},
+};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// The longest request id that is taken over.
+const REQUEST_ID_BYTES_MAX: usize = 128;
+/// What is looked up where no key was given, so that it takes as long as a wrong one. No key is like it.
+const NO_KEY: &str = "hf_none";
+/// The route in logs and metrics of a request that matched none.
+const NO_ROUTE: &str = "none";
+
+/// Puts a router behind the gate.
+pub(crate) fn wrap(router: Router<Server>, server: &Server, entry: Entry) -> Router {
+    // The last layer is the outermost.
+    router
+        .layer(from_fn_with_state(server.clone(), admit))
+        .layer(from_fn_with_state((server.clone(), entry), authenticate))
+        .layer(CatchPanicLayer::custom(on_panic))
+        .layer(from_fn_with_state(server.clone(), observe))
+        .with_state(server.clone())
+}
+
+/// Names a request in every line that is about it.
+#[derive(Clone, Debug)]
+struct RequestId(String);
+
+impl RequestId {
+    /// The client's own where it is harmless, else a new one.
+    fn of(headers: &HeaderMap) -> Self {
+        let sane = |id: &&str| {
+            (1..=REQUEST_ID_BYTES_MAX).contains(&id.len())
+                && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
+        };
+        let given = headers.get(&REQUEST_ID).and_then(|value| value.to_str().ok()).filter(sane);
+        Self(given.map_or_else(|| Uuid::now_v7().simple().to_string(), str::to_owned))
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The trace a request belongs to: W3C Trace Context, section 3.2, version 00.
+fn trace_id(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(&TRACEPARENT)?.to_str().ok()?;
+    let mut parts = value.split('-');
+    let (version, trace) = (parts.next()?, parts.next()?);
+    let hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    let valid = version.len() == 2 && hex(version) && version != "ff" && trace.len() == 32 && hex(trace);
+    (valid && trace.bytes().any(|byte| byte != b'0')).then_some(trace)
+}
+
+/// The request as it may be shown: its template, not its path.
+fn route(request: &Request) -> &'static str {
+    let matched = request.extensions().get::<MatchedPath>();
+    matched.and_then(|path| routes::find(path.as_str())).map_or(NO_ROUTE, |route| route.path)
+}
+
+/// Clients may invent methods, and a metric's labels are bounded.
+fn method(request: &Request) -> &'static str {
+    match *request.method() {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+/// Counts a request for as long as it is worked on, also when its client goes away.
+struct InFlight;
+
+impl InFlight {
+    fn enter() -> Self {
+        metrics::gauge!("holdfast_http_requests_in_flight").increment(1.0);
+        Self
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        metrics::gauge!("holdfast_http_requests_in_flight").decrement(1.0);
+    }
+}
+
+/// Gives the request its id and span, and writes down how it ended.
+async fn observe(State(_): State<Server>, mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = RequestId::of(request.headers());
+    let (route, method) = (route(&request), method(&request));
+    let span = tracing::info_span!("request", request_id = %id, method, route, trace_id = Empty);
+    if let Some(trace) = trace_id(request.headers()) {
+        span.record("trace_id", trace);
+    }
+    // MCP answers in a task of its own, which has to find its way back to this span.
+    request.extensions_mut().insert(span.clone());
+
+    let in_flight = InFlight::enter();
+    let mut response = next.run(request).instrument(span.clone()).await;
+    drop(in_flight);
+
+    if let Ok(value) = HeaderValue::from_str(&id.0) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    span.in_scope(|| record(route, method, &response, started));
+    response
+}
+
+fn record(route: &'static str, method: &'static str, response: &Response, started: Instant) {
+    let (status, took) = (response.status(), started.elapsed());
+    let class = match status.as_u16() / 100 {
+        1 => "1xx",
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        _ => "5xx",
+    };
+    metrics::counter!("holdfast_http_requests_total", "route" => route, "method" => method, "status" => class)
+        .increment(1);
+    metrics::histogram!("holdfast_http_request_duration_seconds", "route" => route).record(took.as_secs_f64());
+    let (status, duration_ms) = (status.as_u16(), took.as_millis() as u64);
+    // Probes and scrapes come all the time and say nothing.
+    if WITHOUT_KEY.contains(&route) || route == "/metrics" {
+        tracing::debug!(status, duration_ms, "{method} {route} answered {status} in {duration_ms} ms");
+    } else {
+        tracing::info!(status, duration_ms, "{method} {route} answered {status} in {duration_ms} ms");
+    }
+}
+
+/// The process survives a defect in a handler, and the client hears of it.
+fn on_panic(panic: Box<dyn Any + Send + 'static>) -> Response {
+    panicked(panic.as_ref()).into_response()
+}
+
+/// What a panic is to the caller; its message is for the log.
+pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Failure {
+    let message = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a message".to_owned());
+    Failure::new(Code::Internal, SOMETHING_WENT_WRONG).cause(format!("a handler panicked: {message}"))
+}
+
+/// Lets in whoever may come in, and notes who that is.
+async fn authenticate(
+    State((server, entry)): State<(Server, Entry)>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Failure> {
+    match entry {
+        Entry::Owner => {
+            request.extensions_mut().insert(Caller::owner());
+        }
+        Entry::Network if WITHOUT_KEY.contains(&route(&request)) => {}
+        Entry::Network => {
+            let caller = caller(&server, request.headers()).await?;
+            request.extensions_mut().insert(caller);
+        }
+    }
+    Ok(next.run(request).await)
+}
+
+/// Whom the key of a request belongs to. A missing key goes the same way as a wrong one, and is told only apart in
+/// the detail.
+async fn caller(server: &Server, headers: &HeaderMap) -> Result<Caller, Failure> {
+    let key = key(headers);
+    let given = key.is_some();
+    let key = key.unwrap_or(NO_KEY).to_owned();
+    match server.blocking(move |server| server.storage().authenticate(&key)).await?? {
+        Some(caller) => Ok(caller),
+        None if given => Err(Failure::new(Code::Unauthorized, "the key is unknown or revoked")),
+        None => Err(Failure::new(Code::Unauthorized, "no key was given")),
+    }
+}
+
+/// The key of a request: `Authorization: Bearer …`, RFC 6750 section 2.1, or `X-API-Key`.
+fn key(headers: &HeaderMap) -> Option<&str> {
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| {
+        let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+    });
+    bearer.or_else(|| headers.get(&API_KEY)?.to_str().ok()).filter(|key| !key.is_empty())
+}
+
+/// Works on so many requests at once, each for so long. Probes are always let in: they are asked most when it is full.
+async fn admit(State(server): State<Server>, request: Request, next: Next) -> Result<Response, Failure> {
+    let route = route(&request);
+    let _permit = if WITHOUT_KEY.contains(&route) {
+        None
+    } else {
+        let refused = |_| Failure::new(Code::Overloaded, "as many requests are being worked on as may be");
+        Some(server.admission().try_enter().map_err(refused)?)
+    };
+    let deadline = match routes::find(route).map(|route| route.patience) {
+        Some(Patience::Long) => server.config().long_request_timeout,
+        Some(Patience::Usual) | None => server.config().request_timeout,
+    };
+    tokio::time::timeout(deadline, next.run(request)).await.map_err(|_| {
+        Failure::new(Code::DeadlineExceeded, format!("not finished within {} s", deadline.as_secs_f32()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: &'static str, value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())])
+    }
+
+    #[test]
+    fn a_sane_request_id_is_kept_and_another_replaced() {
+        let kept = |id: &str| RequestId::of(&headers("x-request-id", id)).0 == id;
+        assert!(kept("a-B_9.:"));
+        for id in ["", "a b", "a\"b", "<script>", &"x".repeat(129)] {
+            assert!(!kept(id), "{id:?}");
+        }
+        assert_eq!(RequestId::of(&HeaderMap::new()).0.len(), 32);
+    }
+
+    #[test]
+    fn keys_come_in_two_headers() {
+        assert_eq!(key(&headers("authorization", "Bearer hf_1")), Some("hf_1"));
+        assert_eq!(key(&headers("authorization", "bearer  hf_1 ")), Some("hf_1"));
+        assert_eq!(key(&headers("x-api-key", "hf_1")), Some("hf_1"));
+        assert_eq!(key(&headers("authorization", "Basic aGY6MQ==")), None);
+        assert_eq!(key(&headers("authorization", "Bearer ")), None);
+        assert_eq!(key(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn only_a_valid_trace_parent_is_honoured() {
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let of = |value: &str| trace_id(&headers("traceparent", value)).map(str::to_owned);
+        assert_eq!(of(&format!("00-{trace}-00f067aa0ba902b7-01")).as_deref(), Some(trace));
+        for value in ["", "00", &format!("ff-{trace}-x-01"), &format!("00-{}-x-01", "0".repeat(32)), "00-XY-z-01"] {
+            assert_eq!(of(value), None, "{value}");
+        }
+    }
+}

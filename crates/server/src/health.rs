@@ -1,0 +1,149 @@
+//! The probes, which need no key and are never refused for load.
+//!
+//! They say what the parts measured of themselves; nothing is measured here. What they say is for machines and for
+//! strangers: names of parts and their reasons, no paths, names of collections or texts.
+
+use std::time::{Duration, SystemTime};
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use holdfast_resilience::health::{Component, Status, worst};
+use serde::Serialize;
+
+use crate::{
+    Server,
+    error::{Failure, seconds},
+    timestamp,
+};
+
+/// When an unready server is worth asking again.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Serialize)]
+struct Alive {
+    status: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct Readiness {
+    status: &'static str,
+    reason: Option<String>,
+    checked_at: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Summary {
+    #[serde(flatten)]
+    readiness: Readiness,
+    version: &'static str,
+    uptime_seconds: u64,
+    components: Vec<Part>,
+}
+
+#[derive(Debug, Serialize)]
+struct Part {
+    name: String,
+    status: &'static str,
+}
+
+/// 200 for as long as the process answers at all.
+pub(crate) async fn live() -> impl IntoResponse {
+    Json(Alive { status: "alive" })
+}
+
+/// 200: a server exists only once storage is open and the sources are started.
+pub(crate) async fn startup() -> impl IntoResponse {
+    Json(Alive { status: "started" })
+}
+
+/// 200 when work can be sent here, 503 with the reason when not.
+pub(crate) async fn ready(State(server): State<Server>) -> Result<Response, Failure> {
+    let components = server.blocking(|server| server.knowledge().components()).await?;
+    let (code, readiness) = judge(&server, &components);
+    Ok(answer(code, readiness))
+}
+
+/// The same with every part's word.
+pub(crate) async fn summary(State(server): State<Server>) -> Result<Response, Failure> {
+    let components = server.blocking(|server| server.knowledge().components()).await?;
+    let (code, readiness) = judge(&server, &components);
+    let part = |component: Component| Part { name: component.name, status: component.status.as_str() };
+    let summary = Summary {
+        readiness,
+        version: server.version(),
+        uptime_seconds: server.uptime().as_secs(),
+        components: components.into_iter().map(part).collect(),
+    };
+    Ok(answer(code, summary))
+}
+
+fn judge(server: &Server, components: &[Component]) -> (StatusCode, Readiness) {
+    let mut readiness = Readiness {
+        status: worst(components).as_str(),
+        reason: reason(components),
+        checked_at: timestamp::from_system(SystemTime::now()),
+    };
+    if server.shutdown().is_cancelled() {
+        readiness.status = Status::Down.as_str();
+        readiness.reason = Some("shutting down".to_owned());
+        return (StatusCode::SERVICE_UNAVAILABLE, readiness);
+    }
+    // What is degraded still does its work.
+    let unready = worst(components) == Status::Down;
+    (if unready { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }, readiness)
+}
+
+/// Why, from the worst part on.
+fn reason(components: &[Component]) -> Option<String> {
+    let mut troubled: Vec<&Component> =
+        components.iter().filter(|component| component.status != Status::Ready).collect();
+    troubled.sort_by_key(|component| std::cmp::Reverse(component.status));
+    let say = |component: &&Component| match public_reason(component) {
+        Some(reason) => format!("{}: {reason}", component.name),
+        None => format!("{} is {}", component.name, component.status),
+    };
+    (!troubled.is_empty()).then(|| troubled.iter().map(say).collect::<Vec<_>>().join("; "))
+}
+
+/// A part's reason as anybody may read it. A reason that names files is for the owner and the log.
+pub(crate) fn public_reason(component: &Component) -> Option<String> {
+    let reason = component.reason.as_deref()?;
+    let public = if reason.contains(['/', '\\']) { "failing; the server's log says why" } else { reason };
+    Some(public.to_owned())
+}
+
+fn answer(code: StatusCode, body: impl Serialize) -> Response {
+    let mut response = (code, Json(body)).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if code == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds(RETRY_AFTER)));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_part_is_named_first() {
+        let part = |name: &str, status, reason: Option<&str>| Component {
+            name: name.to_owned(),
+            status,
+            reason: reason.map(str::to_owned),
+            since: SystemTime::UNIX_EPOCH,
+        };
+        let parts = [
+            part("lexical", Status::Degraded, Some("3 changes behind")),
+            part("storage", Status::Ready, None),
+            part("model", Status::Down, None),
+        ];
+        assert_eq!(reason(&parts).as_deref(), Some("model is down; lexical: 3 changes behind"));
+        assert_eq!(reason(&parts[1..2]), None);
+    }
+}

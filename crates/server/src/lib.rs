@@ -1,0 +1,351 @@
+//! The knowledge base as others see it: HTTP API and MCP, with one authentication, one error table, one admission gate.
+//!
+//! This crate has the only wire types. It does not know SQL, settings files, the environment, model files or how to
+//! spawn a process; it converts requests into façade calls and their results into answers. A request passes the gate
+//! (`gate`), is found in the route table (`routes`), is read by an extractor (`input`) and handled in `api` or `mcp`;
+//! what fails becomes a coded answer in `error`.
+
+mod listen;
+
+mod routes;
+
+mod gate;
+
+mod input;
+
+mod error;
+
+mod api;
+
+mod mcp;
+
+mod health;
+
+pub mod metrics;
+
+mod timestamp;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use axum::{Router, http::Method};
+use holdfast_embedding::Models;
+use holdfast_knowledge::Knowledge;
+use holdfast_resilience::admission::Admission;
+use holdfast_storage::Storage;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use routes::Entry;
+
+/// The limits of the server. All of them hold for every caller.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The most bytes a request's body may have; more is answered 413.
+    pub max_body_bytes: usize,
+    /// How deep arrays and objects of a body may nest.
+    pub max_json_depth: usize,
+    /// The most bytes of a request's line and headers together, at least 8 192; more is answered 431.
+    pub max_header_bytes: usize,
+    /// The most documents one request may bring.
+    pub max_documents: usize,
+    /// How long a client may take to send a request's headers, also when it is silent between two requests.
+    pub header_timeout: Duration,
+    /// How long a request may take in all, its body included; then it is answered 504.
+    pub request_timeout: Duration,
+    /// The same for repairing, verifying and fetching.
+    pub long_request_timeout: Duration,
+    /// How long a request that stores documents waits for them to be findable; then it is answered 202.
+    pub document_wait: Duration,
+    /// Requests that are worked on at once; more are answered 503. Probes do not count.
+    pub max_concurrent_requests: usize,
+    /// Connections open at once on one listener; more wait to be accepted.
+    pub max_connections: usize,
+    /// MCP sessions open at once over the control socket.
+    pub max_mcp_sessions: usize,
+    /// How long shutdown waits for requests that were accepted.
+    pub shutdown_grace: Duration,
+    /// Host names by which MCP may be called; anything else may be a DNS rebinding attack.
+    pub allowed_hosts: Vec<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_body_bytes: 16 << 20,
+            max_json_depth: 64,
+            max_header_bytes: 64 << 10,
+            max_documents: 1_000,
+            header_timeout: Duration::from_secs(20),
+            request_timeout: Duration::from_secs(60),
+            long_request_timeout: Duration::from_secs(30 * 60),
+            document_wait: Duration::from_secs(30),
+            max_concurrent_requests: 256,
+            max_connections: 1_024,
+            max_mcp_sessions: 64,
+            shutdown_grace: Duration::from_secs(20),
+            allowed_hosts: ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec(),
+        }
+    }
+}
+
+/// What a server is built from.
+pub struct Parts {
+    /// Its limits.
+    pub config: Config,
+    /// The façade it presents.
+    pub knowledge: Knowledge,
+    /// Where keys are.
+    pub storage: Storage,
+    /// The embedding models.
+    pub models: Models,
+    /// The program's version.
+    pub version: &'static str,
+    /// Ends the listeners and everything started here.
+    pub shutdown: CancellationToken,
+    /// Counts everything started here.
+    pub tasks: TaskTracker,
+}
+
+/// Why a server could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// A limit makes no sense.
+    #[error("{setting} must be {expected}")]
+    Config {
+        /// The field of [`Config`].
+        setting: &'static str,
+        /// What it has to be.
+        expected: &'static str,
+    },
+
+    /// The process has another metrics recorder already.
+    #[error("the metrics recorder could not be installed: {reason}")]
+    Metrics {
+        /// Why not.
+        reason: String,
+    },
+}
+
+/// The server; cloning is shallow.
+#[derive(Clone)]
+pub struct Server {
+    shared: Arc<Shared>,
+}
+
+/// A route, for those who list or test them.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteInfo {
+    /// Its template, as `/api/v1/jobs/{id}`.
+    pub path: &'static str,
+    /// Its methods.
+    pub methods: &'static [Method],
+    /// Whether it answers without a key.
+    pub open: bool,
+    /// Whether it exists at the control socket only.
+    pub owner_only: bool,
+}
+
+struct Shared {
+    config: Config,
+    knowledge: Knowledge,
+    storage: Storage,
+    models: Models,
+    version: &'static str,
+    shutdown: CancellationToken,
+    /// Cancelled when the grace of shutdown is over: what still runs is cut off.
+    cut_off: CancellationToken,
+    tasks: TaskTracker,
+    admission: Admission,
+    mcp_sessions: Admission,
+    mcp_calls: Admission,
+    /// Bytes that are there of each model being pulled by a request.
+    pulls: Mutex<BTreeMap<String, u64>>,
+    started: Instant,
+    activity: Activity,
+}
+
+/// Connections, and when there last was one.
+struct Activity {
+    open: AtomicUsize,
+    last: Mutex<Instant>,
+}
+
+/// Counts a connection for as long as it lives.
+struct OpenConnection {
+    shared: Arc<Shared>,
+}
+
+impl Server {
+    /// Puts a server together. Nothing listens yet; to be called within a Tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError::Config`] for a limit that makes no sense.
+    pub fn build(parts: Parts) -> Result<Self, ServerError> {
+        let Parts { config, knowledge, storage, models, version, shutdown, tasks } = parts;
+        config.check()?;
+        let shared = Shared {
+            admission: Admission::new(config.max_concurrent_requests),
+            mcp_sessions: Admission::new(config.max_mcp_sessions),
+            mcp_calls: Admission::new(config.max_concurrent_requests),
+            pulls: Mutex::default(),
+            config,
+            knowledge,
+            storage,
+            models,
+            version,
+            shutdown,
+            cut_off: CancellationToken::new(),
+            tasks,
+            started: Instant::now(),
+            activity: Activity { open: AtomicUsize::new(0), last: Mutex::new(Instant::now()) },
+        };
+        let server = Self { shared: Arc::new(shared) };
+        server.tasks().spawn(metrics::upkeep(server.shutdown().clone()));
+        Ok(server)
+    }
+
+    /// The routes for everybody: all but the probes need a key.
+    pub fn network(&self) -> Router {
+        routes::router(self, Entry::Network)
+    }
+
+    /// The routes for the owner of the data directory: whoever gets here needs no key.
+    pub fn owner(&self) -> Router {
+        routes::router(self, Entry::Owner)
+    }
+
+    /// Every route there is, as its template, the methods it has, and who may use it.
+    pub fn routes() -> impl Iterator<Item = RouteInfo> {
+        routes::ROUTES.iter().map(|route| RouteInfo {
+            path: route.path,
+            methods: route.methods,
+            open: routes::WITHOUT_KEY.contains(&route.path),
+            owner_only: route.audience == routes::Audience::OwnerOnly,
+        })
+    }
+
+    /// Connections open now, MCP sessions over the control socket included.
+    pub fn active_connections(&self) -> usize {
+        self.shared.activity.open.load(Ordering::SeqCst)
+    }
+
+    /// When a connection last began or ended.
+    pub fn last_activity(&self) -> Instant {
+        *self.shared.activity.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn connection(&self) -> OpenConnection {
+        self.shared.activity.open.fetch_add(1, Ordering::SeqCst);
+        self.shared.activity.touch();
+        OpenConnection { shared: Arc::clone(&self.shared) }
+    }
+
+    fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
+    fn knowledge(&self) -> &Knowledge {
+        &self.shared.knowledge
+    }
+
+    fn storage(&self) -> &Storage {
+        &self.shared.storage
+    }
+
+    fn models(&self) -> &Models {
+        &self.shared.models
+    }
+
+    fn version(&self) -> &'static str {
+        self.shared.version
+    }
+
+    fn shutdown(&self) -> &CancellationToken {
+        &self.shared.shutdown
+    }
+
+    fn cut_off(&self) -> &CancellationToken {
+        &self.shared.cut_off
+    }
+
+    fn tasks(&self) -> &TaskTracker {
+        &self.shared.tasks
+    }
+
+    fn admission(&self) -> &Admission {
+        &self.shared.admission
+    }
+
+    fn mcp_sessions(&self) -> &Admission {
+        &self.shared.mcp_sessions
+    }
+
+    fn mcp_calls(&self) -> &Admission {
+        &self.shared.mcp_calls
+    }
+
+    fn pulls(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
+        self.shared.pulls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn uptime(&self) -> Duration {
+        self.shared.started.elapsed()
+    }
+
+    /// Runs something that blocks where that harms nobody.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<T, error::Failure> {
+        let server = self.clone();
+        tokio::task::spawn_blocking(move || work(&server))
+            .await
+            .map_err(|error| error::Failure::new(error::Code::Internal, error::SOMETHING_WENT_WRONG).cause(error))
+    }
+}
+
+impl Config {
+    fn check(&self) -> Result<(), ServerError> {
+        let positive = [
+            ("max_body_bytes", self.max_body_bytes),
+            ("max_json_depth", self.max_json_depth),
+            ("max_documents", self.max_documents),
+            ("max_concurrent_requests", self.max_concurrent_requests),
+            ("max_connections", self.max_connections),
+            ("max_mcp_sessions", self.max_mcp_sessions),
+        ];
+        for (setting, value) in positive {
+            if value == 0 {
+                return Err(ServerError::Config { setting, expected: "at least 1" });
+            }
+        }
+        if self.max_json_depth > 120 {
+            // The parser itself gives up at 128.
+            return Err(ServerError::Config { setting: "max_json_depth", expected: "at most 120" });
+        }
+        if self.max_header_bytes < 8_192 {
+            return Err(ServerError::Config { setting: "max_header_bytes", expected: "at least 8192" });
+        }
+        Ok(())
+    }
+}
+
+impl Activity {
+    fn touch(&self) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.shared.activity.touch();
+        self.shared.activity.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,105 @@
+//! Who gets in.
+
+use anyhow::{Context, Result, ensure};
+use axum::{
+    body::Body,
+    http::{Method, Request, header},
+};
+use holdfast_server::Server;
+use serde_json::json;
+
+use crate::house::{House, ask};
+
+/// The path of a template with something in its place.
+fn path(template: &str) -> String {
+    template.replace("{id}", "x").replace("{name}", "x")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_but_the_probes_answers_without_a_valid_key() -> Result<()> {
+    let house = House::new().await?;
+    let revoked = house.post("/api/v1/keys", json!({ "name": "old" })).await?.expect(201)?;
+    let id = revoked["id"].as_str().context("no id")?;
+    ensure!(house.delete(&format!("/api/v1/keys/{id}")).await?.status == 204);
+    let secret = revoked["key"].as_str().context("no key")?;
+
+    let mut asked = 0;
+    for route in Server::routes() {
+        for method in route.methods {
+            for (name, value) in [
+                ("x-nothing", "x".to_owned()),
+                ("authorization", "Bearer hf_0000".to_owned()),
+                ("authorization", "Basic aGY6eA==".to_owned()),
+                ("authorization", format!("Bearer {secret}")),
+                ("x-api-key", secret.to_owned()),
+            ] {
+                let request = Request::builder().method(method).uri(path(route.path)).header(name, value);
+                let reply = house.send(request.body(Body::empty())?).await?;
+                if route.open {
+                    ensure!(reply.status == 200, "{method} {}: {}", route.path, reply.text());
+                } else {
+                    reply.problem(401, "unauthorized").with_context(|| format!("{method} {}", route.path))?;
+                    ensure!(reply.header("www-authenticate").is_some());
+                }
+                asked += 1;
+            }
+        }
+    }
+    ensure!(asked > 100, "only {asked} requests");
+    for target in ["/", "/api", "/api/v1/nothing", "/health/else", "/health/live/", "//health/live", "/mcp/stdio"] {
+        let reply = house.send(Request::builder().uri(target).body(Body::empty())?).await?;
+        reply.problem(401, "unauthorized").with_context(|| target.to_owned())?;
+    }
+    house.close().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_headers_let_a_key_in() -> Result<()> {
+    let house = House::new().await?;
+    for (name, value) in [
+        ("authorization", format!("Bearer {}", house.key)),
+        ("authorization", format!("bearer {}", house.key)),
+        ("x-api-key", house.key.clone()),
+    ] {
+        let request = Request::builder().uri("/api/v1/status").header(name, value).body(Body::empty())?;
+        house.send(request).await?.expect(200)?;
+    }
+    house.close().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_owner_needs_no_key_and_has_one_route_more() -> Result<()> {
+    let house = House::new().await?;
+    let request = |target: &str| Request::builder().uri(target).body(Body::empty());
+    ask(house.server.owner(), request("/api/v1/status")?).await?.expect(200)?;
+    ask(house.server.owner(), request("/mcp/stdio")?).await?.problem(426, "upgrade_required")?;
+    house.get("/mcp/stdio").await?.problem(404, "route_not_found")?;
+    house.close().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_made_shown_once_used_and_revoked() -> Result<()> {
+    let house = House::new().await?;
+    let made = house.post("/api/v1/keys", json!({ "name": " laptop " })).await?;
+    ensure!(made.header("cache-control") == Some("no-store"));
+    let made = made.expect(201)?;
+    ensure!(made["name"] == "laptop", "{made}");
+    let (id, secret) = (made["id"].as_str().context("id")?, made["key"].as_str().context("key")?);
+    let list = house.get("/api/v1/keys").await?;
+    ensure!(!list.text().contains(secret), "the list shows a secret");
+    ensure!(list.expect(200)?["keys"].as_array().map(Vec::len) == Some(2));
+
+    let with = |method, target: &str| {
+        Request::builder().method(method).uri(target).header(header::AUTHORIZATION, format!("Bearer {secret}"))
+    };
+    house.send(with(Method::GET, "/api/v1/collections").body(Body::empty())?).await?.expect(200)?;
+    // A key may revoke itself; that is its last request.
+    let revoked = house.send(with(Method::DELETE, &format!("/api/v1/keys/{id}")).body(Body::empty())?).await?;
+    ensure!(revoked.status == 204, "{}", revoked.text());
+    house.send(with(Method::GET, "/api/v1/collections").body(Body::empty())?).await?.problem(401, "unauthorized")?;
+    house.delete("/api/v1/keys/key_nobody").await?.problem(404, "key_not_found")?;
+    for name in ["", "  ", "a\nb", &"x".repeat(101)] {
+        house.post("/api/v1/keys", json!({ "name": name })).await?.problem(422, "invalid_field")?;
+    }
+    house.close().await
+}

@@ -1,0 +1,191 @@
+//! Over real sockets: shutdown, slow clients, the control socket and MCP on it.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use holdfast_server::Config;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    task::JoinHandle,
+};
+
+use crate::house::{House, PATIENCE};
+
+async fn within<T>(work: impl Future<Output = T>) -> Result<T> {
+    tokio::time::timeout(PATIENCE, work).await.context("it took too long")
+}
+
+struct Open {
+    house: House,
+    address: std::net::SocketAddr,
+    serving: JoinHandle<std::io::Result<()>>,
+}
+
+#[expect(clippy::disallowed_methods, reason = "the test awaits the task itself")]
+async fn open(config: Config) -> Result<Open> {
+    let house = House::with(config).await?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    let server = house.server.clone();
+    let serving = tokio::spawn(async move { server.serve(listener).await });
+    Ok(Open { house, address, serving })
+}
+
+impl Open {
+    fn head(&self, method: &str, target: &str, more: &str) -> String {
+        format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {}\r\n{more}\r\n", self.house.key)
+    }
+}
+
+/// Everything a connection still says, to its end.
+async fn rest(stream: &mut (impl AsyncReadExt + Unpin)) -> Result<String> {
+    let mut text = Vec::new();
+    // A reset after the answer is as good as an end.
+    let _ended = within(stream.read_to_end(&mut text)).await?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shutdown_finishes_what_was_accepted_and_takes_nothing_new() -> Result<()> {
+    let open = open(Config::default()).await?;
+    let body = json!({ "documents": [{ "id": "late", "content": "moon" }] }).to_string();
+    let (begin, end) = body.split_at(10);
+    let mut slow = TcpStream::connect(open.address).await?;
+    let more = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+    slow.write_all(open.head("POST", "/api/v1/documents", &more).as_bytes()).await?;
+    slow.write_all(begin.as_bytes()).await?;
+    let mut idle = TcpStream::connect(open.address).await?;
+    idle.write_all(open.head("GET", "/health/live", "").as_bytes()).await?;
+    let mut answer = [0; 12];
+    within(idle.read_exact(&mut answer)).await??;
+    ensure!(answer == *b"HTTP/1.1 200");
+    within(async {
+        while open.house.server.active_connections() < 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await?;
+
+    open.house.shutdown.cancel();
+    rest(&mut idle).await?;
+    within(async {
+        while TcpStream::connect(open.address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await?;
+    slow.write_all(end.as_bytes()).await?;
+    let told = rest(&mut slow).await?;
+    ensure!(told.starts_with("HTTP/1.1 200") && told.contains("\"indexed\""), "{told}");
+    within(open.serving).await???;
+    ensure!(open.house.server.active_connections() == 0);
+    open.house.close().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shutdown_does_not_wait_for_ever() -> Result<()> {
+    let open = open(Config { shutdown_grace: Duration::from_millis(100), ..Config::default() }).await?;
+    let mut stuck = TcpStream::connect(open.address).await?;
+    let more = "Content-Type: application/json\r\nContent-Length: 100\r\n";
+    stuck.write_all(open.head("POST", "/api/v1/search", more).as_bytes()).await?;
+    within(async {
+        while open.house.server.active_connections() < 1 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await?;
+    open.house.shutdown.cancel();
+    within(open.serving).await???;
+    rest(&mut stuck).await?;
+    open.house.close().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_dribbles_its_headers_is_cut_off() -> Result<()> {
+    let open = open(Config { header_timeout: Duration::from_millis(200), ..Config::default() }).await?;
+    let mut slow = TcpStream::connect(open.address).await?;
+    slow.write_all(b"GET /health/live HTTP/1.1\r\nX-Slow: ").await?;
+    let began = Instant::now();
+    rest(&mut slow).await?;
+    ensure!(began.elapsed() >= Duration::from_millis(100) && began.elapsed() < PATIENCE);
+    let mut huge = TcpStream::connect(open.address).await?;
+    let head = open.head("GET", "/health/live", &format!("X-Large: {}\r\n", "x".repeat(100_000)));
+    // The server may close before it has read everything.
+    let _written = huge.write_all(head.as_bytes()).await;
+    let told = rest(&mut huge).await?;
+    ensure!(told.is_empty() || told.starts_with("HTTP/1.1 431"), "{told}");
+    open.house.shutdown.cancel();
+    within(open.serving).await???;
+    open.house.close().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_listener_lets_others_wait() -> Result<()> {
+    let open = open(Config { max_connections: 1, ..Config::default() }).await?;
+    let mut first = TcpStream::connect(open.address).await?;
+    first.write_all(open.head("GET", "/health/live", "").as_bytes()).await?;
+    let mut answer = [0; 12];
+    within(first.read_exact(&mut answer)).await??;
+    let mut second = TcpStream::connect(open.address).await?;
+    second.write_all(open.head("GET", "/health/live", "Connection: close\r\n").as_bytes()).await?;
+    ensure!(open.house.server.active_connections() == 1);
+    drop(first);
+    let told = rest(&mut second).await?;
+    ensure!(told.starts_with("HTTP/1.1 200"), "{told}");
+    open.house.shutdown.cancel();
+    within(open.serving).await???;
+    open.house.close().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_control_socket_serves_the_owner_and_mcp_streams() -> Result<()> {
+    let house = House::new().await?;
+    let path = house.path().join("control.sock");
+    let listener = UnixListener::bind(&path)?;
+    let server = house.server.clone();
+    #[expect(clippy::disallowed_methods, reason = "the test awaits the task itself")]
+    let serving = tokio::spawn(async move { server.serve_control(listener).await });
+
+    let mut plain = UnixStream::connect(&path).await?;
+    plain.write_all(b"GET /api/v1/keys HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
+    let told = rest(&mut plain).await?;
+    ensure!(told.starts_with("HTTP/1.1 200"), "{told}");
+
+    let mut session = UnixStream::connect(&path).await?;
+    let upgrade = "GET /mcp/stdio HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: holdfast-mcp\r\n\r\n";
+    session.write_all(upgrade.as_bytes()).await?;
+    let mut session = BufReader::new(session);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        ensure!(within(session.read_line(&mut head)).await?? > 0, "{head}");
+    }
+    ensure!(head.starts_with("HTTP/1.1 101") && head.to_lowercase().contains("upgrade: holdfast-mcp"), "{head}");
+
+    let initialize = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+        "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "test", "version": "1" } } });
+    let answer = exchange(&mut session, &initialize).await?;
+    ensure!(answer["result"]["serverInfo"] == json!({ "name": "holdfast", "version": "1.2.3" }), "{answer}");
+    ensure!(answer["result"]["instructions"].is_string(), "{answer}");
+    let initialized = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
+    session.write_all(format!("{initialized}\n").as_bytes()).await?;
+    let add = json!({ "jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {
+        "name": "add_document", "arguments": { "content": "moon" } } });
+    let answer = exchange(&mut session, &add).await?;
+    ensure!(answer["result"]["structuredContent"]["status"] == "indexed", "{answer}");
+    ensure!(house.server.active_connections() == 1);
+
+    house.shutdown.cancel();
+    within(serving).await???;
+    let mut end = String::new();
+    ensure!(within(session.read_line(&mut end)).await?? == 0, "{end}");
+    house.close().await
+}
+
+async fn exchange(session: &mut BufReader<UnixStream>, message: &Value) -> Result<Value> {
+    session.write_all(format!("{message}\n").as_bytes()).await?;
+    let mut line = String::new();
+    ensure!(within(session.read_line(&mut line)).await?? > 0, "the session ended");
+    Ok(serde_json::from_str(&line)?)
+}

@@ -1,0 +1,253 @@
+//! A server with everything behind it, in a temporary directory, and ways to ask it things.
+
+use std::{
+    io,
+    path::Path,
+    sync::{Mutex, Once, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    http::{HeaderMap, Method, Request, header},
+};
+use holdfast_embedding::{FetchLimits, ModelSource, Models};
+use holdfast_knowledge::{Knowledge, Watch};
+use holdfast_server::{Config, Parts, Server};
+use holdfast_storage::Storage;
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::ServiceExt;
+
+/// The name of the tiny model.
+pub const TINY: &str = "tiny";
+/// Longer than anything here takes.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct House {
+    pub server: Server,
+    pub storage: Storage,
+    pub key: String,
+    pub shutdown: CancellationToken,
+    folder: TempDir,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    router: Router,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl House {
+    /// With the tiny model, loaded.
+    pub async fn new() -> Result<Self> {
+        Self::with(Config::default()).await
+    }
+
+    /// With the tiny model and other limits.
+    pub async fn with(config: Config) -> Result<Self> {
+        let house = Self::build(config, TINY, |models, folder| async move {
+            let source = folder.join("source");
+            holdfast_testkit::tiny_model::write(&source)?;
+            models.pull(TINY, Some(ModelSource::Folder(source)), |_| {}).await?;
+            models.get(TINY)?.ready().await?;
+            Ok(())
+        });
+        house.await
+    }
+
+    /// With a model that no source has.
+    pub async fn without_model() -> Result<Self> {
+        Self::build(Config::default(), holdfast_embedding::DEFAULT_MODEL, |_, _| async { Ok(()) }).await
+    }
+
+    async fn build<F: Future<Output = Result<()>>>(
+        config: Config,
+        model: &str,
+        prepare: impl FnOnce(Models, std::path::PathBuf) -> F,
+    ) -> Result<Self> {
+        holdfast_server::metrics::install()?;
+        keep_log();
+        let folder = tempfile::tempdir()?;
+        let (shutdown, stop, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+        let embedding = holdfast_embedding::Config {
+            models_dir: folder.path().join("models"),
+            default_model: model.to_owned(),
+            sources: Vec::new(),
+            threads: 1,
+            fetch: FetchLimits { backoff_min: PATIENCE, backoff_max: PATIENCE, ..FetchLimits::default() },
+            ..holdfast_embedding::Config::default()
+        };
+        let models = Models::start(embedding, stop.clone(), tasks.clone());
+        prepare(models.clone(), folder.path().to_owned()).await?;
+        let indexes = folder.path().join("index");
+        std::fs::create_dir(&indexes)?;
+        let storage = Storage::open_at(&folder.path().join("knowledge.sqlite"), &indexes)?;
+        let knowledge = Knowledge::start(
+            holdfast_knowledge::Config { watch: Watch::No, ..holdfast_knowledge::Config::default() },
+            storage.clone(),
+            models.clone(),
+            stop.clone(),
+            tasks.clone(),
+        )
+        .await?;
+        let (_, secret) = storage.create_key("test".to_owned()).await?;
+        let server = Server::build(Parts {
+            config,
+            knowledge,
+            storage: storage.clone(),
+            models,
+            version: "1.2.3",
+            shutdown: shutdown.clone(),
+            tasks: tasks.clone(),
+        })?;
+        let (key, router) = (secret.reveal().to_owned(), server.network());
+        Ok(Self { server, storage, key, shutdown, folder, stop, tasks, router })
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A request with the key.
+    pub fn request(&self, method: Method, target: &str) -> axum::http::request::Builder {
+        Request::builder()
+            .method(method)
+            .uri(target)
+            .header(header::HOST, "localhost")
+            .header(header::AUTHORIZATION, format!("Bearer {}", self.key))
+    }
+
+    pub async fn send(&self, request: Request<Body>) -> Result<Reply> {
+        ask(self.router.clone(), request).await
+    }
+
+    pub async fn get(&self, target: &str) -> Result<Reply> {
+        self.send(self.request(Method::GET, target).body(Body::empty())?).await
+    }
+
+    pub async fn delete(&self, target: &str) -> Result<Reply> {
+        self.send(self.request(Method::DELETE, target).body(Body::empty())?).await
+    }
+
+    pub async fn post(&self, target: &str, body: Value) -> Result<Reply> {
+        self.post_text(target, body.to_string()).await
+    }
+
+    pub async fn post_text(&self, target: &str, body: impl Into<Body>) -> Result<Reply> {
+        let request = self.request(Method::POST, target).header(header::CONTENT_TYPE, "application/json");
+        self.send(request.body(body.into())?).await
+    }
+
+    pub async fn search(&self, body: Value) -> Result<Value> {
+        self.post("/api/v1/search", body).await?.expect(200)
+    }
+
+    /// Stores three short documents in the default collection.
+    pub async fn furnish(&self) -> Result<()> {
+        let stored = self.post("/api/v1/documents", json!({ "documents": [
+            { "id": "flake", "path": "nix/flake.md", "content": "# Flakes\n\nA flake lock pins every package.",
+              "metadata": { "lang": "nix" } },
+            { "id": "garden", "path": "garden.md", "content": "# Garden\n\nFlowers grow in the rain." },
+            { "id": "rollback", "path": "nix/rollback.md", "content": "# Rollback\n\nSwitch to an older system.",
+              "metadata": { "lang": "nix" } },
+        ]}));
+        let stored = stored.await?.expect(200)?;
+        for document in stored["documents"].as_array().context("no documents")? {
+            ensure!(document["status"] == "indexed", "{stored}");
+        }
+        Ok(())
+    }
+
+    /// Stops everything and waits for it.
+    pub async fn close(self) -> Result<()> {
+        self.shutdown.cancel();
+        self.stop.cancel();
+        self.tasks.close();
+        tokio::time::timeout(PATIENCE, self.tasks.wait()).await.context("something did not stop")?;
+        let storage = self.storage;
+        tokio::task::spawn_blocking(move || storage.close()).await?;
+        Ok(())
+    }
+}
+
+/// Sends a request through a router.
+pub async fn ask(router: Router, request: Request<Body>) -> Result<Reply> {
+    let response = tokio::time::timeout(PATIENCE, router.oneshot(request)).await??;
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await?.to_bytes();
+    Ok(Reply { status: parts.status.as_u16(), headers: parts.headers, body })
+}
+
+impl Reply {
+    pub fn json(&self) -> Result<Value> {
+        serde_json::from_slice(&self.body).with_context(|| format!("not JSON: {:?}", self.text()))
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The body of an answer that has to have a status.
+    pub fn expect(&self, status: u16) -> Result<Value> {
+        ensure!(self.status == status, "{} instead of {status}: {}", self.status, self.text());
+        self.json()
+    }
+
+    /// Checks that this is a whole problem document, and gives it.
+    pub fn problem(&self, status: u16, code: &str) -> Result<Value> {
+        ensure!(self.status == status, "{} instead of {status} {code}: {}", self.status, self.text());
+        ensure!(self.header("content-type") == Some("application/problem+json"), "{:?}", self.headers);
+        let problem = self.json()?;
+        ensure!(problem["code"] == code, "not {code}: {problem}");
+        ensure!(problem["status"] == status, "{problem}");
+        ensure!(problem["type"] == format!("urn:holdfast:error:{code}"), "{problem}");
+        for member in ["title", "detail", "error_id"] {
+            ensure!(problem[member].as_str().is_some_and(|text| !text.is_empty()), "no {member}: {problem}");
+        }
+        Ok(problem)
+    }
+}
+
+/// Everything our crates logged in this process, a JSON object a line.
+static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+struct Log;
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        LOG.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn keep_log() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let ours = "holdfast_server=trace,holdfast_knowledge=trace,holdfast_storage=trace,holdfast_embedding=trace";
+        tracing_subscriber::fmt().json().with_env_filter(ours).with_writer(|| Log).init();
+    });
+}
+
+/// The log's lines that hold a text.
+pub fn logged(text: &str) -> Vec<String> {
+    let log = LOG.lock().unwrap_or_else(PoisonError::into_inner);
+    String::from_utf8_lossy(&log).lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
+}

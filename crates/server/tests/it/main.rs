@@ -1,0 +1,15 @@
+//! The server as its clients see it, on a real knowledge base with a tiny model.
+
+mod house;
+
+mod access;
+
+mod knowledge;
+
+mod refusals;
+
+mod operations;
+
+mod mcp;
+
+mod connections;

@@ -1,0 +1,15 @@
+DROP TABLE api_keys;
+DROP TABLE idempotency_keys;
+DROP TABLE job_documents;
+DROP TABLE jobs;
+DROP TABLE source_files;
+DROP TABLE outbox;
+DROP TABLE vectors;
+DROP TABLE chunks;
+DROP TABLE generation_documents;
+DROP TABLE document_texts;
+DROP TABLE documents;
+DROP TABLE sources;
+DROP TABLE generations;
+DROP TABLE collections;
+DROP TABLE embedding_spaces;

@@ -1,0 +1,106 @@
+//! Every persisted byte: SQL with its migrations, and the index projections fed from it.
+//!
+//! SQL is the truth. The vector and lexical indexes are projections of it: each applies the
+//! outbox in order, records the position it has applied durably, and can be deleted at any time
+//! and rebuilt. This crate stores what it is given; it does not know about HTTP, prompts,
+//! splitting or models.
+//!
+//! Methods that read block for as long as SQLite takes, which is short but not nothing: callers
+//! on an async runtime move to a blocking thread for more than a row or two.
+
+pub mod collections;
+pub mod documents;
+pub mod jobs;
+pub mod keys;
+pub mod lexical;
+pub mod projection;
+pub mod sources;
+pub mod vectors;
+
+mod caller;
+mod directory;
+mod error;
+mod filter;
+mod key;
+mod outbox;
+mod sql;
+
+use std::{path::Path, time::SystemTime};
+
+pub use caller::Caller;
+pub use directory::DataDirectory;
+pub use error::StorageError;
+pub use filter::{Filter, FilterError};
+pub use key::{ChunkKey, Scored};
+pub use sql::migrate;
+
+use projection::Projections;
+use sql::Database;
+
+/// The handle to everything persisted; cloning is shallow.
+#[derive(Clone)]
+pub struct Storage {
+    database: Database,
+    projections: Projections,
+}
+
+impl Storage {
+    /// Opens the database and the indexes of a data directory, bringing the schema up to date.
+    pub fn open(directory: &DataDirectory) -> Result<Self, StorageError> {
+        Self::open_at(&directory.database(), &directory.index())
+    }
+
+    /// Opens a database file and the folder of its indexes.
+    pub fn open_at(database: &Path, indexes: &Path) -> Result<Self, StorageError> {
+        let database = Database::open(database)?;
+        let projections = Projections::start(database.clone(), indexes.to_owned())?;
+        Ok(Self { database, projections })
+    }
+
+    /// The indexes and how far they are.
+    pub fn projections(&self) -> &Projections {
+        &self.projections
+    }
+
+    /// Brings the indexes to rest. Writes made later are applied at the next start.
+    pub fn close(&self) {
+        self.projections.stop();
+    }
+
+    /// Bytes of the database on disk.
+    pub fn size_bytes(&self) -> u64 {
+        self.database.size_bytes()
+    }
+
+    /// Writes that wait for the writer.
+    pub fn queued_writes(&self) -> usize {
+        self.database.queued_writes()
+    }
+
+    /// Why the last commit to the database failed, until one succeeds.
+    pub fn failure(&self) -> Option<String> {
+        self.database.failure()
+    }
+
+    /// A write that does nothing but reach the disk: whether the database can be written.
+    pub async fn probe(&self) -> Result<(), StorageError> {
+        self.database
+            .write(|connection| {
+                connection.execute_batch("PRAGMA user_version = 1")?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// What SQLite's own check of the whole file complains of.
+    pub fn integrity(&self) -> Result<Vec<String>, StorageError> {
+        self.database.integrity()
+    }
+}
+
+/// Unix milliseconds by the system's clock; for records people read, never for order.
+pub(crate) fn now_ms() -> i64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

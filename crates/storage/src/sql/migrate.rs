@@ -1,0 +1,208 @@
+//! Brings a database to the schema this program knows, and back.
+//!
+//! A migration is a pair of SQL files named `NNNN_name.{up,down}.sql`. Each is applied in one
+//! transaction together with the row that records it. A database that holds a migration this
+//! program does not know, or knows otherwise, is refused before anything is written.
+
+use std::path::Path;
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use crate::error::StorageError;
+
+/// One step of the schema.
+#[derive(Clone, Copy, Debug)]
+pub struct Migration {
+    /// Its place in the order, from 1 without gaps.
+    pub version: u32,
+    /// Its name, for people.
+    pub name: &'static str,
+    up: &'static str,
+    down: &'static str,
+}
+
+macro_rules! migration {
+    ($version:literal, $name:literal) => {
+        Migration {
+            version: $version,
+            name: $name,
+            up: include_str!(concat!("../../migrations/sqlite/", $name, ".up.sql")),
+            down: include_str!(concat!("../../migrations/sqlite/", $name, ".down.sql")),
+        }
+    };
+}
+
+/// Every migration there is, in order.
+pub const MIGRATIONS: &[Migration] = &[migration!(1, "0001_knowledge")];
+
+const LEDGER: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (
+    version       INTEGER PRIMARY KEY,
+    name          TEXT    NOT NULL,
+    checksum      TEXT    NOT NULL,
+    applied_at_ms INTEGER NOT NULL
+) STRICT";
+
+impl Migration {
+    /// What the migration's text hashes to; an edited migration is another migration.
+    fn checksum(&self) -> String {
+        blake3::hash(self.up.as_bytes()).to_hex().to_string()
+    }
+}
+
+/// The newest schema this program knows.
+pub fn newest() -> u32 {
+    MIGRATIONS.last().map_or(0, |migration| migration.version)
+}
+
+/// Refuses a database from a newer or another program, without writing to it.
+pub fn check(connection: &Connection) -> Result<(), StorageError> {
+    for (version, name, checksum) in applied(connection)? {
+        let Some(known) = MIGRATIONS.iter().find(|m| m.version == version) else {
+            return Err(StorageError::Newer { found: version, known: newest() });
+        };
+        if known.checksum() != checksum {
+            return Err(StorageError::ForeignSchema { version, name });
+        }
+    }
+    Ok(())
+}
+
+/// Applies what is missing, up to and including `target`.
+pub fn up(connection: &mut Connection, target: u32) -> Result<(), StorageError> {
+    check(connection)?;
+    let reached = version(connection)?;
+    for migration in MIGRATIONS.iter().filter(|m| m.version > reached && m.version <= target) {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(LEDGER)?;
+        transaction.execute_batch(migration.up)?;
+        transaction.execute(
+            "INSERT INTO schema_migrations (version, name, checksum, applied_at_ms)
+             VALUES (?1, ?2, ?3, ?4)",
+            (migration.version, migration.name, migration.checksum(), crate::now_ms()),
+        )?;
+        transaction.commit()?;
+        tracing::info!(version = migration.version, name = migration.name, "migrated the database up");
+    }
+    Ok(())
+}
+
+/// Reverts everything above `target`, newest first.
+pub fn down(connection: &mut Connection, target: u32) -> Result<(), StorageError> {
+    check(connection)?;
+    let reached = version(connection)?;
+    let to_revert = |m: &&Migration| m.version <= reached && m.version > target;
+    for migration in MIGRATIONS.iter().rev().filter(to_revert) {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(migration.down)?;
+        transaction
+            .execute("DELETE FROM schema_migrations WHERE version = ?1", [migration.version])?;
+        transaction.commit()?;
+        tracing::info!(version = migration.version, name = migration.name, "migrated the database down");
+    }
+    Ok(())
+}
+
+/// The newest migration the database has; 0 for an empty one.
+pub fn version(connection: &Connection) -> Result<u32, StorageError> {
+    Ok(applied(connection)?.last().map_or(0, |(version, _, _)| *version))
+}
+
+/// The newest migration of a database file; 0 where there is no file. Writes nothing.
+pub fn version_of(path: &Path) -> Result<u32, StorageError> {
+    if !path.exists() {
+        return Ok(0);
+    }
+    let connection = super::open_reader(path)?;
+    check(&connection)?;
+    version(&connection)
+}
+
+/// Brings a database file, which nobody else may have open, up or down to a migration.
+pub fn bring_to(path: &Path, target: u32) -> Result<(), StorageError> {
+    if path.exists() {
+        check(&super::open_reader(path)?)?;
+    }
+    let mut connection = super::open_writer(path)?;
+    up(&mut connection, target)?;
+    down(&mut connection, target)
+}
+
+fn applied(connection: &Connection) -> Result<Vec<(u32, String, String)>, StorageError> {
+    let has_ledger: bool = connection.query_row(
+        "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'schema_migrations')",
+        [],
+        |row| row.get(0),
+    )?;
+    if !has_ledger {
+        return Ok(Vec::new());
+    }
+    let mut statement = connection
+        .prepare("SELECT version, name, checksum FROM schema_migrations ORDER BY version")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The schema as SQL text, without what SQLite makes by itself.
+    fn schema(connection: &Connection) -> Vec<String> {
+        let mut statement = connection
+            .prepare(
+                "SELECT sql FROM sqlite_schema
+                 WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%' AND name <> 'schema_migrations'
+                 ORDER BY name",
+            )
+            .unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn versions_count_from_one_without_gaps() {
+        for (index, migration) in MIGRATIONS.iter().enumerate() {
+            assert_eq!(migration.version as usize, index + 1);
+            assert!(migration.name.starts_with(&format!("{:04}_", migration.version)));
+        }
+    }
+
+    #[test]
+    fn every_version_goes_down_to_every_other_and_up_again() {
+        for from in 1..=newest() {
+            for to in 0..from {
+                let mut connection = Connection::open_in_memory().unwrap();
+                up(&mut connection, to).unwrap();
+                let before = schema(&connection);
+                up(&mut connection, from).unwrap();
+                let above = schema(&connection);
+                down(&mut connection, to).unwrap();
+                assert_eq!(schema(&connection), before, "{from} down to {to}");
+                assert_eq!(version(&connection).unwrap(), to);
+                up(&mut connection, from).unwrap();
+                assert_eq!(schema(&connection), above, "{to} up to {from} again");
+            }
+        }
+    }
+
+    #[test]
+    fn a_newer_database_is_refused_and_untouched() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        up(&mut connection, newest()).unwrap();
+        connection
+            .execute("INSERT INTO schema_migrations VALUES (9999, 'later', 'x', 0)", [])
+            .unwrap();
+        let changes = connection.total_changes();
+        let refused = up(&mut connection, newest()).unwrap_err();
+        assert!(matches!(refused, StorageError::Newer { found: 9999, .. }), "{refused}");
+        assert_eq!(connection.total_changes(), changes);
+    }
+
+    #[test]
+    fn an_edited_migration_is_refused() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        up(&mut connection, newest()).unwrap();
+        connection.execute("UPDATE schema_migrations SET checksum = 'other'", []).unwrap();
+        let refused = check(&connection).unwrap_err();
+        assert!(matches!(refused, StorageError::ForeignSchema { version: 1, .. }), "{refused}");
+    }
+}

@@ -1,0 +1,357 @@
+//! The SQLite database: one writer, pooled readers, group commit.
+//!
+//! Writes are closures queued to one thread. It runs as many as are waiting in one transaction,
+//! each in a savepoint of its own so that one failure does not take the others with it, and
+//! answers all of them after the commit is synced. The thread is woken by its queue and ends
+//! when the last [`Database`] handle is dropped.
+//!
+//! Readers are connections in a pool; a read blocks its thread for as long as SQLite takes.
+
+pub mod migrate;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::error::StorageError;
+
+/// Writes that may wait for the writer; a further one waits for a place.
+const QUEUED_WRITES_MAX: usize = 256;
+/// Writes that share one commit.
+const WRITES_PER_COMMIT_MAX: usize = 64;
+const READERS: usize = 4;
+const STATEMENTS_CACHED: usize = 128;
+
+/// A handle to the database; cloning is shallow.
+#[derive(Clone)]
+pub struct Database {
+    writes: mpsc::Sender<Box<dyn Write>>,
+    readers: Arc<Readers>,
+    path: Arc<Path>,
+    /// Why the last commit failed, until one succeeds.
+    failure: Arc<Mutex<Option<String>>>,
+}
+
+/// A queued write, in the three steps of its life: run in a savepoint, kept or reverted, told
+/// how the commit went.
+trait Write: Send {
+    /// Runs the body; an error asks for the savepoint to be reverted.
+    fn run(&mut self, connection: &Connection) -> Verdict;
+    /// Answers the caller with the commit's fate.
+    fn settle(self: Box<Self>, committed: Result<(), StorageError>);
+}
+
+/// What becomes of a write's savepoint.
+enum Verdict {
+    Keep,
+    Revert,
+    /// The storage itself failed; nothing of this transaction can stand.
+    Abandon(StorageError),
+}
+
+struct Pending<T, F> {
+    body: Option<F>,
+    result: Option<Result<T, StorageError>>,
+    answer: oneshot::Sender<Result<T, StorageError>>,
+}
+
+impl<T, F> Write for Pending<T, F>
+where
+    T: Send,
+    F: FnOnce(&Connection) -> Result<T, StorageError> + Send,
+{
+    fn run(&mut self, connection: &Connection) -> Verdict {
+        let Some(body) = self.body.take() else { return Verdict::Revert };
+        let result = body(connection);
+        let verdict = match &result {
+            Ok(_) => Verdict::Keep,
+            Err(
+                error @ (StorageError::Full(_)
+                | StorageError::Device(_)
+                | StorageError::ReadOnly(_)
+                | StorageError::Damaged(_)),
+            ) => Verdict::Abandon(repeat(error)),
+            Err(_) => Verdict::Revert,
+        };
+        self.result = Some(result);
+        verdict
+    }
+
+    fn settle(self: Box<Self>, committed: Result<(), StorageError>) {
+        let result = match (committed, self.result) {
+            (Err(error), _) => Err(error),
+            (Ok(()), Some(result)) => result,
+            (Ok(()), None) => Err(StorageError::Closed),
+        };
+        // A caller that has gone no longer wants the answer; the write stands.
+        let _ = self.answer.send(result);
+    }
+}
+
+impl Database {
+    /// Opens the database at `path`, creating and migrating it where needed.
+    pub fn open(path: &Path) -> Result<Self, StorageError> {
+        if path.exists() {
+            migrate::check(&open_reader(path)?)?;
+        }
+        let mut connection = open_writer(path)?;
+        migrate::up(&mut connection, migrate::newest())?;
+        let readers = Readers::open(path, READERS)?;
+        let (writes, queue) = mpsc::channel(QUEUED_WRITES_MAX);
+        let failure = Arc::<Mutex<Option<String>>>::default();
+        let writer = Writer {
+            connection: Some(connection),
+            path: path.to_owned(),
+            queue,
+            failure: Arc::clone(&failure),
+        };
+        thread::Builder::new()
+            .name("holdfast-sql".into())
+            .spawn(move || writer.run())
+            .map_err(crate::error::file_error("start the writer of", path))?;
+        Ok(Self { writes, readers: Arc::new(readers), path: path.into(), failure })
+    }
+
+    /// Runs `body` in a transaction and returns once it is durable.
+    ///
+    /// An error from `body` leaves nothing behind.
+    pub(crate) async fn write<T: Send + 'static>(
+        &self,
+        body: impl FnOnce(&Connection) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        let (answer, answered) = oneshot::channel();
+        let write = Pending { body: Some(body), result: None, answer };
+        self.writes.send(Box::new(write)).await.map_err(|_| StorageError::Closed)?;
+        answered.await.map_err(|_| StorageError::Closed)?
+    }
+
+    /// [`Database::write`] for a thread outside the async runtime.
+    pub(crate) fn write_blocking<T: Send + 'static>(
+        &self,
+        body: impl FnOnce(&Connection) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        let (answer, answered) = oneshot::channel();
+        let write = Pending { body: Some(body), result: None, answer };
+        self.writes.blocking_send(Box::new(write)).map_err(|_| StorageError::Closed)?;
+        answered.blocking_recv().map_err(|_| StorageError::Closed)?
+    }
+
+    /// Runs `body` on a pooled read-only connection, blocking this thread.
+    pub(crate) fn read<T>(
+        &self,
+        body: impl FnOnce(&Connection) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        let reader = self.readers.take();
+        body(reader.connection())
+    }
+
+    /// Like [`Database::read`], with every statement seeing the same state.
+    pub(crate) fn read_snapshot<T>(
+        &self,
+        body: impl FnOnce(&Connection) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        let reader = self.readers.take();
+        let transaction = reader.connection().unchecked_transaction()?;
+        let result = body(&transaction);
+        // Read-only: nothing to lose either way.
+        transaction.rollback()?;
+        result
+    }
+
+    /// Why the last commit failed, until one succeeds.
+    pub fn failure(&self) -> Option<String> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many writes wait for the writer.
+    pub fn queued_writes(&self) -> usize {
+        QUEUED_WRITES_MAX - self.writes.capacity()
+    }
+
+    /// Bytes of the database and its write-ahead log.
+    pub fn size_bytes(&self) -> u64 {
+        let size = |path: PathBuf| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+        let log = PathBuf::from(format!("{}-wal", self.path.display()));
+        size(self.path.to_path_buf()) + size(log)
+    }
+
+    /// Runs SQLite's own check of the whole file.
+    pub(crate) fn integrity(&self) -> Result<Vec<String>, StorageError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare("PRAGMA integrity_check(20)")?;
+            let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
+            let lines: Vec<String> = rows.collect::<Result<_, _>>()?;
+            Ok(if lines == ["ok"] { Vec::new() } else { lines })
+        })
+    }
+}
+
+/// The thread that owns the writing connection.
+struct Writer {
+    /// `None` after a failure of the storage, until the next write opens it anew.
+    connection: Option<Connection>,
+    path: PathBuf,
+    queue: mpsc::Receiver<Box<dyn Write>>,
+    failure: Arc<Mutex<Option<String>>>,
+}
+
+impl Writer {
+    fn run(mut self) {
+        let mut waiting = Vec::with_capacity(WRITES_PER_COMMIT_MAX);
+        while self.queue.blocking_recv_many(&mut waiting, WRITES_PER_COMMIT_MAX) > 0 {
+            self.commit(std::mem::take(&mut waiting));
+        }
+        if let Some(connection) = self.connection
+            && let Err(error) = connection.execute_batch("PRAGMA optimize")
+        {
+            tracing::warn!(%error, "failed to refresh the database's statistics on closing");
+        }
+    }
+
+    /// One transaction for all of `writes`; each is answered when its fate is certain.
+    fn commit(&mut self, mut writes: Vec<Box<dyn Write>>) {
+        let outcome = self.transact(&mut writes);
+        if let Err(error) = &outcome {
+            tracing::error!(
+                error = error as &dyn std::error::Error,
+                writes = writes.len(),
+                "failed to commit to the database"
+            );
+            // After a failed sync nobody knows what the file holds; a fresh connection asks it.
+            self.connection = None;
+        }
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) =
+            outcome.as_ref().err().map(ToString::to_string);
+        for write in writes {
+            write.settle(outcome.as_ref().map(|()| ()).map_err(repeat));
+        }
+    }
+
+    fn transact(&mut self, writes: &mut [Box<dyn Write>]) -> Result<(), StorageError> {
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            closed => closed.insert(open_writer(&self.path)?),
+        };
+        let mut transaction =
+            connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for write in writes {
+            let mut savepoint = transaction.savepoint()?;
+            match write.run(&savepoint) {
+                Verdict::Keep => {}
+                Verdict::Revert => savepoint.rollback()?,
+                Verdict::Abandon(error) => return Err(error),
+            }
+            savepoint.commit()?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+}
+
+/// The same failure once more, for the next of several callers.
+fn repeat(error: &StorageError) -> StorageError {
+    let cause = |source: &rusqlite::Error| match source {
+        rusqlite::Error::SqliteFailure(code, text) => {
+            rusqlite::Error::SqliteFailure(*code, text.clone())
+        }
+        other => rusqlite::Error::ToSqlConversionFailure(other.to_string().into()),
+    };
+    match error {
+        StorageError::Full(source) => StorageError::Full(cause(source)),
+        StorageError::Device(source) => StorageError::Device(cause(source)),
+        StorageError::ReadOnly(source) => StorageError::ReadOnly(cause(source)),
+        StorageError::Damaged(source) => StorageError::Damaged(cause(source)),
+        StorageError::Statement(source) => StorageError::Statement(cause(source)),
+        _ => StorageError::Closed,
+    }
+}
+
+/// `FULL` and not `NORMAL`: with `NORMAL` a power loss takes back commits already acknowledged.
+fn open_writer(path: &Path) -> Result<Connection, StorageError> {
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    prepare(&connection)?;
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL;
+         PRAGMA synchronous = FULL;
+         PRAGMA wal_autocheckpoint = 4000;
+         PRAGMA journal_size_limit = 67108864;
+         PRAGMA temp_store = MEMORY;",
+    )?;
+    Ok(connection)
+}
+
+fn open_reader(path: &Path) -> Result<Connection, StorageError> {
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    prepare(&connection)?;
+    connection.execute_batch("PRAGMA query_only = ON;")?;
+    Ok(connection)
+}
+
+fn prepare(connection: &Connection) -> Result<(), StorageError> {
+    connection.busy_timeout(Duration::from_secs(10))?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
+    connection.execute_batch("PRAGMA foreign_keys = ON; PRAGMA cache_size = -16000;")?;
+    Ok(())
+}
+
+/// A fixed set of reading connections.
+struct Readers {
+    idle: Mutex<Vec<Connection>>,
+    returned: Condvar,
+}
+
+impl Readers {
+    fn open(path: &Path, count: usize) -> Result<Self, StorageError> {
+        let idle = (0..count).map(|_| open_reader(path)).collect::<Result<_, _>>()?;
+        Ok(Self { idle: Mutex::new(idle), returned: Condvar::new() })
+    }
+
+    /// Waits for an idle connection. A read holds one for milliseconds, so the wait is bounded
+    /// by the number of threads that read.
+    fn take(&self) -> Reader<'_> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(connection) = idle.pop() {
+                return Reader { pool: self, connection: Some(connection) };
+            }
+            idle = self.returned.wait(idle).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// A reading connection on loan.
+struct Reader<'a> {
+    pool: &'a Readers,
+    /// `None` only while it is being given back.
+    connection: Option<Connection>,
+}
+
+impl Reader<'_> {
+    #[expect(clippy::expect_used, reason = "emptied only by `drop`")]
+    fn connection(&self) -> &Connection {
+        self.connection.as_ref().expect("a reader holds its connection until it is dropped")
+    }
+}
+
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            self.pool.returned.notify_one();
+        }
+    }
+}

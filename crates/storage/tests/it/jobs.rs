@@ -1,0 +1,65 @@
+//! Accepted documents: once, durably, and each with its own end.
+
+use holdfast_storage::{
+    StorageError,
+    jobs::{Idempotency, JobItem, JobState},
+};
+
+use crate::Bench;
+
+fn request(key: &str, body: &str) -> Option<Idempotency> {
+    Some(Idempotency {
+        caller: "someone".into(),
+        route: "POST /api/v1/documents",
+        key: key.to_owned(),
+        body_hash: *blake3::hash(body.as_bytes()).as_bytes(),
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_request_again_is_the_same_job_and_another_is_refused() {
+    let bench = Bench::new().await;
+    let accept = |payload: &str, idempotency| {
+        bench.storage.accept_documents(bench.collection, vec![payload.to_owned()], idempotency)
+    };
+    let first = accept("x", request("k", "x")).await.unwrap();
+    assert_eq!(accept("x", request("k", "x")).await.unwrap(), first);
+    assert_eq!(bench.storage.waiting_documents(10).unwrap().len(), 1);
+    let refused = accept("y", request("k", "y")).await.unwrap_err();
+    assert!(matches!(refused, StorageError::KeyReused), "{refused}");
+    assert_ne!(accept("y", request("l", "y")).await.unwrap(), first);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_done_with_its_last_document_and_a_second_end_changes_nothing() {
+    let bench = Bench::new().await;
+    let payloads = vec!["one".to_owned(), "two".to_owned()];
+    let job = bench.storage.accept_documents(bench.collection, payloads, None).await.unwrap();
+    let item = |ordinal| JobItem { job_id: job.clone(), ordinal };
+    let mut write = bench.document("a", &["alpha"]);
+    write.job_item = Some(item(0));
+    bench.storage.write_documents(vec![write]).await.unwrap().remove(0).unwrap();
+    assert_eq!(bench.storage.job(&job).unwrap().state, JobState::Running);
+    for _ in 0..2 {
+        bench.storage.refuse_item(item(1), "bad".into(), "it is bad".into()).await.unwrap();
+    }
+    let done = bench.storage.job(&job).unwrap();
+    assert_eq!(done.state, JobState::Done);
+    assert_eq!((done.progress.done, done.progress.failed, done.progress.total), (1, 1, 2));
+    let items = bench.storage.job_items(&job).unwrap();
+    assert_eq!(items[0].document_id.as_deref(), Some("a"));
+    assert_eq!(items[1].error, Some(("bad".into(), "it is bad".into())));
+    assert_eq!(bench.storage.waiting_documents(10).unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_accepted_waits_across_a_restart() {
+    let bench = Bench::new().await;
+    let job =
+        bench.storage.accept_documents(bench.collection, vec!["one".into()], None).await.unwrap();
+    let bench = bench.reopen(|_| {}).await;
+    bench.storage.close_interrupted_jobs().await.unwrap();
+    let waiting = bench.storage.waiting_documents(10).unwrap();
+    assert_eq!((waiting.len(), waiting[0].payload.as_str()), (1, "one"));
+    assert_eq!(bench.storage.job(&job).unwrap().state, JobState::Queued);
+}

@@ -1,0 +1,146 @@
+"""The real program, started for the clients' tests.
+
+HOLDFAST_TEST_BINARY names the program, HOLDFAST_TEST_MODELS a folder with the embedding model, laid out as
+`<data-dir>/models`. Both are needed: without them every test here fails and says so.
+"""
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, Queue
+from urllib.parse import urlsplit
+
+import pytest
+
+FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
+PATIENCE_S = 120.0
+
+
+def required(name: str, what: str) -> Path:
+    value = os.environ.get(name)
+    if not value or not Path(value).exists():
+        pytest.fail(f"{name} has to name {what}; `cargo xtask test` sets it")
+    return Path(value).resolve()
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def binary() -> str:
+    return str(required("HOLDFAST_TEST_BINARY", "the holdfast program"))
+
+
+def furnish(data_dir: Path) -> Path:
+    """A data directory that has the model already."""
+    models = required("HOLDFAST_TEST_MODELS", "a folder with the embedding model")
+    data_dir.mkdir(mode=0o700, parents=True)
+    # Copied, not linked: the program keeps its models to itself and locks their folders.
+    shutil.copytree(models, data_dir / "models")
+    return data_dir
+
+
+@dataclass
+class Reply:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self):
+        return json.loads(self.body)
+
+
+@dataclass
+class Server:
+    data_dir: Path
+    url: str
+    key: str
+    process: subprocess.Popen
+
+    def request(self, method, path, body=None, *, key=True, headers=None) -> Reply:
+        """One request on a connection of its own; `body` is bytes, or anything JSON can say."""
+        address = urlsplit(self.url)
+        connection = http.client.HTTPConnection(address.hostname, address.port, timeout=PATIENCE_S)
+        sent = {"Authorization": f"Bearer {self.key}"} if key else {}
+        if body is not None and not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+        if body is not None:
+            sent["Content-Type"] = "application/json"
+        sent.update(headers or {})
+        try:
+            connection.request(method, path, body=body, headers=sent)
+            response = connection.getresponse()
+            return Reply(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+        finally:
+            connection.close()
+
+    def search(self, query, **more):
+        reply = self.request("POST", "/api/v1/search", {"query": query, **more})
+        assert reply.status == 200, reply.body
+        return reply.json()
+
+
+class Events:
+    """The lines of JSON that a program prints, read as they come."""
+
+    def __init__(self, process):
+        self._lines = Queue()
+        threading.Thread(target=self._read, args=(process.stdout,), daemon=True).start()
+
+    def _read(self, stream):
+        for line in stream:
+            self._lines.put(line)
+        self._lines.put(None)
+
+    def wait_for(self, name):
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                line = self._lines.get(timeout=max(0.0, deadline - time.monotonic()))
+            except Empty:
+                pytest.fail(f"the program did not say {name!r} within {PATIENCE_S} s")
+            if line is None:
+                pytest.fail(f"the program ended before it said {name!r}")
+            event = json.loads(line)
+            if event.get("event") == name:
+                return event
+
+
+@pytest.fixture(scope="session")
+def server(binary, tmp_path_factory):
+    """A server that has indexed the fixtures and is ready."""
+    data_dir = furnish(tmp_path_factory.mktemp("server") / "data")
+    log = (data_dir.parent / "server.log").open("wb")
+    process = subprocess.Popen(
+        [binary, "--data-dir", data_dir, "--json", "--listen", "127.0.0.1:0", "up", FIXTURES / "docs"],
+        stdout=subprocess.PIPE,
+        stderr=log,
+        stdin=subprocess.DEVNULL,
+    )
+    try:
+        events = Events(process)
+        listening = events.wait_for("listening")
+        events.wait_for("indexed")
+        yield Server(data_dir, listening["url"], listening["admin_key"], process)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE_S) == 0, "the server did not stop cleanly"
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        log.close()
+
+
+@pytest.fixture(scope="session")
+def questions():
+    """Real questions, each with the file that answers it."""
+    return json.loads((FIXTURES / "questions.json").read_text())

@@ -1,0 +1,148 @@
+"""MCP with the real Python client, in both generations of the protocol it speaks, over stdio and over HTTP."""
+
+import contextlib
+import os
+import subprocess
+
+import httpx2
+import pytest
+from mcp import Client, ClientSession, StdioServerParameters, stdio_client
+from mcp.client.streamable_http import streamable_http_client
+
+from conftest import FIXTURES, furnish
+
+TOOLS = ["search", "fetch_document", "add_document", "list_collections", "status"]
+SESSION, OLD, NEW, AUTO = "ClientSession", "legacy", "2026-07-28", "auto"
+VERSIONS = {SESSION: "2025-11-25", OLD: "2025-11-25", NEW: "2026-07-28", AUTO: "2026-07-28"}
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def stdio(binary, tmp_path_factory):
+    """A data directory with the fixtures indexed and no server: `holdfast mcp` starts one."""
+    data_dir = furnish(tmp_path_factory.mktemp("stdio") / "data")
+    subprocess.run(
+        [binary, "--data-dir", data_dir, "add", FIXTURES / "docs"], check=True, timeout=300, stdin=subprocess.DEVNULL
+    )
+    arguments = ["--data-dir", str(data_dir), "--listen", "127.0.0.1:0", "mcp"]
+    return StdioServerParameters(command=binary, args=arguments, env=dict(os.environ))
+
+
+@contextlib.asynccontextmanager
+async def over_http(server, key=None):
+    headers = {"Authorization": f"Bearer {key or server.key}"}
+    async with httpx2.AsyncClient(headers=headers, timeout=60) as client:
+        async with streamable_http_client(f"{server.url}/mcp", http_client=client) as streams:
+            yield streams
+
+
+@contextlib.asynccontextmanager
+async def session(transport, generation):
+    """What the tests need of a client, the same in every generation."""
+    if generation == SESSION:
+        async with transport as (read, write):
+            async with ClientSession(read, write) as client:
+                await client.initialize()
+                yield client
+    else:
+        async with Client(transport, mode=generation) as client:
+            yield client
+
+
+def transport_of(name, request):
+    if name == "stdio":
+        return stdio_client(request.getfixturevalue("stdio"))
+    return over_http(request.getfixturevalue("server"))
+
+
+def text(result):
+    return "\n".join(block.text for block in result.content)
+
+
+@pytest.fixture(params=["stdio", "http"])
+def transport(request):
+    return lambda: transport_of(request.param, request)
+
+
+@pytest.mark.parametrize("generation", [SESSION, OLD, NEW, AUTO])
+async def test_tools_are_listed_and_search_answers(transport, generation, questions):
+    async with session(transport(), generation) as client:
+        tools = (await client.list_tools()).tools
+        assert [tool.name for tool in tools] == TOOLS
+        assert all(tool.description and tool.input_schema and tool.output_schema for tool in tools)
+        hits = 0
+        for entry in questions[:5]:
+            result = await client.call_tool("search", {"query": entry["question"], "limit": 5})
+            assert not result.is_error, text(result)
+            paths = [found.get("path", "") for found in result.structured_content["results"]]
+            hits += any(path.endswith(entry["path"]) for path in paths)
+            assert text(result).startswith("1. ")
+        assert hits >= 4
+
+
+@pytest.mark.parametrize("generation", [SESSION, NEW])
+async def test_a_text_is_added_found_and_fetched(transport, generation):
+    word = f"quagga{generation.replace('-', '').lower()}"
+    async with session(transport(), generation) as client:
+        added = await client.call_tool(
+            "add_document",
+            {"content": f"# Herd\n\nThe {word} grazes.", "path": f"{word}.md", "metadata": {"kind": "animal"}},
+        )
+        assert not added.is_error, text(added)
+        assert added.structured_content["status"] == "indexed"
+        document = added.structured_content["document_id"]
+        found = await client.call_tool(
+            "search", {"query": word, "mode": "lexical", "filter": {"field": "metadata.kind", "eq": "animal"}}
+        )
+        assert found.structured_content["results"][0]["document_id"] == document, text(found)
+        fetched = await client.call_tool("fetch_document", {"document_id": document})
+        assert word in fetched.structured_content["text"] and word in text(fetched)
+        listed = await client.call_tool("list_collections", {})
+        assert any(entry["name"] == "default" for entry in listed.structured_content["collections"])
+        status = await client.call_tool("status", {})
+        assert status.structured_content["status"] == "ready", text(status)
+
+
+@pytest.mark.parametrize("generation", [SESSION, NEW])
+async def test_failures_reach_the_model_with_their_code(transport, generation):
+    async with session(transport(), generation) as client:
+        for tool, arguments, code in [
+            ("search", {"query": ""}, "invalid_field"),
+            ("search", {"query": "x", "collections": ["nowhere"]}, "collection_not_found"),
+            ("search", {"query": "x", "filter": {"field": "nothing", "eq": 1}}, "invalid_filter"),
+            ("fetch_document", {"document_id": "nothing"}, "document_not_found"),
+            ("add_document", {"content": "x", "path": "../x"}, "invalid_field"),
+        ]:
+            result = await client.call_tool(tool, arguments)
+            assert result.is_error, (tool, arguments)
+            assert result.structured_content["code"] == code
+            assert code in text(result) and result.structured_content["error_id"] in text(result)
+
+
+@pytest.mark.parametrize("generation", [OLD, NEW, AUTO])
+async def test_the_generation_asked_for_is_spoken(transport, generation):
+    async with Client(transport(), mode=generation) as client:
+        assert client.protocol_version == VERSIONS[generation]
+        if generation != NEW:
+            # Pinned to a version, the client asks the server nothing beforehand.
+            assert client.server_info.name == "holdfast"
+            assert "knowledge base" in client.instructions
+
+
+async def test_many_sessions_share_one_server(stdio):
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(session(stdio_client(stdio), SESSION)) for _ in range(4)]
+        for number, client in enumerate(clients):
+            added = await client.call_tool("add_document", {"content": f"shared number {number}", "id": f"s{number}"})
+            assert not added.is_error, text(added)
+        for client in clients:
+            for number in range(4):
+                assert not (await client.call_tool("fetch_document", {"document_id": f"s{number}"})).is_error
+
+
+async def test_http_without_a_key_is_refused(server):
+    with pytest.raises(BaseException) as caught:  # noqa: PT011 - a group of whatever the client makes of a 401
+        async with session(over_http(server, key="hf_wrong"), SESSION):
+            pass
+    assert caught.value is not None

@@ -1,0 +1,59 @@
+//! `cargo xtask`: what a developer and the build machine run besides cargo itself.
+//!
+//! Owns the checks of the house (`tidy`), the one command that runs every test (`test`), the benchmarks (`bench`) and
+//! the git hook (`hooks`). It is no part of the product: nothing depends on it, and it depends on no crate of ours.
+
+mod bench;
+mod hooks;
+mod python;
+mod repository;
+mod shell;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::repository::Repository;
+
+/// Tasks for working on Holdfast.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Check crate edges, module headers, documentation links, sizes and leftovers
+    Tidy,
+    /// Run every test: Rust, documentation examples, and the Python clients against the built program
+    Test(test::Options),
+    /// Run a benchmark; its data lies in ../shared/data beside the clone, or where HOLDFAST_DATA says
+    #[command(subcommand)]
+    Bench(bench::Benchmark),
+    /// Install the git hook that checks a commit before it is made
+    Hooks,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            shell::say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> anyhow::Result<()> {
+    let repository = Repository::discover()?;
+    match task {
+        Task::Tidy => tidy::run(&repository),
+        Task::Test(options) => test::run(&repository, &options),
+        Task::Bench(benchmark) => bench::run(&repository, benchmark),
+        Task::Hooks => hooks::install(&repository),
+    }
+}

@@ -1,0 +1,118 @@
+//! `cargo xtask test`: every test there is, in stages; the first that fails ends it.
+//!
+//! Owns the order of the stages and what the tests are told about this machine. What must be there beforehand is the
+//! matter of [`needs`]. Tests learn by environment variable where things lie:
+//!
+//! | variable | what it names |
+//! |---|---|
+//! | `HOLDFAST_TEST_BINARY` | the built `holdfast` program |
+//! | `HOLDFAST_TEST_MODELS` | the folder with the embedding model's files, as `models/` of a data directory |
+//! | `HOLDFAST_TEST_PYTHON` | the interpreter whose environment has the MCP client |
+
+mod needs;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::python::Environment;
+use crate::repository::Repository;
+use crate::shell;
+
+/// What pytest exits with when its filter leaves no test.
+const PYTEST_FOUND_NOTHING: i32 = 5;
+
+/// What `cargo xtask test` can be told.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Fetch what is missing: system packages, Python packages, the embedding model
+    #[arg(long)]
+    install: bool,
+    /// Run only the tests whose name contains this
+    #[arg(long, value_name = "FILTER")]
+    only: Option<String>,
+}
+
+/// Where the things lie that tests are told about.
+struct Places {
+    root: PathBuf,
+    binary: PathBuf,
+    data_directory: PathBuf,
+    environment: Environment,
+}
+
+impl Places {
+    fn of(repository: &Repository) -> Result<Self> {
+        Ok(Self {
+            root: repository.root.clone(),
+            binary: repository.target_folder()?.join("debug/holdfast"),
+            data_directory: shell::cache_folder()?.join("test-data"),
+            environment: Environment::of(repository, "tests/requirements.txt")?,
+        })
+    }
+
+    fn models(&self) -> PathBuf {
+        self.data_directory.join("models")
+    }
+
+    /// A command in the clone that is told where everything lies.
+    fn command(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = shell::command(program.as_ref());
+        command
+            .current_dir(&self.root)
+            .env("HOLDFAST_TEST_BINARY", &self.binary)
+            .env("HOLDFAST_TEST_MODELS", self.models())
+            .env("HOLDFAST_TEST_PYTHON", self.environment.python());
+        command
+    }
+}
+
+/// Runs every test, or those the filter leaves.
+pub fn run(repository: &Repository, options: &Options) -> Result<()> {
+    let places = Places::of(repository)?;
+    needs::ensure_tools(&places, options.install)?;
+    build(&places)?;
+    needs::ensure_model(&places, options.install)?;
+    test_rust(&places, options.only.as_deref())?;
+    test_clients(&places, options.only.as_deref())?;
+    shell::say("xtask test: every stage passed");
+    Ok(())
+}
+
+/// Builds the program and all tests before the first test runs: the model is fetched by the program itself.
+fn build(places: &Places) -> Result<()> {
+    stage("build");
+    // The same selection of packages as the run below, so that no dependency is built twice with other features.
+    shell::run(places.command("cargo").args(["test", "--workspace", "--no-run"]))?;
+    shell::run(places.command("cargo").args(["build", "--workspace", "--bins"]))?;
+    if !places.binary.is_file() {
+        bail!("the build made no {}", places.binary.display());
+    }
+    Ok(())
+}
+
+fn test_rust(places: &Places, only: Option<&str>) -> Result<()> {
+    stage("Rust tests and documentation examples");
+    shell::run(places.command("cargo").args(["test", "--workspace"]).args(only))
+}
+
+fn test_clients(places: &Places, only: Option<&str>) -> Result<()> {
+    stage("Python clients");
+    let mut pytest = places.command(places.environment.python());
+    pytest.args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/clients"]).env("PYTHONDONTWRITEBYTECODE", "1");
+    if let Some(filter) = only {
+        pytest.args(["-k", filter]);
+    }
+    let status = pytest.status().context("failed to start pytest")?;
+    // With a filter, all the tests it names may be in Rust.
+    let found_nothing = only.is_some() && status.code() == Some(PYTEST_FOUND_NOTHING);
+    if !status.success() && !found_nothing {
+        bail!("the Python clients failed: {status}");
+    }
+    Ok(())
+}
+
+fn stage(name: &str) {
+    shell::say(&format!("\n--- {name}"));
+}
