@@ -148,8 +148,8 @@ fn record(route: &'static str, method: &'static str, response: &Response, starte
         .increment(1);
     metrics::histogram!("holdfast_http_request_duration_seconds", "route" => route).record(took.as_secs_f64());
     let (status, duration_ms) = (status.as_u16(), took.as_millis() as u64);
-    // Probes and scrapes come all the time and say nothing.
-    if WITHOUT_KEY.contains(&route) || route == "/metrics" {
+    // What went as it should is in the metrics; the log is for what did not.
+    if status < 400 {
         tracing::debug!(status, duration_ms, "{method} {route} answered {status} in {duration_ms} ms");
     } else {
         tracing::info!(status, duration_ms, "{method} {route} answered {status} in {duration_ms} ms");

@@ -27,8 +27,7 @@ pub const MAX_PATH_BYTES: usize = 256;
 pub const MAX_PATH_SEGMENTS: usize = 8;
 
 /// The document fields a condition may name besides `metadata.…`.
-pub const DOCUMENT_FIELDS: [&str; 5] =
-    ["path", "title", "content_type", "source_id", "document_id"];
+pub const DOCUMENT_FIELDS: [&str; 5] = ["path", "title", "content_type", "source_id", "document_id"];
 
 const OPERATORS: [&str; 8] = ["eq", "in", "gt", "gte", "lt", "lte", "exists", "prefix"];
 
@@ -149,15 +148,12 @@ impl FilterError {
             Self::UnknownField { .. } => {
                 format!("use {} or metadata.NAME", DOCUMENT_FIELDS.join(", "))
             }
-            Self::UnknownOperator { .. } => format!(
-                "use all, any or not; or field with one or more of {}",
-                OPERATORS.join(", ")
-            ),
-            Self::Unexpected { .. } => {
-                "for example {\"all\":[{\"field\":\"metadata.lang\",\"eq\":\"en\"},\
-                 {\"not\":{\"field\":\"path\",\"prefix\":\"drafts/\"}}]}"
-                    .into()
+            Self::UnknownOperator { .. } => {
+                format!("use all, any or not; or field with one or more of {}", OPERATORS.join(", "))
             }
+            Self::Unexpected { .. } => "for example {\"all\":[{\"field\":\"metadata.lang\",\"eq\":\"en\"},\
+                 {\"not\":{\"field\":\"path\",\"prefix\":\"drafts/\"}}]}"
+                .into(),
         }
     }
 }
@@ -344,12 +340,7 @@ fn collect_fields<'a>(
 }
 
 /// Whether `value` holds at least one leaf.
-fn collect<'a>(
-    value: &'a Value,
-    path: &mut String,
-    depth: usize,
-    found: &mut Vec<(String, Leaf<'a>)>,
-) -> bool {
+fn collect<'a>(value: &'a Value, path: &mut String, depth: usize, found: &mut Vec<(String, Leaf<'a>)>) -> bool {
     if depth > MAX_ATTRIBUTE_DEPTH || found.len() >= MAX_LEAVES || path.len() > MAX_PATH_BYTES {
         return false;
     }
@@ -405,24 +396,13 @@ impl Parser {
         match word.as_str() {
             "all" => Ok(Filter::All(self.list(word, inner, depth)?)),
             "any" => Ok(Filter::Any(self.list(word, inner, depth)?)),
-            "not" => self.inside(".not", |parser| {
-                Ok(Filter::Not(Box::new(parser.filter(inner, depth + 1)?)))
-            }),
-            other if OPERATORS.contains(&other) => {
-                Err(self.unexpected("a field beside the operator"))
-            }
-            other => {
-                Err(FilterError::UnknownOperator { at: self.at.clone(), operator: cut(other) })
-            }
+            "not" => self.inside(".not", |parser| Ok(Filter::Not(Box::new(parser.filter(inner, depth + 1)?)))),
+            other if OPERATORS.contains(&other) => Err(self.unexpected("a field beside the operator")),
+            other => Err(FilterError::UnknownOperator { at: self.at.clone(), operator: cut(other) }),
         }
     }
 
-    fn list(
-        &mut self,
-        word: &str,
-        value: &Value,
-        depth: usize,
-    ) -> Result<Vec<Filter>, FilterError> {
+    fn list(&mut self, word: &str, value: &Value, depth: usize) -> Result<Vec<Filter>, FilterError> {
         self.inside(&format!(".{word}"), |parser| {
             let Value::Array(parts) = value else {
                 return Err(parser.unexpected("a list of filters"));
@@ -430,9 +410,7 @@ impl Parser {
             if parts.len() > MAX_NODES {
                 return Err(FilterError::TooLarge);
             }
-            let part = |(index, part)| {
-                parser.inside(&format!("[{index}]"), |parser| parser.filter(part, depth + 1))
-            };
+            let part = |(index, part)| parser.inside(&format!("[{index}]"), |parser| parser.filter(part, depth + 1));
             parts.iter().enumerate().map(part).collect()
         })
     }
@@ -491,10 +469,7 @@ impl Parser {
                 _ => return Err(self.unexpected("text")),
             },
             other => {
-                return Err(FilterError::UnknownOperator {
-                    at: self.at.clone(),
-                    operator: cut(other),
-                });
+                return Err(FilterError::UnknownOperator { at: self.at.clone(), operator: cut(other) });
             }
         })
     }
@@ -504,22 +479,16 @@ impl Parser {
             return Err(self.unexpected("a list of texts, numbers or truth values"));
         };
         if values.len() > MAX_IN_VALUES {
-            return Err(FilterError::TooLong {
-                at: self.at.clone(),
-                what: "the list",
-                limit: "256 values",
-            });
+            return Err(FilterError::TooLong { at: self.at.clone(), what: "the list", limit: "256 values" });
         }
         values.iter().map(|value| self.scalar(value)).collect()
     }
 
     fn scalar(&self, value: &Value) -> Result<Scalar, FilterError> {
         match value {
-            Value::String(text) if text.len() > MAX_TEXT_BYTES => Err(FilterError::TooLong {
-                at: self.at.clone(),
-                what: "the text",
-                limit: "4096 bytes",
-            }),
+            Value::String(text) if text.len() > MAX_TEXT_BYTES => {
+                Err(FilterError::TooLong { at: self.at.clone(), what: "the text", limit: "4096 bytes" })
+            }
             Value::String(text) => Ok(Scalar::Text(text.clone())),
             Value::Bool(value) => Ok(Scalar::Bool(*value)),
             Value::Number(number) => match number.as_f64() {
@@ -569,7 +538,6 @@ fn cut(text: &str) -> String {
     }
     shown
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -655,10 +623,7 @@ mod tests {
 
     #[test]
     fn combinations() {
-        let (yes, no) = (
-            json!({"field": "metadata.lang", "eq": "en"}),
-            json!({"field": "metadata.lang", "eq": "de"}),
-        );
+        let (yes, no) = (json!({"field": "metadata.lang", "eq": "en"}), json!({"field": "metadata.lang", "eq": "de"}));
         check(json!({"all": []}), true);
         check(json!({"any": []}), false);
         check(json!({"all": [yes, no]}), false);
@@ -677,15 +642,9 @@ mod tests {
     #[test]
     fn refusals_name_the_place_and_the_remedy() {
         refused(json!(7), "$: expected an object with all, any, not or field");
-        refused(
-            json!({}),
-            "$: expected exactly one of all, any, not, or a field with operators",
-        );
+        refused(json!({}), "$: expected exactly one of all, any, not, or a field with operators");
         refused(json!({"all": {}}), "$.all: expected a list of filters");
-        refused(
-            json!({"any": [{"field": "metadata.a", "like": 1}]}),
-            "$.any[0].like: unknown operator \"like\"",
-        );
+        refused(json!({"any": [{"field": "metadata.a", "like": 1}]}), "$.any[0].like: unknown operator \"like\"");
         refused(json!({"nor": []}), "$: unknown operator \"nor\"");
         refused(json!({"eq": 1}), "$: expected a field beside the operator");
         refused(json!({"field": "path"}), "$: expected an operator beside the field");
@@ -693,18 +652,12 @@ mod tests {
         refused(json!({"field": "text", "eq": "x"}), "$: unknown field \"text\"");
         refused(json!({"field": "metadata", "eq": "x"}), "$: unknown field \"metadata\"");
         refused(json!({"field": "metadata.", "eq": "x"}), "$: unknown field \"metadata.\"");
-        refused(
-            json!({"field": "path", "eq": null}),
-            "$.eq: expected text, a number, true or false",
-        );
+        refused(json!({"field": "path", "eq": null}), "$.eq: expected text, a number, true or false");
         refused(json!({"field": "path", "gt": true}), "$.gt: expected text or a number");
         refused(json!({"field": "path", "exists": 1}), "$.exists: expected true or false");
         refused(json!({"field": "path", "prefix": 1}), "$.prefix: expected text");
         let long = "x".repeat(1000);
-        refused(
-            json!({ long.clone(): [] }),
-            &format!("$: unknown operator \"{}… (1000 bytes)\"", &long[..64]),
-        );
+        refused(json!({ long.clone(): [] }), &format!("$: unknown operator \"{}… (1000 bytes)\"", &long[..64]));
         let error = Filter::parse(&json!({"field": "text", "eq": 1})).unwrap_err();
         assert!(error.hint().contains("content_type") && error.hint().contains("metadata.NAME"));
     }
@@ -778,10 +731,7 @@ mod tests {
         );
         assert_ne!(canonical(json!({"all": [a, b]})), canonical(json!({"any": [a, b]})));
         assert_ne!(canonical(a.clone()), canonical(json!({"not": a})));
-        assert_ne!(
-            canonical(json!({"field": "path", "eq": "1"})),
-            canonical(json!({"field": "path", "eq": 1})),
-        );
+        assert_ne!(canonical(json!({"field": "path", "eq": "1"})), canonical(json!({"field": "path", "eq": 1})),);
         assert_ne!(
             canonical(json!({"field": "path", "in": ["a\", \"b"]})),
             canonical(json!({"field": "path", "in": ["a", "b"]})),

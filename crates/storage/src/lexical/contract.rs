@@ -155,9 +155,8 @@ pub(super) fn breaks_ties_by_key(open: Open) {
 
 pub(super) fn scores_do_not_depend_on_history(open: Open) {
     let (one, many) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let chunks: Vec<Chunk> = (0..200)
-        .map(|n| chunk(n, &format!("word{} common term{} rare{}", n % 3, n % 7, n % 50)))
-        .collect();
+    let chunks: Vec<Chunk> =
+        (0..200).map(|n| chunk(n, &format!("word{} common term{} rare{}", n % 3, n % 7, n % 50))).collect();
     let at_once = open(one.path());
     apply(&*at_once, 1, &[], &chunks);
     let piecemeal = open(many.path());
@@ -200,8 +199,16 @@ pub(super) fn takes_queries_as_words(open: Open) {
     let index = open(dir.path());
     apply(&*index, 1, &[], &[chunk(1, "alpha beta"), chunk(2, "gamma")]);
     for query in [
-        "+alpha -beta", "alpha AND NOT beta", "\"beta alpha\"~0", "words:alpha", "alpha*",
-        "alpha^9 (", "[alpha TO beta]", "\\alpha", "alpha && !beta", "*:* alpha",
+        "+alpha -beta",
+        "alpha AND NOT beta",
+        "\"beta alpha\"~0",
+        "words:alpha",
+        "alpha*",
+        "alpha^9 (",
+        "[alpha TO beta]",
+        "\\alpha",
+        "alpha && !beta",
+        "*:* alpha",
     ] {
         assert_eq!(found(&*index, query).first(), Some(&1), "{query}");
     }
@@ -247,9 +254,8 @@ pub(super) fn keeps_its_position(open: Open) {
 pub(super) fn shows_whole_changes_only(open: Open) {
     let dir = tempfile::tempdir().unwrap();
     let index = open(dir.path());
-    let generation = |n: u64| {
-        [chunk(1, &format!("stable g{n}")), chunk(2, &format!("stable g{n}")), chunk(10 + n, "new")]
-    };
+    let generation =
+        |n: u64| [chunk(1, &format!("stable g{n}")), chunk(2, &format!("stable g{n}")), chunk(10 + n, "new")];
     apply(&*index, 1, &[], &generation(0));
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -311,11 +317,7 @@ pub(super) fn filters_as_the_reference_does(open: Open) {
         let index = open(dir.path());
         let chunks: Vec<Chunk> = (0..)
             .zip(&attributes)
-            .map(|(key, attributes)| Chunk {
-                key,
-                text: "word".to_owned(),
-                attributes: attributes.clone(),
-            })
+            .map(|(key, attributes)| Chunk { key, text: "word".to_owned(), attributes: attributes.clone() })
             .collect();
         let half = chunks.len() / 2;
         apply(&*index, 1, &[], &chunks[..half]);
@@ -345,8 +347,23 @@ pub(super) fn filters_as_the_reference_does(open: Open) {
 /// Values that engines like to take for something else, few enough to collide.
 fn leaf() -> impl Strategy<Value = Value> {
     let texts = [
-        "", "a", "ab", "abc", "b", "ü", "\u{10FFFF}", "true", "1", "1.5", "2020-01-01T00:00:00Z",
-        "127.0.0.1", "/a/b", "A", "a.b", "\0", "\u{1}",
+        "",
+        "a",
+        "ab",
+        "abc",
+        "b",
+        "ü",
+        "\u{10FFFF}",
+        "true",
+        "1",
+        "1.5",
+        "2020-01-01T00:00:00Z",
+        "127.0.0.1",
+        "/a/b",
+        "A",
+        "a.b",
+        "\0",
+        "\u{1}",
     ];
     let numbers = [0.0, -0.0, 1.0, 1.5, -1.0, -1e300, 1e300, f64::MIN_POSITIVE, 9.3e18];
     prop_oneof![
@@ -392,8 +409,7 @@ fn filter() -> impl Strategy<Value = Filter> {
         any::<bool>().prop_map(|wanted| ("exists", json!(wanted))),
         text.prop_map(|prefix| ("prefix", json!(prefix))),
     ];
-    let one = (path, condition)
-        .prop_map(|(path, (operator, value))| json!({"field": path, operator: value}));
+    let one = (path, condition).prop_map(|(path, (operator, value))| json!({"field": path, operator: value}));
     one.prop_recursive(3, 10, 3, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..3).prop_map(|parts| json!({ "all": parts })),

@@ -36,12 +36,7 @@ pub trait LexicalIndex: Send + Sync {
     /// The `limit` best chunks for `text` by BM25, best first; ties by key. `text` is words,
     /// never query syntax; without a single indexable word it finds nothing. With `filter`,
     /// only chunks that pass take part, though scores stay what they are without.
-    fn query(
-        &self,
-        text: &str,
-        limit: usize,
-        filter: Option<&Filter>,
-    ) -> Result<Vec<Scored>, LexicalError>;
+    fn query(&self, text: &str, limit: usize, filter: Option<&Filter>) -> Result<Vec<Scored>, LexicalError>;
 
     /// Every chunk that passes `filter`, in no particular order.
     fn matching(&self, filter: &Filter) -> Result<Vec<ChunkKey>, LexicalError>;

@@ -103,9 +103,7 @@ fn weighted_terms(snapshot: &Snapshot, text: &str) -> ::tantivy::Result<Vec<Weig
         }
     }
     // The order of addition decides the last bit of a score, so it must not depend on chance.
-    found.sort_by(|(a, first), (b, second)| {
-        second.weight.total_cmp(&first.weight).then_with(|| a.cmp(b))
-    });
+    found.sort_by(|(a, first), (b, second)| second.weight.total_cmp(&first.weight).then_with(|| a.cmp(b)));
     found.truncate(MAX_TERMS);
     Ok(found.into_iter().map(|(_, term)| term).collect())
 }
@@ -116,8 +114,7 @@ fn alive_rows(segment: &Segment, place: &TermInfo) -> ::tantivy::Result<u64> {
     if !segment.reader.has_deletes() {
         return Ok(u64::from(place.doc_freq));
     }
-    let mut postings =
-        segment.words.read_block_postings_from_terminfo(place, IndexRecordOption::Basic)?;
+    let mut postings = segment.words.read_block_postings_from_terminfo(place, IndexRecordOption::Basic)?;
     let mut alive = 0;
     while !postings.docs().is_empty() {
         alive += postings.docs().iter().filter(|row| !segment.reader.is_deleted(**row)).count();
@@ -204,9 +201,7 @@ fn score_segment(
     let mut cursors = Vec::with_capacity(query.len());
     for term in query {
         if let Some(place) = term.places.get(index).and_then(Option::as_ref) {
-            let postings = segment
-                .words
-                .read_block_postings_from_terminfo(place, IndexRecordOption::WithFreqs)?;
+            let postings = segment.words.read_block_postings_from_terminfo(place, IndexRecordOption::WithFreqs)?;
             cursors.push(Cursor { weight: term.weight, postings, next: 0 });
         }
     }
@@ -220,9 +215,7 @@ fn score_segment(
         }
         for (row, score) in (start..end).zip(sums.iter()) {
             // The one test that nearly every row fails comes first.
-            if *score >= best.threshold
-                && rows.is_none_or(|rows| rows.contains(row))
-                && !segment.reader.is_deleted(row)
+            if *score >= best.threshold && rows.is_none_or(|rows| rows.contains(row)) && !segment.reader.is_deleted(row)
             {
                 best.offer(Scored { key: segment.key(row), score: *score });
             }

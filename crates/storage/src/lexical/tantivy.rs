@@ -26,8 +26,8 @@ use std::{
 };
 
 use ::tantivy::{
-    Directory, DocSet, Index, IndexReader, IndexSettings, IndexWriter, ReloadPolicy, SegmentReader,
-    TERMINATED, TantivyDocument, TantivyError, Term,
+    Directory, DocSet, Index, IndexReader, IndexSettings, IndexWriter, ReloadPolicy, SegmentReader, TERMINATED,
+    TantivyDocument, TantivyError, Term,
     columnar::ColumnValues,
     directory::{
         MmapDirectory,
@@ -36,9 +36,7 @@ use ::tantivy::{
     fieldnorm::FieldNormReader,
     index::{InvertedIndexReader, SegmentId},
     indexer::{IndexWriterOptions, NoMergePolicy},
-    schema::{
-        FAST, Field, INDEXED, IndexRecordOption, OwnedValue, Schema, TextFieldIndexing, TextOptions,
-    },
+    schema::{FAST, Field, INDEXED, IndexRecordOption, OwnedValue, Schema, TextFieldIndexing, TextOptions},
 };
 
 use super::{
@@ -103,10 +101,7 @@ impl TantivyIndex {
     pub fn open(dir: &Path) -> Result<Self, LexicalError> {
         // tantivy answers some kinds of corruption with a panic instead of an error.
         catch_unwind(AssertUnwindSafe(|| Self::open_unguarded(dir))).unwrap_or_else(|_| {
-            Err(LexicalError::Damaged {
-                dir: dir.to_owned(),
-                reason: "it cannot be read".to_owned(),
-            })
+            Err(LexicalError::Damaged { dir: dir.to_owned(), reason: "it cannot be read".to_owned() })
         })
     }
 
@@ -116,17 +111,14 @@ impl TantivyIndex {
     /// When the directory cannot be deleted or written.
     pub fn recreate(dir: &Path) -> Result<Self, LexicalError> {
         match fs::remove_dir_all(dir) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(io_error(dir, "delete the old index", error))
-            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(dir, "delete the old index", error)),
             _ => Self::open(dir),
         }
     }
 
     fn open_unguarded(dir: &Path) -> Result<Self, LexicalError> {
         prepare_directory(dir).map_err(|error| io_error(dir, "prepare its directory", error))?;
-        let directory =
-            MmapDirectory::open(dir).map_err(|error| engine_error(dir, "open", error.into()))?;
+        let directory = MmapDirectory::open(dir).map_err(|error| engine_error(dir, "open", error.into()))?;
         Self::open_in(dir, Box::new(directory))
     }
 
@@ -147,11 +139,7 @@ impl TantivyIndex {
         if disk_bytes(dir) <= CHECKED_AT_OPEN_BYTES {
             check_files(dir, &index)?;
         }
-        let reader = index
-            .reader_builder()
-            .reload_policy(ReloadPolicy::Manual)
-            .try_into()
-            .map_err(failed)?;
+        let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into().map_err(failed)?;
         let snapshot = Snapshot::take(&reader, fields, &HashMap::new()).map_err(failed)?;
         state.check(dir, &snapshot)?;
         Ok(Self {
@@ -234,19 +222,14 @@ impl TantivyIndex {
     }
 
     /// Writes a change and makes it durable. It becomes visible by [`Self::refresh`].
-    fn commit(
-        &self,
-        writing: &mut Writing,
-        change: &LexicalChange<'_>,
-    ) -> Result<(), LexicalError> {
+    fn commit(&self, writing: &mut Writing, change: &LexicalChange<'_>) -> Result<(), LexicalError> {
         let snapshot = self.snapshot();
         let writer = self.writer(writing)?;
         let mut last = HashMap::with_capacity(change.added.len());
         for (index, entry) in change.added.iter().enumerate() {
             last.insert(entry.key, index);
         }
-        let gone: HashSet<ChunkKey> =
-            change.removed.iter().copied().chain(last.keys().copied()).collect();
+        let gone: HashSet<ChunkKey> = change.removed.iter().copied().chain(last.keys().copied()).collect();
         let mut chunks = snapshot.chunks + last.len();
         for key in gone {
             // Deleting makes tantivy reopen every segment at commit, so only what is there.
@@ -285,8 +268,7 @@ impl TantivyIndex {
             .num_worker_threads(1)
             .num_merge_threads(1)
             .build();
-        let writer: IndexWriter =
-            self.index.writer_with_options(options).map_err(self.failed("start writing"))?;
+        let writer: IndexWriter = self.index.writer_with_options(options).map_err(self.failed("start writing"))?;
         writer.set_merge_policy(Box::new(NoMergePolicy));
         // What a failed writer left behind takes space that may be what is missing. When this
         // fails too, the commit will say so.
@@ -297,9 +279,7 @@ impl TantivyIndex {
     fn document(&self, entry: &LexicalEntry<'_>) -> TantivyDocument {
         let mut document = TantivyDocument::new();
         document.add_u64(self.fields.key, entry.key.get());
-        for text in std::iter::repeat_n(entry.title, TITLE_TIMES)
-            .chain([entry.heading, entry.path, entry.text])
-        {
+        for text in std::iter::repeat_n(entry.title, TITLE_TIMES).chain([entry.heading, entry.path, entry.text]) {
             if !text.is_empty() {
                 document.add_text(self.fields.words, text);
             }
@@ -372,11 +352,7 @@ impl TantivyIndex {
     }
 
     /// The rows of each segment that pass `filter`.
-    fn filter_rows(
-        &self,
-        snapshot: &Snapshot,
-        filter: &Filter,
-    ) -> Result<Vec<Arc<Rows>>, LexicalError> {
+    fn filter_rows(&self, snapshot: &Snapshot, filter: &Filter) -> Result<Vec<Arc<Rows>>, LexicalError> {
         let name: Arc<str> = filter.canonical().into();
         snapshot
             .segments
@@ -405,12 +381,7 @@ impl LexicalIndex for TantivyIndex {
         Ok(())
     }
 
-    fn query(
-        &self,
-        text: &str,
-        limit: usize,
-        filter: Option<&Filter>,
-    ) -> Result<Vec<Scored>, LexicalError> {
+    fn query(&self, text: &str, limit: usize, filter: Option<&Filter>) -> Result<Vec<Scored>, LexicalError> {
         let snapshot = self.snapshot();
         let rows = filter.map(|filter| self.filter_rows(&snapshot, filter)).transpose()?;
         score::search(&snapshot, text, limit, rows.as_deref()).map_err(self.failed("search"))
@@ -473,11 +444,7 @@ struct Parts {
 }
 
 impl Snapshot {
-    fn take(
-        reader: &IndexReader,
-        fields: Fields,
-        known: &HashMap<SegmentId, Parts>,
-    ) -> ::tantivy::Result<Self> {
+    fn take(reader: &IndexReader, fields: Fields, known: &HashMap<SegmentId, Parts>) -> ::tantivy::Result<Self> {
         let searcher = reader.searcher();
         let mut taken = Self { segments: Vec::new(), chunks: 0, tokens: 0 };
         for reader in searcher.segment_readers() {
@@ -487,16 +454,13 @@ impl Snapshot {
                 None => {
                     let lengths = reader.get_fieldnorms_reader(fields.words)?;
                     Parts {
-                        lengths: (0..reader.max_doc())
-                            .map(|row| lengths.fieldnorm_id(row))
-                            .collect(),
+                        lengths: (0..reader.max_doc()).map(|row| lengths.fieldnorm_id(row)).collect(),
                         filters: Arc::default(),
                     }
                 }
             };
             let alive = reader.doc_ids_alive().filter_map(|row| parts.lengths.get(row as usize));
-            taken.tokens +=
-                alive.map(|code| u64::from(FieldNormReader::id_to_fieldnorm(*code))).sum::<u64>();
+            taken.tokens += alive.map(|code| u64::from(FieldNormReader::id_to_fieldnorm(*code))).sum::<u64>();
             taken.chunks += reader.num_docs() as usize;
             taken.segments.push(Segment {
                 keys: reader.fast_fields().u64("key")?.values,
@@ -526,14 +490,8 @@ impl Snapshot {
     }
 
     fn parts(&self) -> HashMap<SegmentId, Parts> {
-        let parts = |segment: &Segment| Parts {
-            lengths: segment.lengths.clone(),
-            filters: segment.filters.clone(),
-        };
-        self.segments
-            .iter()
-            .map(|segment| (segment.reader.segment_id(), parts(segment)))
-            .collect()
+        let parts = |segment: &Segment| Parts { lengths: segment.lengths.clone(), filters: segment.filters.clone() };
+        self.segments.iter().map(|segment| (segment.reader.segment_id(), parts(segment))).collect()
     }
 
     fn sizes(&self) -> Vec<SegmentSize> {
@@ -566,9 +524,7 @@ impl Segment {
     }
 
     fn filter_rows(&self, name: &Arc<str>, filter: &Filter) -> ::tantivy::Result<Arc<Rows>> {
-        let cached = |filters: &[(Arc<str>, Arc<Rows>)]| {
-            filters.iter().position(|(known, _)| known == name)
-        };
+        let cached = |filters: &[(Arc<str>, Arc<Rows>)]| filters.iter().position(|(known, _)| known == name);
         {
             let mut filters = self.filters.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(index) = cached(&filters) {
@@ -601,9 +557,8 @@ struct SegmentSize {
 /// everything smaller; else one that is a quarter deleted.
 fn segments_to_merge(sizes: &[SegmentSize]) -> Vec<SegmentId> {
     let level = |size: &SegmentSize| (size.alive / SMALL_SEGMENT_ROWS).max(1).ilog(MERGE_FACTOR);
-    let ids_up_to = |most: u32| -> Vec<SegmentId> {
-        sizes.iter().filter(|size| level(size) <= most).map(|size| size.id).collect()
-    };
+    let ids_up_to =
+        |most: u32| -> Vec<SegmentId> { sizes.iter().filter(|size| level(size) <= most).map(|size| size.id).collect() };
     let mut counts: HashMap<u32, u64> = HashMap::new();
     for size in sizes {
         *counts.entry(level(size)).or_default() += 1;
@@ -667,13 +622,11 @@ struct State {
 
 impl State {
     fn read(dir: &Path, index: &Index) -> Result<Self, LexicalError> {
-        let metas =
-            index.load_metas().map_err(|error| engine_error(dir, "read its state", error))?;
+        let metas = index.load_metas().map_err(|error| engine_error(dir, "read its state", error))?;
         match metas.payload {
             // Created, and nothing committed yet.
             None => Ok(Self::default()),
-            Some(payload) => serde_json::from_str(&payload)
-                .map_err(|_| damaged(dir, "it does not say how far it is")),
+            Some(payload) => serde_json::from_str(&payload).map_err(|_| damaged(dir, "it does not say how far it is")),
         }
     }
 
@@ -691,8 +644,7 @@ impl State {
 }
 
 fn check_files(dir: &Path, index: &Index) -> Result<(), LexicalError> {
-    let broken =
-        index.validate_checksum().map_err(|error| engine_error(dir, "check its files", error))?;
+    let broken = index.validate_checksum().map_err(|error| engine_error(dir, "check its files", error))?;
     match broken.iter().min() {
         None => Ok(()),
         Some(file) => Err(damaged(dir, &format!("{} is not what was written", file.display()))),
@@ -716,9 +668,11 @@ fn engine_error(dir: &Path, action: &'static str, error: TantivyError) -> Lexica
         | TantivyError::OpenWriteError(OpenWriteError::IoError { io_error: error, .. })
         | TantivyError::OpenDirectoryError(OpenDirectoryError::IoError { io_error: error, .. })
         | TantivyError::OpenDirectoryError(OpenDirectoryError::FailedToCreateTempDir(error))
-        | TantivyError::LockFailure(
-            ::tantivy::directory::error::LockError::IoError(error), _
-        ) if !is_short_file(&error) => io(error),
+        | TantivyError::LockFailure(::tantivy::directory::error::LockError::IoError(error), _)
+            if !is_short_file(&error) =>
+        {
+            io(error)
+        }
         TantivyError::IoError(_)
         | TantivyError::OpenReadError(_)
         | TantivyError::DataCorruption(_)
@@ -726,9 +680,7 @@ fn engine_error(dir: &Path, action: &'static str, error: TantivyError) -> Lexica
         | TantivyError::DeserializeError(_) => damaged(dir, &error.to_string()),
         // The engine turns some failed writes into text.
         TantivyError::InternalError(reason) => io_error(dir, action, as_io_error(reason)),
-        other => {
-            LexicalError::Engine { dir: dir.to_owned(), action, reason: other.to_string() }
-        }
+        other => LexicalError::Engine { dir: dir.to_owned(), action, reason: other.to_string() },
     }
 }
 

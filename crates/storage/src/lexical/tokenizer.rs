@@ -59,8 +59,7 @@ pub(super) enum Side {
 /// Calls `emit` with every term of `text` and the bytes it comes from, in order of the text;
 /// terms of one compound overlap.
 pub(super) fn terms(text: &str, side: Side, emit: &mut dyn FnMut(&str, Range<usize>)) {
-    Analysis { text, side, stemmer: Stemmer::new(Algorithm::English), scratch: String::new(), emit }
-        .run();
+    Analysis { text, side, stemmer: Stemmer::new(Algorithm::English), scratch: String::new(), emit }.run();
 }
 
 /// The words of this module as a tantivy tokenizer.
@@ -229,12 +228,10 @@ impl Analysis<'_, '_> {
         while let Some(character) = self.char_at(at) {
             let next = at + character.len_utf8();
             let inside = match character {
-                '.' | ',' => {
-                    last.is_ascii_digit()
-                        && self.char_at(next).is_some_and(|c| c.is_ascii_digit())
-                }
+                '.' | ',' => last.is_ascii_digit() && self.char_at(next).is_some_and(|c| c.is_ascii_digit()),
                 '\'' | '’' => {
-                    last.is_alphabetic() && self.char_at(next).is_some_and(char::is_alphabetic)
+                    last.is_alphabetic()
+                        && self.char_at(next).is_some_and(char::is_alphabetic)
                         && self.class_at(next) == Class::Word
                 }
                 other => class(other) == Class::Word,
@@ -388,8 +385,7 @@ fn boundary(previous: char, character: char, next: Option<char>) -> bool {
     }
     character.is_ascii_digit()
         || character.is_uppercase()
-            && (previous.is_lowercase()
-                || next.is_some_and(|next| next.is_lowercase() && next != 's'))
+            && (previous.is_lowercase() || next.is_some_and(|next| next.is_lowercase() && next != 's'))
 }
 
 /// `user's` is `user`, `don't` is `dont`, `10,000` is `10000`.
@@ -408,11 +404,8 @@ fn fold(text: &str, into: &mut String) {
         into.extend(text.bytes().map(|byte| char::from(byte.to_ascii_lowercase())));
         return;
     }
-    let folded = text
-        .nfkd()
-        .filter(|character| !('\u{300}'..='\u{36f}').contains(character))
-        .nfc()
-        .flat_map(char::to_lowercase);
+    let folded =
+        text.nfkd().filter(|character| !('\u{300}'..='\u{36f}').contains(character)).nfc().flat_map(char::to_lowercase);
     for character in folded {
         match character {
             'ß' => into.push_str("ss"),
@@ -466,10 +459,7 @@ mod tests {
 
     #[test]
     fn identifiers_are_found_whole_and_in_parts() {
-        check(
-            "services.nginx.enable",
-            &["services.nginx.enable", "=services", "servic", "nginx", "=enable", "enabl"],
-        );
+        check("services.nginx.enable", &["services.nginx.enable", "=services", "servic", "nginx", "=enable", "enabl"]);
         check("snake_case", &["=snakecase", "snakecas", "snake", "case"]);
         check("camelCase", &["=camelcase", "camelcas", "camel", "case"]);
         check("HTTPServer", &["httpserver", "http", "server"]);
@@ -486,9 +476,7 @@ mod tests {
     #[test]
     fn spellings_of_one_name_share_its_joined_term() {
         let joined = |text: &str| of(text, Side::Index).contains(&"writeboolean".to_owned());
-        for spelling in
-            ["writeBoolean", "WriteBoolean", "write_boolean", "write-boolean", "WRITE_BOOLEAN"]
-        {
+        for spelling in ["writeBoolean", "WriteBoolean", "write_boolean", "write-boolean", "WRITE_BOOLEAN"] {
             assert!(joined(spelling), "{spelling}: {:?}", of(spelling, Side::Index));
         }
         assert!(of("TGF-beta", Side::Index).contains(&"tgfbeta".to_owned()));

@@ -183,6 +183,37 @@ fn full_disk_child() {
 }
 
 #[test]
+fn a_checkpoint_taken_during_changes_is_of_one_position() {
+    const POSITIONS: u64 = 400;
+    let directory = tempfile::tempdir().unwrap();
+    let index = open(&directory.path().join("index")).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for position in 1..=POSITIONS {
+                change(position).apply(&index).unwrap();
+            }
+        });
+        let mut copies = 0;
+        while index.durable_position() < POSITIONS {
+            index.checkpoint().unwrap();
+            let copy = directory.path().join(format!("copy-{copies}"));
+            copies += 1;
+            fs::create_dir(&copy).unwrap();
+            for entry in fs::read_dir(directory.path().join("index")).unwrap().flatten() {
+                fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
+            }
+            let copy = open(&copy).unwrap();
+            assert_eq!(copy.position(), index.durable_position());
+            if copies % 8 == 1 {
+                assert_eq!(copy.digest(), digest_at(copy.position()));
+            }
+        }
+        assert!(copies > 1);
+    });
+    assert_eq!(index.digest(), digest_at(POSITIONS));
+}
+
+#[test]
 fn a_kill_at_any_moment_leaves_a_whole_checkpoint() {
     const KILLS: usize = 30;
     let seed = 4;

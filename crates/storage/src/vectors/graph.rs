@@ -23,7 +23,7 @@ use super::{
     allowed::Resolved,
     bits::Bits,
     persist::{Checkpoint, Files, GraphImage, SavedGraph},
-    scan::{Best, scan},
+    scan::scan,
     table::{Snapshot, Table, check_query},
 };
 use crate::{ChunkKey, Scored};
@@ -57,7 +57,7 @@ impl Default for GraphOptions {
             connectivity: 16,
             expansion_add: 128,
             expansion_search: 96,
-            distances_per_candidate: 16,
+            distances_per_candidate: 32,
             pending_rows: 256,
             removed_rows: 1024,
         }
@@ -65,9 +65,10 @@ impl Default for GraphOptions {
 }
 
 impl GraphOptions {
-    /// A walk that must collect `breadth` candidates, of which one in `rows / candidates` is
+    /// A walk that must collect so many candidates, of which one in `rows / candidates` is
     /// wanted, expands that many times more.
-    fn scanning_is_cheaper(&self, candidates: usize, rows: usize, breadth: usize) -> bool {
+    fn scanning_is_cheaper(&self, candidates: usize, rows: usize, limit: usize) -> bool {
+        let breadth = self.expansion_search.max(limit.saturating_mul(2));
         let walked = breadth.saturating_mul(self.distances_per_candidate).saturating_mul(rows);
         candidates.saturating_mul(candidates) <= walked
     }
@@ -137,41 +138,60 @@ impl UsearchIndex {
     /// or would take longer than scanning everything.
     fn walk(
         &self,
-        snapshot: &Arc<Snapshot>,
         query: &[f32],
         limit: usize,
-        allowed: Option<&Resolved>,
-    ) -> Result<Option<Best>, VectorError> {
-        let candidates = allowed.map_or(snapshot.live_count, |allowed| allowed.count);
-        let options = &self.shared.options;
-        let breadth = options.expansion_search.max(limit.saturating_mul(2));
-        if options.scanning_is_cheaper(candidates, snapshot.live_count, breadth) {
-            return Ok(None);
-        }
+        allowed: Option<&AllowedSet>,
+    ) -> Result<Option<Vec<Scored>>, VectorError> {
         let graphs = self.shared.graphs();
         let Some(graph) = &graphs.current else {
             return Ok(None);
         };
-        let keep =
-            |slot: u32| snapshot.live.contains(slot) && allowed.is_none_or(|allowed| allowed.slots.contains(slot));
-        let walk = graph.engine.walk(snapshot, query.to_vec(), breadth, candidates, keep)?;
+        // Taken while the graph stands still, so that no slot it refers to holds another row.
+        let view = View::of(&self.shared.table, allowed);
+        let breadth = self.shared.options.expansion_search.max(limit.saturating_mul(2)).min(view.candidates());
+        let keep = |slot: u32| view.contains(slot);
+        let walk = graph.engine.walk(&view.snapshot, query.to_vec(), breadth, view.candidates(), keep)?;
         let Walk::Found(found) = walk else {
             return Ok(None);
         };
         let members = graph.engine.members().clone();
         drop(graphs);
-        let pending = |block: usize| {
-            let wanted = allowed.map_or(u64::MAX, |allowed| allowed.slots.word(block));
-            snapshot.live.word(block) & wanted & !members.word(block)
-        };
-        let outside: usize = (0..snapshot.blocks()).map(|block| pending(block).count_ones() as usize).sum();
-        let mut best = scan(snapshot, query, limit, outside, pending);
+        let pending = |block: usize| view.word(block) & !members.word(block);
+        let outside = (0..view.snapshot.blocks()).map(|block| pending(block).count_ones() as usize).sum();
+        let mut best = scan(&view.snapshot, query, limit, outside, pending);
         for (slot, score) in found {
-            if let Some(key) = snapshot.key(slot).filter(|_| keep(slot)) {
+            if let Some(key) = view.snapshot.key(slot).filter(|_| keep(slot)) {
                 best.push(key, score);
             }
         }
-        Ok(Some(best))
+        Ok(Some(best.into_sorted()))
+    }
+}
+
+/// What one search may find.
+struct View {
+    snapshot: Arc<Snapshot>,
+    allowed: Option<Arc<Resolved>>,
+}
+
+impl View {
+    fn of(table: &Table, allowed: Option<&AllowedSet>) -> Self {
+        let (snapshot, allowed) = table.view(allowed);
+        Self { snapshot, allowed }
+    }
+
+    fn candidates(&self) -> usize {
+        self.allowed.as_ref().map_or(self.snapshot.live_count, |allowed| allowed.count)
+    }
+
+    /// A block's slots, as bits.
+    fn word(&self, block: usize) -> u64 {
+        self.allowed.as_ref().map_or_else(|| self.snapshot.live.word(block), |allowed| allowed.slots.word(block))
+    }
+
+    fn contains(&self, slot: u32) -> bool {
+        let slots = self.allowed.as_ref().map_or(&*self.snapshot.live, |allowed| &allowed.slots);
+        slots.contains(slot)
     }
 }
 
@@ -183,16 +203,14 @@ impl VectorIndex for UsearchIndex {
     }
 
     fn nearest(&self, query: &[f32], limit: usize, allowed: Option<&AllowedSet>) -> Result<Vec<Scored>, VectorError> {
-        let (snapshot, allowed) = self.shared.table.view(allowed);
-        let query = check_query(query, snapshot.dimensions)?;
-        let allowed = allowed.as_deref();
-        if let Some(best) = self.walk(&snapshot, &query, limit, allowed)? {
-            return Ok(best.into_sorted());
+        let view = View::of(&self.shared.table, allowed);
+        let query = check_query(query, view.snapshot.dimensions)?;
+        if !self.shared.options.scanning_is_cheaper(view.candidates(), view.snapshot.live_count, limit)
+            && let Some(found) = self.walk(&query, limit, allowed)?
+        {
+            return Ok(found);
         }
-        let best = match allowed {
-            Some(allowed) => scan(&snapshot, &query, limit, allowed.count, |block| allowed.slots.word(block)),
-            None => scan(&snapshot, &query, limit, snapshot.live_count, |block| snapshot.live.word(block)),
-        };
+        let best = scan(&view.snapshot, &query, limit, view.candidates(), |block| view.word(block));
         Ok(best.into_sorted())
     }
 
@@ -206,14 +224,14 @@ impl VectorIndex for UsearchIndex {
 
     fn checkpoint(&self) -> Result<(), VectorError> {
         self.shared.files.store(|known| {
-            let graphs = self.shared.graphs();
-            let image = graphs.current.as_ref().map(|graph| {
-                let bytes = if known == Some(graph.version) { Vec::new() } else { graph.engine.save()? };
-                Ok(GraphImage { version: graph.version, members: graph.engine.members().clone(), bytes })
-            });
-            // The snapshot is taken while the graph stands still: no slot it refers to is used
-            // for another row.
-            Ok((self.shared.table.snapshot(), image.transpose()?))
+            self.shared.hold_still(|graphs| {
+                let image = graphs.current.as_ref().map(|graph| {
+                    let bytes = if known == Some(graph.version) { Vec::new() } else { graph.engine.save()? };
+                    Ok(GraphImage { version: graph.version, members: graph.engine.members().clone(), bytes })
+                });
+                // Taken while no slot that the graph refers to can be used for another row.
+                Ok((self.shared.table.snapshot(), image.transpose()?))
+            })
         })
     }
 

@@ -13,7 +13,7 @@ use crate::{ChunkKey, Scored};
 
 /// From how many rows on a scan uses more than one thread. Below, waking one costs as much as it
 /// saves, and concurrent searches keep the cores busy better.
-const PARALLEL_ROWS: usize = 16_384;
+const PARALLEL_ROWS: usize = 32_768;
 
 /// How many blocks a thread scans at a time.
 const PARALLEL_BLOCKS: usize = 64;

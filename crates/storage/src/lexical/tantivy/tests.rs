@@ -7,8 +7,8 @@ use std::{
 };
 
 use ::tantivy::directory::{
-    AntiCallToken, DirectoryLock, FileHandle, Lock, RamDirectory, TerminatingWrite, WatchCallback,
-    WatchHandle, WritePtr,
+    AntiCallToken, DirectoryLock, FileHandle, Lock, RamDirectory, TerminatingWrite, WatchCallback, WatchHandle,
+    WritePtr,
     error::{DeleteError, LockError},
 };
 
@@ -23,12 +23,7 @@ fn open(dir: &Path) -> Box<dyn LexicalIndex> {
 
 lexical_contract!(open);
 
-fn try_apply(
-    index: &TantivyIndex,
-    position: u64,
-    removed: &[u64],
-    added: &[Chunk],
-) -> Result<(), LexicalError> {
+fn try_apply(index: &TantivyIndex, position: u64, removed: &[u64], added: &[Chunk]) -> Result<(), LexicalError> {
     let removed: Vec<ChunkKey> = removed.iter().copied().map(ChunkKey::new).collect();
     let added: Vec<LexicalEntry<'_>> = added.iter().map(entry).collect();
     index.apply(&LexicalChange { removed: &removed, added: &added, position })
@@ -158,11 +153,7 @@ fn sizes_decide_what_is_merged() {
     let plan = |sizes: &[(u64, u64)]| {
         let sizes: Vec<SegmentSize> = sizes
             .iter()
-            .map(|(alive, deleted)| SegmentSize {
-                id: SegmentId::generate_random(),
-                alive: *alive,
-                deleted: *deleted,
-            })
+            .map(|(alive, deleted)| SegmentSize { id: SegmentId::generate_random(), alive: *alive, deleted: *deleted })
             .collect();
         let due = segments_to_merge(&sizes);
         sizes.iter().map(|size| due.contains(&size.id)).collect::<Vec<_>>()
@@ -267,10 +258,7 @@ impl Directory for Faulty {
     }
 
     fn open_write(&self, path: &Path) -> Result<WritePtr, OpenWriteError> {
-        let refused = |error| OpenWriteError::IoError {
-            io_error: Arc::new(error),
-            filepath: path.to_owned(),
-        };
+        let refused = |error| OpenWriteError::IoError { io_error: Arc::new(error), filepath: path.to_owned() };
         self.faults.pass().map_err(refused)?;
         let inner = self.inner.open_write(path)?;
         Ok(io::BufWriter::new(Box::new(FaultyWriter { inner, faults: self.faults.clone() })))

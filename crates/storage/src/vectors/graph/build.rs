@@ -7,7 +7,7 @@
 
 use std::{
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
@@ -34,6 +34,9 @@ pub(super) struct Shared {
     pub files: Files,
     pub options: GraphOptions,
     graphs: RwLock<Graphs>,
+    /// Held by whoever changes the graphs or keeps them from changing for long. A change waits
+    /// here and not at `graphs`, where it would make searches wait behind it.
+    turn: Mutex<()>,
     /// Searches that wait for the building thread to let go of the graphs.
     waiting: AtomicUsize,
     stopping: AtomicBool,
@@ -73,6 +76,7 @@ impl Shared {
             files,
             options,
             graphs: RwLock::new(Graphs { current, next: None }),
+            turn: Mutex::default(),
             waiting: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             builder: Mutex::default(),
@@ -89,12 +93,19 @@ impl Shared {
         graphs
     }
 
-    /// The graphs for changing, after every search that waits has had its turn.
-    fn graphs_mut(&self) -> RwLockWriteGuard<'_, Graphs> {
+    /// Reads the graphs for a longer time; searches go on meanwhile.
+    pub(super) fn hold_still<R>(&self, read: impl FnOnce(&Graphs) -> R) -> R {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        read(&self.graphs())
+    }
+
+    /// Changes the graphs, after every search that waits has had its turn.
+    fn change<R>(&self, change: impl FnOnce(&mut Graphs) -> R) -> R {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         while self.waiting.load(Ordering::Relaxed) > 0 {
             std::thread::yield_now();
         }
-        self.graphs.write().unwrap_or_else(PoisonError::into_inner)
+        change(&mut self.graphs.write().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Blocks until no building thread runs.
@@ -208,11 +219,11 @@ fn perform(shared: &Shared, task: Task) -> Result<(), VectorError> {
         Task::Nothing => {}
         Task::Create => {
             let graph = Graph::new(&shared.options)?;
-            shared.graphs_mut().current = Some(graph);
+            shared.change(|graphs| graphs.current = Some(graph));
         }
         Task::Replace => {
             let graph = Graph::new(&shared.options)?;
-            shared.graphs_mut().next = Some(graph);
+            shared.change(|graphs| graphs.next = Some(graph));
         }
         Task::Extend(pending) => {
             extend(shared, &pending)?;
@@ -229,41 +240,33 @@ fn extend(shared: &Shared, pending: &[u32]) -> Result<(), VectorError> {
             return Ok(());
         }
         let (snapshot, claimed) = shared.table.claim(turn);
-        let mut graphs = shared.graphs_mut();
-        let graphs = &mut *graphs;
-        let Some(graph) = graphs.next.as_mut().or(graphs.current.as_mut()) else {
-            return Ok(());
-        };
-        for slot in claimed {
-            graph.engine.add(&snapshot, slot)?;
-        }
-        graph.version = next_version();
+        shared.change(|graphs| {
+            let Some(graph) = graphs.next.as_mut().or(graphs.current.as_mut()) else {
+                return Ok(());
+            };
+            graph.version = next_version();
+            claimed.iter().try_for_each(|slot| graph.engine.add(&snapshot, *slot))
+        })?;
     }
     Ok(())
 }
 
 /// Puts the second graph in the first one's place once it has every row.
 fn swap_if_complete(shared: &Shared) {
-    let mut graphs = shared.graphs_mut();
-    let Some(next) = &graphs.next else {
-        return;
-    };
-    if !outside(&shared.table.snapshot(), next.engine.members()).is_empty() {
-        return;
-    }
-    let members = next.engine.members().clone();
-    let former = std::mem::take(&mut *graphs);
-    graphs.current = former.next;
-    shared.table.release(members);
-    drop(graphs);
-    drop(former.current);
+    let former = shared.change(|graphs| {
+        let next = graphs.next.take_if(|next| outside(&shared.table.snapshot(), next.engine.members()).is_empty())?;
+        shared.table.release(next.engine.members().clone());
+        graphs.current.replace(next)
+    });
+    // Freed here, where no search waits for it.
+    drop(former);
 }
 
 fn drop_graphs(shared: &Shared) {
-    let mut graphs = shared.graphs_mut();
-    let former = std::mem::take(&mut *graphs);
-    shared.table.release(Bits::default());
-    drop(graphs);
+    let former = shared.change(|graphs| {
+        shared.table.release(Bits::default());
+        std::mem::take(graphs)
+    });
     drop(former);
 }
 

@@ -330,3 +330,41 @@ impl Drop for Permit<'_> {
         self.0.returned.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+    use crate::{
+        ChunkKey,
+        vectors::{VectorChange, table::Table},
+    };
+
+    #[test]
+    fn more_walks_at_once_than_the_engine_has_room_for_wait_their_turn() {
+        let table = Table::new(Snapshot::empty(4), Bits::default()).unwrap();
+        let row = [1.0, 2.0, 3.0, 4.0].map(f16::from_f32);
+        table.apply(&VectorChange { removed: &[], added: &[(ChunkKey::new(1), &row)], position: 1 }).unwrap();
+        let snapshot = table.snapshot();
+        let mut engine = Engine::new(&GraphOptions::default()).unwrap();
+        engine.add(&snapshot, 0).unwrap();
+        // Every walk stays inside until as many as have room are there.
+        let crowd = Barrier::new(WALKERS);
+        std::thread::scope(|scope| {
+            for _ in 0..3 * WALKERS {
+                scope.spawn(|| {
+                    let first = Cell::new(true);
+                    let keep = |_| {
+                        if first.replace(false) {
+                            crowd.wait();
+                        }
+                        true
+                    };
+                    let walk = engine.walk(&snapshot, vec![0.5; 4], 1, 10, keep).unwrap();
+                    assert!(matches!(walk, Walk::Found(found) if found == [(0, 5.0)]));
+                });
+            }
+        });
+    }
+}
