@@ -103,11 +103,7 @@ impl Output {
 
 /// The words of a query that are worth showing: not the short ones, which are everywhere.
 fn words_of(query: &str) -> Vec<String> {
-    query
-        .split(|c: char| !c.is_alphanumeric())
-        .filter(|word| word.chars().count() > 2)
-        .map(str::to_lowercase)
-        .collect()
+    query.split(|c: char| !c.is_alphanumeric()).filter(|word| word.chars().count() > 2).map(str::to_lowercase).collect()
 }
 
 /// Whether two words are forms of one, as far as a shared beginning tells.
@@ -165,7 +161,10 @@ mod tests {
     #[test]
     fn words_of_the_query_stand_out_in_their_forms() {
         let output = Output { form: Form::Text, styled: true };
-        assert_eq!(output.emphasise("Pinning nixpkgs, now", "how to pin nixpkgs"), "Pinning \x1b[1mnixpkgs\x1b[0m, now");
+        assert_eq!(
+            output.emphasise("Pinning nixpkgs, now", "how to pin nixpkgs"),
+            "Pinning \x1b[1mnixpkgs\x1b[0m, now"
+        );
         assert_eq!(output.emphasise("two channels", "channel"), "two \x1b[1mchannels\x1b[0m");
         let plain = Output { form: Form::Text, styled: false };
         assert_eq!(plain.emphasise("two channels", "channel"), "two channels");

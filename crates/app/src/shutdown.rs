@@ -50,8 +50,11 @@ impl Stage {
         if tokio::time::timeout(self.patience, self.tasks.wait()).await.is_err() {
             let patience_s = self.patience.as_secs();
             tracing::warn!(
-                part = self.name, tasks = self.tasks.len(), patience_s,
-                "{} did not stop within {patience_s} s; what it was doing is done again at the next start", self.name
+                part = self.name,
+                tasks = self.tasks.len(),
+                patience_s,
+                "{} did not stop within {patience_s} s; what it was doing is done again at the next start",
+                self.name
             );
         }
     }

@@ -36,7 +36,9 @@ pub fn start(settings: LogSettings, reader: Reader) {
     let registry = tracing_subscriber::registry().with(filter);
     // A second call, as a test might make, leaves the first in place.
     let _ = match settings.format {
-        LogFormat::Text => registry.with(fmt::layer().with_writer(AroundBars).with_ansi(false).with_target(false)).try_init(),
+        LogFormat::Text => {
+            registry.with(fmt::layer().with_writer(AroundBars).with_ansi(false).with_target(false)).try_init()
+        }
         LogFormat::Json => registry.with(fmt::layer().with_writer(AroundBars).json().flatten_event(true)).try_init(),
     };
 }

@@ -142,7 +142,9 @@ impl Transport {
         match value {
             Ok(value) if status.is_success() => Ok(value),
             Ok(document) => Err(refusal(status, document).into()),
-            Err(error) => Err(anyhow!(error).context(format!("the server answered {status} with something that is not JSON"))),
+            Err(error) => {
+                Err(anyhow!(error).context(format!("the server answered {status} with something that is not JSON")))
+            }
         }
     }
 
@@ -157,8 +159,7 @@ impl Transport {
 async fn send_to_socket(data_dir: &PathBuf, request: Request) -> Result<(http::StatusCode, Bytes)> {
     let stream = control::connect(data_dir).await.context("the server has gone")?;
     let lost = "the connection to the server was lost";
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.context(lost)?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.context(lost)?;
     let exchange = async {
         let response = sender.send_request(http_request(request)?.map(Full::new)).await.context(lost)?;
         let status = response.status();

@@ -17,8 +17,7 @@ use std::{
 use anyhow::{Context, Result};
 use holdfast_embedding::Models;
 use holdfast_knowledge::{
-    Config, Explain, Group, Knowledge, KnowledgeError, Mode, NewDocument, PutDocuments,
-    SearchRequest, Watch,
+    Config, Explain, Group, Knowledge, KnowledgeError, Mode, NewDocument, PutDocuments, SearchRequest, Watch,
 };
 use holdfast_storage::{Caller, Storage};
 use serde_json::{Value, json};
@@ -36,8 +35,7 @@ struct Set {
 /// What each mode found for each query: ids, best first.
 type Runs = BTreeMap<&'static str, Vec<Vec<String>>>;
 
-const MODES: [(&str, Mode); 3] =
-    [("lexical", Mode::Lexical), ("dense", Mode::Dense), ("hybrid", Mode::Hybrid)];
+const MODES: [(&str, Mode); 3] = [("lexical", Mode::Lexical), ("dense", Mode::Dense), ("hybrid", Mode::Hybrid)];
 const RESAMPLES: usize = 10_000;
 const SEED: u64 = 20_261_120;
 
@@ -52,12 +50,10 @@ async fn main() -> Result<()> {
     let shutdown = CancellationToken::new();
     let tasks = TaskTracker::new();
     let storage = Storage::open_at(&state.join("db/holdfast.db"), &state.join("index"))?;
-    let embedding =
-        holdfast_embedding::Config { models_dir: models.into(), ..Default::default() };
+    let embedding = holdfast_embedding::Config { models_dir: models.into(), ..Default::default() };
     let models = Models::start(embedding, shutdown.clone(), tasks.clone());
     let config = Config { watch: Watch::No, ..Config::default() };
-    let knowledge =
-        Knowledge::start(config, storage.clone(), models, shutdown.clone(), tasks.clone()).await?;
+    let knowledge = Knowledge::start(config, storage.clone(), models, shutdown.clone(), tasks.clone()).await?;
     let mut dump = lists.first().map(|path| File::create(path).map(BufWriter::new)).transpose()?;
     for set in [scifact(Path::new(data))?, cosqa(Path::new(data))?] {
         index(&knowledge, &set).await?;
@@ -96,11 +92,7 @@ async fn index(knowledge: &Knowledge, set: &Set) -> Result<()> {
     Ok(())
 }
 
-async fn search(
-    knowledge: &Knowledge,
-    set: &Set,
-    mut dump: Option<&mut BufWriter<File>>,
-) -> Result<Runs> {
+async fn search(knowledge: &Knowledge, set: &Set, mut dump: Option<&mut BufWriter<File>>) -> Result<Runs> {
     let caller = Caller::owner();
     let mut runs = Runs::new();
     for (id, query) in &set.queries {
@@ -123,8 +115,7 @@ async fn search(
                 )
                 .await?;
             anyhow::ensure!(response.degraded.is_none(), "degraded: {:?}", response.degraded);
-            let scored: Vec<Value> =
-                response.results.iter().map(|r| json!([r.document_id, r.score])).collect();
+            let scored: Vec<Value> = response.results.iter().map(|r| json!([r.document_id, r.score])).collect();
             lists.insert(name.to_owned(), scored.into());
             let ids = response.results.into_iter().map(|result| result.document_id).collect();
             runs.entry(name).or_default().push(ids);
@@ -142,26 +133,19 @@ fn report(set: &Set, runs: &Runs) {
     let measured = |measure: fn(&[String], &[String]) -> f64| -> BTreeMap<&str, Vec<f64>> {
         runs.iter()
             .map(|(mode, found)| {
-                let values = set
-                    .queries
-                    .iter()
-                    .zip(found)
-                    .map(|((id, _), found)| measure(found, &set.relevant[id]))
-                    .collect();
+                let values =
+                    set.queries.iter().zip(found).map(|((id, _), found)| measure(found, &set.relevant[id])).collect();
                 (*mode, values)
             })
             .collect()
     };
-    for (name, measure) in
-        [("nDCG@10", ndcg_10 as fn(&[String], &[String]) -> f64), ("MRR@100", mrr_100)]
-    {
+    for (name, measure) in [("nDCG@10", ndcg_10 as fn(&[String], &[String]) -> f64), ("MRR@100", mrr_100)] {
         let values = measured(measure);
         for (mode, values) in &values {
             println!("{} {name} {mode}: {:.4}", set.name, mean(values));
         }
         for part in ["lexical", "dense"] {
-            let gains: Vec<f64> =
-                values["hybrid"].iter().zip(&values[part]).map(|(a, b)| a - b).collect();
+            let gains: Vec<f64> = values["hybrid"].iter().zip(&values[part]).map(|(a, b)| a - b).collect();
             let (low, high) = bootstrap(&gains);
             println!(
                 "{} {name} hybrid - {part}: {:+.4}, 95 % interval [{low:+.4}, {high:+.4}]",
@@ -175,13 +159,8 @@ fn report(set: &Set, runs: &Runs) {
 /// Järvelin and Kekäläinen 2002, with binary gains.
 fn ndcg_10(found: &[String], relevant: &[String]) -> f64 {
     let discount = |rank: usize| 1.0 / ((rank + 2) as f64).log2();
-    let gained: f64 = found
-        .iter()
-        .take(10)
-        .enumerate()
-        .filter(|(_, id)| relevant.contains(id))
-        .map(|(rank, _)| discount(rank))
-        .sum();
+    let gained: f64 =
+        found.iter().take(10).enumerate().filter(|(_, id)| relevant.contains(id)).map(|(rank, _)| discount(rank)).sum();
     gained / (0..relevant.len().min(10)).map(discount).sum::<f64>()
 }
 
@@ -251,8 +230,7 @@ fn scifact(data: &Path) -> Result<Set> {
 
 fn cosqa(data: &Path) -> Result<Set> {
     let folder = data.join("cosqa");
-    let codes: HashMap<String, u64> =
-        serde_json::from_str(&fs::read_to_string(folder.join("code_idx_map.txt"))?)?;
+    let codes: HashMap<String, u64> = serde_json::from_str(&fs::read_to_string(folder.join("code_idx_map.txt"))?)?;
     let mut documents: Vec<NewDocument> = codes
         .into_iter()
         .map(|(code, id)| NewDocument {
@@ -263,8 +241,7 @@ fn cosqa(data: &Path) -> Result<Set> {
         })
         .collect();
     documents.sort_by_key(|document| document.id.clone());
-    let judged: Vec<Value> =
-        serde_json::from_str(&fs::read_to_string(folder.join("cosqa-retrieval-dev-500.json"))?)?;
+    let judged: Vec<Value> = serde_json::from_str(&fs::read_to_string(folder.join("cosqa-retrieval-dev-500.json"))?)?;
     let mut queries = Vec::new();
     let mut relevant = HashMap::new();
     for line in &judged {

@@ -6,20 +6,13 @@ use crate::{CollectionInfo, Knowledge, KnowledgeError, names};
 
 impl Knowledge {
     /// Every collection, by name.
-    pub async fn collections(
-        &self,
-        _caller: &Caller,
-    ) -> Result<Vec<CollectionInfo>, KnowledgeError> {
+    pub async fn collections(&self, _caller: &Caller) -> Result<Vec<CollectionInfo>, KnowledgeError> {
         let collections = self.blocking(|inner| Ok(inner.storage.collections()?)).await?;
         Ok(collections.into_iter().map(info).collect())
     }
 
     /// The collection of that name.
-    pub async fn collection(
-        &self,
-        _caller: &Caller,
-        name: &str,
-    ) -> Result<CollectionInfo, KnowledgeError> {
+    pub async fn collection(&self, _caller: &Caller, name: &str) -> Result<CollectionInfo, KnowledgeError> {
         names::collection(name)?;
         let name = name.to_owned();
         let found = self.blocking(move |inner| Ok(inner.storage.collection(&name)?)).await?;
@@ -43,17 +36,10 @@ impl Knowledge {
     }
 
     /// Removes a collection with its sources and documents. The default one stays.
-    pub async fn remove_collection(
-        &self,
-        _caller: &Caller,
-        name: &str,
-    ) -> Result<(), KnowledgeError> {
+    pub async fn remove_collection(&self, _caller: &Caller, name: &str) -> Result<(), KnowledgeError> {
         names::collection(name)?;
         if name == self.inner.config.default_collection {
-            return Err(KnowledgeError::invalid(
-                "collection",
-                "must not be the default one, which is always there",
-            ));
+            return Err(KnowledgeError::invalid("collection", "must not be the default one, which is always there"));
         }
         self.inner.storage.remove_collection(name.to_owned()).await?;
         self.sources_changed();
@@ -62,20 +48,13 @@ impl Knowledge {
 
     /// Moves a collection to another model: a job builds a whole new set of vectors and indexes
     /// beside the present one, which answers until the new one is complete. The job's id.
-    pub async fn reembed(
-        &self,
-        _caller: &Caller,
-        name: &str,
-        model: &str,
-    ) -> Result<String, KnowledgeError> {
+    pub async fn reembed(&self, _caller: &Caller, name: &str, model: &str) -> Result<String, KnowledgeError> {
         names::collection(name)?;
         self.inner.models.get(model)?;
         let wanted = name.to_owned();
         let collection = self.blocking(move |inner| Ok(inner.storage.collection(&wanted)?)).await?;
         if self.inner.reembedding.is_running(collection.id) {
-            return Err(KnowledgeError::InProgress {
-                what: format!("re-embedding of collection {name:?}"),
-            });
+            return Err(KnowledgeError::InProgress { what: format!("re-embedding of collection {name:?}") });
         }
         if collection.building.is_some_and(|building| building.space.model != model) {
             self.inner.storage.abandon_building(collection.id).await?;

@@ -13,22 +13,22 @@ impl Knowledge {
     /// Checks the database file, compares the indexes with it, verifies the model's files. With
     /// [`Fix::Yes`], an index that differs is built anew.
     pub async fn doctor(&self, _caller: &Caller, fix: Fix) -> Result<Vec<Finding>, KnowledgeError> {
-        let mut findings = self.blocking(|inner| {
-            let complaints = inner.storage.integrity()?;
-            Ok(complaints
-                .into_iter()
-                .map(|detail| Finding { code: "database_damaged", detail, fixed: false })
-                .collect::<Vec<_>>())
-        }).await?;
+        let mut findings = self
+            .blocking(|inner| {
+                let complaints = inner.storage.integrity()?;
+                Ok(complaints
+                    .into_iter()
+                    .map(|detail| Finding { code: "database_damaged", detail, fixed: false })
+                    .collect::<Vec<_>>())
+            })
+            .await?;
         self.catch_up().await?;
-        let differences =
-            self.blocking(|inner| Ok(inner.storage.projections().compare()?)).await?;
+        let differences = self.blocking(|inner| Ok(inner.storage.projections().compare()?)).await?;
         for difference in differences {
             let fixed = fix == Fix::Yes;
             if fixed {
                 let (id, index) = (difference.generation_id, difference.index);
-                self.blocking(move |inner| Ok(inner.storage.projections().rebuild(id, index)?))
-                    .await?;
+                self.blocking(move |inner| Ok(inner.storage.projections().rebuild(id, index)?)).await?;
             }
             findings.push(Finding {
                 code: "index_differs",

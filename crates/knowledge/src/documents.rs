@@ -9,8 +9,7 @@ use holdfast_storage::{
 };
 
 use crate::{
-    DocumentContent, DocumentPage, JobReport, Knowledge, KnowledgeError, NewDocument, Page,
-    PutDocuments, names,
+    DocumentContent, DocumentPage, JobReport, Knowledge, KnowledgeError, NewDocument, Page, PutDocuments, names,
 };
 
 /// Documents of a page, at most.
@@ -21,11 +20,7 @@ const WAIT_MAX: Duration = Duration::from_secs(300);
 impl Knowledge {
     /// Accepts documents. When this returns they are safe and will be indexed; with `wait`, and
     /// if the time suffices, they are and can be found.
-    pub async fn put_documents(
-        &self,
-        caller: &Caller,
-        request: PutDocuments,
-    ) -> Result<JobReport, KnowledgeError> {
+    pub async fn put_documents(&self, caller: &Caller, request: PutDocuments) -> Result<JobReport, KnowledgeError> {
         names::collection(&request.collection)?;
         let documents = self.checked(request.documents)?;
         let (collection_id, _, _) = self.inner.storage.active_generation(&request.collection)?;
@@ -53,19 +48,14 @@ impl Knowledge {
         let config = &self.inner.config;
         let most = config.documents_per_request_max;
         if documents.is_empty() || documents.len() > most {
-            return Err(KnowledgeError::invalid(
-                "documents",
-                format!("must be 1 to {most}, are {}", documents.len()),
-            ));
+            return Err(KnowledgeError::invalid("documents", format!("must be 1 to {most}, are {}", documents.len())));
         }
         documents
             .into_iter()
             .map(|mut document| {
-                for (field, text) in [
-                    ("id", &document.id),
-                    ("title", &document.title),
-                    ("content_type", &document.content_type),
-                ] {
+                for (field, text) in
+                    [("id", &document.id), ("title", &document.title), ("content_type", &document.content_type)]
+                {
                     if let Some(text) = text {
                         names::text_field(field, text)?;
                     }
@@ -104,18 +94,14 @@ impl Knowledge {
     }
 
     /// A page of a collection's documents, in the order they came in.
-    pub async fn documents(
-        &self,
-        _caller: &Caller,
-        page: DocumentPage,
-    ) -> Result<Page<Document>, KnowledgeError> {
+    pub async fn documents(&self, _caller: &Caller, page: DocumentPage) -> Result<Page<Document>, KnowledgeError> {
         names::collection(&page.collection)?;
         names::limit(page.limit, LIMIT_MAX)?;
         let after = match page.cursor.as_deref() {
             None => 0,
-            Some(cursor) => cursor.parse().map_err(|_| {
-                KnowledgeError::invalid("cursor", "is not one that a list has given")
-            })?,
+            Some(cursor) => {
+                cursor.parse().map_err(|_| KnowledgeError::invalid("cursor", "is not one that a list has given"))?
+            }
         };
         self.blocking(move |inner| {
             let (collection_id, _, _) = inner.storage.active_generation(&page.collection)?;
@@ -123,13 +109,11 @@ impl Knowledge {
                 Some(id) => Some(inner.storage.source(id)?.id),
                 None => None,
             };
-            let query =
-                DocumentQuery { collection_id, source_id, after, limit: page.limit + 1 };
+            let query = DocumentQuery { collection_id, source_id, after, limit: page.limit + 1 };
             let mut items = inner.storage.documents(&query)?;
             let more = items.len() > page.limit;
             items.truncate(page.limit);
-            let next_cursor =
-                items.last().filter(|_| more).map(|document| document.id.to_string());
+            let next_cursor = items.last().filter(|_| more).map(|document| document.id.to_string());
             Ok(Page { items, next_cursor })
         })
         .await
@@ -158,12 +142,7 @@ impl Knowledge {
     }
 
     /// Removes a document. When this returns it is no longer found.
-    pub async fn remove_document(
-        &self,
-        _caller: &Caller,
-        collection: &str,
-        id: &str,
-    ) -> Result<(), KnowledgeError> {
+    pub async fn remove_document(&self, _caller: &Caller, collection: &str, id: &str) -> Result<(), KnowledgeError> {
         names::collection(collection)?;
         let storage = &self.inner.storage;
         let (collection_id, _, _) = storage.active_generation(collection)?;

@@ -116,15 +116,9 @@ impl KnowledgeError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Filter(error) => Some(error.hint()),
-            Self::NotFound { what: "collection", .. } => {
-                Some("list them with `holdfast collections list`".into())
-            }
-            Self::NotFound { what: "source", .. } => {
-                Some("list them with `holdfast sources list`".into())
-            }
-            Self::ModelNotReady { .. } => {
-                Some("wait for it; `holdfast status` shows how far it is".into())
-            }
+            Self::NotFound { what: "collection", .. } => Some("list them with `holdfast collections list`".into()),
+            Self::NotFound { what: "source", .. } => Some("list them with `holdfast sources list`".into()),
+            Self::ModelNotReady { .. } => Some("wait for it; `holdfast status` shows how far it is".into()),
             Self::OtherModel { collection, held, offered } => Some(format!(
                 "use {held}, or move the collection: \
                  holdfast collections reembed {collection} --model {offered}"
@@ -151,9 +145,7 @@ impl From<StorageError> for KnowledgeError {
 impl From<EmbedError> for KnowledgeError {
     fn from(error: EmbedError) -> Self {
         match error {
-            EmbedError::NotReady { stage, retry_after, .. } => {
-                Self::ModelNotReady { stage, retry_after }
-            }
+            EmbedError::NotReady { stage, retry_after, .. } => Self::ModelNotReady { stage, retry_after },
             EmbedError::Overloaded { .. } => Self::Overloaded,
             EmbedError::ShutDown => Self::ShuttingDown,
             EmbedError::UnknownModel { name, .. } => Self::NotFound { what: "model", name },

@@ -119,10 +119,7 @@ fn sources(inner: &Inner) -> Finding {
             let failed = sources.iter().filter(|source| source.last_error.is_some()).count();
             match failed {
                 0 => READY,
-                _ => (
-                    Status::Degraded,
-                    Some(format!("{failed} of {} sources could not be read", sources.len())),
-                ),
+                _ => (Status::Degraded, Some(format!("{failed} of {} sources could not be read", sources.len()))),
             }
         }
         Err(error) => (Status::Down, Some(error.to_string())),

@@ -45,9 +45,7 @@ impl Knowledge {
         body: impl FnOnce(&Inner) -> Result<T, KnowledgeError> + Send + 'static,
     ) -> Result<T, KnowledgeError> {
         let inner = std::sync::Arc::clone(&self.inner);
-        tokio::task::spawn_blocking(move || body(&inner))
-            .await
-            .map_err(|_| KnowledgeError::ShuttingDown)?
+        tokio::task::spawn_blocking(move || body(&inner)).await.map_err(|_| KnowledgeError::ShuttingDown)?
     }
 }
 

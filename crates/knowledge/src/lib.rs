@@ -3,20 +3,20 @@
 //! This crate does not know about language models, sessions or HTTP. It takes and gives plain
 //! data; everything it keeps is in `storage`, every vector comes from `embedding`.
 
-mod requests;
-mod error;
-mod search;
-mod documents;
 mod collections;
-mod sources;
-mod jobs;
-mod ingest;
-pub mod split;
+mod doctor;
+mod documents;
+mod error;
 pub mod files;
 mod health;
-mod doctor;
+mod ingest;
+mod jobs;
 mod names;
 mod payload;
+mod requests;
+mod search;
+mod sources;
+pub mod split;
 
 use std::{sync::Arc, time::Duration};
 
@@ -119,16 +119,10 @@ impl Knowledge {
         names::collection(&config.default_collection)?;
         let jobs = Jobs::new(storage.clone(), shutdown.clone());
         let limits = config.files.clone();
-        let pipeline =
-            Pipeline::start(storage.clone(), limits.clone(), shutdown.clone(), &tasks);
+        let pipeline = Pipeline::start(storage.clone(), limits.clone(), shutdown.clone(), &tasks);
         let targets = Targets::new(storage.clone(), models.clone(), config.split.clone());
-        let acceptance = Acceptance::start(
-            storage.clone(),
-            pipeline.clone(),
-            targets.clone(),
-            shutdown.clone(),
-            &tasks,
-        );
+        let acceptance =
+            Acceptance::start(storage.clone(), pipeline.clone(), targets.clone(), shutdown.clone(), &tasks);
         let sources = Sources::new(ingest::SourcesParts {
             storage: storage.clone(),
             jobs: jobs.clone(),
@@ -138,23 +132,12 @@ impl Knowledge {
             shutdown: shutdown.clone(),
             tasks: tasks.clone(),
         });
-        let watcher = (config.watch == Watch::Yes).then(|| {
-            Watcher::start(storage.clone(), sources.clone(), shutdown.clone(), &tasks)
-        });
-        let reembedding = Reembedding::new(
-            storage.clone(),
-            jobs.clone(),
-            pipeline.clone(),
-            targets,
-            shutdown.clone(),
-            tasks.clone(),
-        );
-        let searcher = Searcher::new(
-            storage.clone(),
-            models.clone(),
-            &config.default_collection,
-            config.search_cache_bytes,
-        );
+        let watcher = (config.watch == Watch::Yes)
+            .then(|| Watcher::start(storage.clone(), sources.clone(), shutdown.clone(), &tasks));
+        let reembedding =
+            Reembedding::new(storage.clone(), jobs.clone(), pipeline.clone(), targets, shutdown.clone(), tasks.clone());
+        let searcher =
+            Searcher::new(storage.clone(), models.clone(), &config.default_collection, config.search_cache_bytes);
         let health = health::Health::new();
         let inner = Inner {
             config,
@@ -190,11 +173,7 @@ impl Knowledge {
     /// # Errors
     /// A hybrid search answers by words, and says so, while the model cannot answer; a dense one
     /// is refused with [`KnowledgeError::ModelNotReady`].
-    pub async fn search(
-        &self,
-        caller: &Caller,
-        request: SearchRequest,
-    ) -> Result<SearchResponse, KnowledgeError> {
+    pub async fn search(&self, caller: &Caller, request: SearchRequest) -> Result<SearchResponse, KnowledgeError> {
         self.inner.searcher.search(caller, request).await
     }
 

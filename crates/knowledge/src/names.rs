@@ -18,8 +18,7 @@ pub(crate) const QUERY_CHARACTERS_MAX: usize = 10_000;
 /// A collection's name: letters, digits, `-`, `_` and `.`, not beginning with a dot.
 pub(crate) fn collection(name: &str) -> Result<(), KnowledgeError> {
     let fits = (1..=COLLECTION_NAME_MAX).contains(&name.len());
-    let plain =
-        name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
     if fits && plain && !name.starts_with('.') {
         return Ok(());
     }
@@ -65,10 +64,7 @@ pub(crate) fn metadata(value: Value) -> Result<Value, KnowledgeError> {
         return Err(KnowledgeError::invalid("metadata", "must be a JSON object"));
     }
     if depth(&value) > METADATA_DEPTH_MAX {
-        return Err(KnowledgeError::invalid(
-            "metadata",
-            format!("must not nest deeper than {METADATA_DEPTH_MAX}"),
-        ));
+        return Err(KnowledgeError::invalid("metadata", format!("must not nest deeper than {METADATA_DEPTH_MAX}")));
     }
     let size = value.to_string().len();
     if size > METADATA_MAX {

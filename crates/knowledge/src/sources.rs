@@ -4,10 +4,7 @@ use std::path::{Path, PathBuf};
 
 use holdfast_storage::{Caller, sources::Source};
 
-use crate::{
-    Knowledge, KnowledgeError, Page, SkippedFile, SourceAdded, files::FilesError, ingest::Scope,
-    names,
-};
+use crate::{Knowledge, KnowledgeError, Page, SkippedFile, SourceAdded, files::FilesError, ingest::Scope, names};
 
 /// Skipped files of a page, at most.
 const LIMIT_MAX: usize = 1_000;
@@ -25,12 +22,8 @@ impl Knowledge {
         let root = resolve(path.to_owned()).await?;
         let inner = &self.inner;
         let (collection_id, _, _) = inner.storage.active_generation(collection)?;
-        let others: Vec<Source> = inner
-            .storage
-            .sources()?
-            .into_iter()
-            .filter(|source| source.collection_id == collection_id)
-            .collect();
+        let others: Vec<Source> =
+            inner.storage.sources()?.into_iter().filter(|source| source.collection_id == collection_id).collect();
         if let Some(around) = others.iter().find(|other| root.starts_with(&other.root)) {
             let scope = Scope::Changed([root].into());
             let job_id = inner.sources.sync(around, scope).await?;
@@ -114,15 +107,11 @@ impl Knowledge {
 /// The path without links and relative parts; it must exist.
 async fn resolve(path: PathBuf) -> Result<PathBuf, KnowledgeError> {
     let resolved = tokio::task::spawn_blocking(move || {
-        let resolved = std::fs::canonicalize(&path)
-            .map_err(|source| FilesError::Root { path: path.clone(), source })?;
-        let metadata = std::fs::metadata(&resolved)
-            .map_err(|source| FilesError::Root { path: path.clone(), source })?;
-        if metadata.is_dir() || metadata.is_file() {
-            Ok(resolved)
-        } else {
-            Err(FilesError::NotIndexable { path })
-        }
+        let resolved =
+            std::fs::canonicalize(&path).map_err(|source| FilesError::Root { path: path.clone(), source })?;
+        let metadata =
+            std::fs::metadata(&resolved).map_err(|source| FilesError::Root { path: path.clone(), source })?;
+        if metadata.is_dir() || metadata.is_file() { Ok(resolved) } else { Err(FilesError::NotIndexable { path }) }
     });
     Ok(resolved.await.map_err(|_| KnowledgeError::ShuttingDown)??)
 }

@@ -71,12 +71,7 @@ impl Since {
 
     /// What was observed last, under a name.
     pub fn component(&self, name: &str) -> Component {
-        Component {
-            name: name.to_owned(),
-            status: self.status,
-            reason: self.reason.clone(),
-            since: self.since,
-        }
+        Component { name: name.to_owned(), status: self.status, reason: self.reason.clone(), since: self.since }
     }
 }
 
@@ -106,12 +101,7 @@ mod tests {
 
     #[test]
     fn the_whole_is_the_worst_of_its_parts() {
-        let part = |status| Component {
-            name: String::new(),
-            status,
-            reason: None,
-            since: SystemTime::UNIX_EPOCH,
-        };
+        let part = |status| Component { name: String::new(), status, reason: None, since: SystemTime::UNIX_EPOCH };
         assert_eq!(worst(&[]), Status::Ready);
         assert_eq!(worst(&[part(Status::Degraded), part(Status::Ready)]), Status::Degraded);
         assert_eq!(worst(&[part(Status::Degraded), part(Status::Down)]), Status::Down);

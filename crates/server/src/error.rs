@@ -489,11 +489,8 @@ mod tests {
 
     #[test]
     fn every_code_has_its_section_and_every_section_its_code() {
-        let sections: Vec<(&str, &str)> = PAGE
-            .split("\n### ")
-            .skip(1)
-            .map(|section| section.split_once('\n').unwrap_or((section, "")))
-            .collect();
+        let sections: Vec<(&str, &str)> =
+            PAGE.split("\n### ").skip(1).map(|section| section.split_once('\n').unwrap_or((section, ""))).collect();
         for code in Code::ALL {
             let heading = format!("`{}` ({})", code.as_str(), code.status().as_u16());
             let (_, text) = sections
@@ -569,8 +566,12 @@ mod tests {
 
     #[test]
     fn what_a_caller_can_mend_is_said() {
-        let problem =
-            check(KnowledgeError::Invalid { field: "query", problem: "must not be empty".into() }, Code::InvalidField, 422, None);
+        let problem = check(
+            KnowledgeError::Invalid { field: "query", problem: "must not be empty".into() },
+            Code::InvalidField,
+            422,
+            None,
+        );
         assert_eq!((problem.detail.as_str(), problem.field.as_deref()), ("query must not be empty", Some("query")));
         let unknown = FilterError::UnknownField { at: "$.all[2].not".into(), field: "x".into() };
         let problem = check(KnowledgeError::Filter(unknown), Code::InvalidFilter, 422, None);

@@ -225,9 +225,9 @@ async fn admit(State(server): State<Server>, request: Request, next: Next) -> Re
         Some(Patience::Long) => server.config().long_request_timeout,
         Some(Patience::Usual) | None => server.config().request_timeout,
     };
-    tokio::time::timeout(deadline, next.run(request)).await.map_err(|_| {
-        Failure::new(Code::DeadlineExceeded, format!("not finished within {} s", deadline.as_secs_f32()))
-    })
+    tokio::time::timeout(deadline, next.run(request))
+        .await
+        .map_err(|_| Failure::new(Code::DeadlineExceeded, format!("not finished within {} s", deadline.as_secs_f32())))
 }
 
 #[cfg(test)]

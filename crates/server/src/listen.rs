@@ -11,12 +11,12 @@ use std::{
 };
 
 use axum::Router;
+use holdfast_resilience::admission::{Admission, Permit};
 use hyper::server::conn::http1::{self, UpgradeableConnection};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use holdfast_resilience::admission::{Admission, Permit};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
@@ -122,11 +122,7 @@ impl Server {
     }
 
     /// The next connection and its place, or nothing where there was none to be had.
-    async fn next<D: Door>(
-        &self,
-        door: &D,
-        places: &Admission,
-    ) -> Option<(D::Stream, Permit)> {
+    async fn next<D: Door>(&self, door: &D, places: &Admission) -> Option<(D::Stream, Permit)> {
         let place = loop {
             match places.try_enter() {
                 Ok(place) => break place,

@@ -85,11 +85,7 @@ impl GenerationState {
 
 impl Storage {
     /// Makes a collection; an existing one of that name is an error.
-    pub async fn create_collection(
-        &self,
-        name: String,
-        model: String,
-    ) -> Result<Collection, StorageError> {
+    pub async fn create_collection(&self, name: String, model: String) -> Result<Collection, StorageError> {
         self.database
             .write(move |connection| {
                 if find(connection, &name)?.is_some() {
@@ -122,19 +118,14 @@ impl Storage {
 
     /// The generation that search reads, and the model that goes with it; cheap enough to ask
     /// at every search.
-    pub fn active_generation(
-        &self,
-        collection: &str,
-    ) -> Result<(i64, String, Option<Generation>), StorageError> {
+    pub fn active_generation(&self, collection: &str) -> Result<(i64, String, Option<Generation>), StorageError> {
         self.database.read(|connection| {
             let row: Option<(i64, String)> = connection
                 .prepare_cached("SELECT id, model FROM collections WHERE name = ?1")?
                 .query_row([collection], |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()?;
-            let (id, model) = row.ok_or_else(|| StorageError::NotFound {
-                what: "collection",
-                name: collection.to_owned(),
-            })?;
+            let (id, model) =
+                row.ok_or_else(|| StorageError::NotFound { what: "collection", name: collection.to_owned() })?;
             Ok((id, model, generation(connection, id, GenerationState::Active)?))
         })
     }
@@ -143,8 +134,7 @@ impl Storage {
     pub async fn remove_collection(&self, name: String) -> Result<(), StorageError> {
         self.database
             .write(move |connection| {
-                let removed =
-                    connection.execute("DELETE FROM collections WHERE name = ?1", [&name])?;
+                let removed = connection.execute("DELETE FROM collections WHERE name = ?1", [&name])?;
                 if removed == 0 {
                     return Err(StorageError::NotFound { what: "collection", name });
                 }
@@ -165,8 +155,7 @@ impl Storage {
         state: GenerationState,
         space: NewSpace,
     ) -> Result<Generation, StorageError> {
-        let present =
-            self.database.read(|connection| generation(connection, collection_id, state))?;
+        let present = self.database.read(|connection| generation(connection, collection_id, state))?;
         if let Some(present) = present
             && present.space.fingerprint == space.fingerprint
         {
@@ -179,10 +168,7 @@ impl Storage {
                     if found.space.fingerprint == space.fingerprint {
                         return Ok(found);
                     }
-                    return Err(StorageError::OtherSpace {
-                        held: found.space.model,
-                        offered: space.model,
-                    });
+                    return Err(StorageError::OtherSpace { held: found.space.model, offered: space.model });
                 }
                 let space_id = intern_space(connection, &space)?;
                 connection.execute(
@@ -214,16 +200,11 @@ impl Storage {
 
     /// Swaps the built generation in, if it holds the current revision of every live document.
     /// Answers how many documents it still lacks; 0 means that it is now the active one.
-    pub async fn activate_building(
-        &self,
-        collection_id: i64,
-        model: String,
-    ) -> Result<u64, StorageError> {
+    pub async fn activate_building(&self, collection_id: i64, model: String) -> Result<u64, StorageError> {
         let lacking = self
             .database
             .write(move |connection| {
-                let Some(built) = generation(connection, collection_id, GenerationState::Building)?
-                else {
+                let Some(built) = generation(connection, collection_id, GenerationState::Building)? else {
                     return Err(StorageError::NotFound {
                         what: "generation being built for collection",
                         name: collection_id.to_string(),
@@ -238,12 +219,8 @@ impl Storage {
                     "DELETE FROM generations WHERE collection_id = ?1 AND state = 'active'",
                     [collection_id],
                 )?;
-                connection
-                    .execute("UPDATE generations SET state = 'active' WHERE id = ?1", [built.id])?;
-                connection.execute(
-                    "UPDATE collections SET model = ?2 WHERE id = ?1",
-                    (collection_id, &model),
-                )?;
+                connection.execute("UPDATE generations SET state = 'active' WHERE id = ?1", [built.id])?;
+                connection.execute("UPDATE collections SET model = ?2 WHERE id = ?1", (collection_id, &model))?;
                 outbox::forget_removed_generations(connection)?;
                 Ok(0)
             })
@@ -253,11 +230,7 @@ impl Storage {
     }
 
     /// Documents of the collection whose current revision the generation lacks.
-    pub fn documents_lacking(
-        &self,
-        generation: &Generation,
-        limit: usize,
-    ) -> Result<Vec<i64>, StorageError> {
+    pub fn documents_lacking(&self, generation: &Generation, limit: usize) -> Result<Vec<i64>, StorageError> {
         self.database.read(|connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT d.id FROM documents d
@@ -268,18 +241,13 @@ impl Storage {
                  ORDER BY d.id LIMIT ?3",
             )?;
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            let rows = statement
-                .query_map((generation.collection_id, generation.id, limit), |row| row.get(0))?;
+            let rows = statement.query_map((generation.collection_id, generation.id, limit), |row| row.get(0))?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
     }
 }
 
-fn lacking(
-    connection: &Connection,
-    collection_id: i64,
-    generation_id: i64,
-) -> Result<u64, StorageError> {
+fn lacking(connection: &Connection, collection_id: i64, generation_id: i64) -> Result<u64, StorageError> {
     Ok(connection.query_row(
         "SELECT count(*) FROM documents d
          LEFT JOIN generation_documents g ON g.generation_id = ?2 AND g.document_id = d.id
@@ -290,8 +258,7 @@ fn lacking(
 }
 
 fn required(connection: &Connection, name: &str) -> Result<Collection, StorageError> {
-    find(connection, name)?
-        .ok_or_else(|| StorageError::NotFound { what: "collection", name: name.to_owned() })
+    find(connection, name)?.ok_or_else(|| StorageError::NotFound { what: "collection", name: name.to_owned() })
 }
 
 fn find(connection: &Connection, name: &str) -> Result<Option<Collection>, StorageError> {
@@ -314,9 +281,7 @@ fn find(connection: &Connection, name: &str) -> Result<Option<Collection>, Stora
     collection.active = generation(connection, collection.id, GenerationState::Active)?;
     collection.building = generation(connection, collection.id, GenerationState::Building)?;
     collection.documents = connection
-        .prepare_cached(
-            "SELECT count(*) FROM documents WHERE collection_id = ?1 AND deleted_at_ms IS NULL",
-        )?
+        .prepare_cached("SELECT count(*) FROM documents WHERE collection_id = ?1 AND deleted_at_ms IS NULL")?
         .query_row([collection.id], |row| row.get(0))?;
     if let Some(active) = &collection.active {
         collection.chunks = connection
@@ -351,12 +316,7 @@ fn generation_row(row: &Row<'_>) -> rusqlite::Result<Generation> {
     Ok(Generation {
         id: row.get(0)?,
         collection_id: row.get(1)?,
-        space: Space {
-            id: row.get(2)?,
-            fingerprint: row.get(3)?,
-            model: row.get(4)?,
-            dimensions: row.get(5)?,
-        },
+        space: Space { id: row.get(2)?, fingerprint: row.get(3)?, model: row.get(4)?, dimensions: row.get(5)? },
     })
 }
 
@@ -366,9 +326,6 @@ fn intern_space(connection: &Connection, space: &NewSpace) -> Result<i64, Storag
          VALUES (?1, ?2, ?3, ?4) ON CONFLICT (fingerprint) DO NOTHING",
         (&space.fingerprint, &space.model, space.dimensions, &space.description),
     )?;
-    Ok(connection.query_row(
-        "SELECT id FROM embedding_spaces WHERE fingerprint = ?1",
-        [&space.fingerprint],
-        |row| row.get(0),
-    )?)
+    Ok(connection
+        .query_row("SELECT id FROM embedding_spaces WHERE fingerprint = ?1", [&space.fingerprint], |row| row.get(0))?)
 }

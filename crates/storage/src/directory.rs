@@ -62,15 +62,10 @@ impl DataDirectory {
 }
 
 fn create(path: &Path) -> Result<(), StorageError> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(file_error("create", path))?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(file_error("create", path))?;
     let mode = fs::metadata(path).map_err(file_error("look at", path))?.permissions().mode();
     if mode & 0o077 != 0 {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o700))
-            .map_err(file_error("restrict", path))?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(file_error("restrict", path))?;
     }
     Ok(())
 }
@@ -114,10 +109,7 @@ mod tests {
         let held = DataDirectory::take(directory.path()).unwrap();
         let refused = DataDirectory::take(directory.path()).unwrap_err();
         let pid = std::process::id().to_string();
-        assert!(
-            matches!(&refused, StorageError::InUse { holder, .. } if holder.contains(&pid)),
-            "{refused}"
-        );
+        assert!(matches!(&refused, StorageError::InUse { holder, .. } if holder.contains(&pid)), "{refused}");
         drop(held);
         DataDirectory::take(directory.path()).unwrap();
     }

@@ -256,10 +256,7 @@ impl Storage {
                 ))?
                 .query_row((collection_id, public_id), document_row)
                 .optional()?
-                .ok_or_else(|| StorageError::NotFound {
-                    what: "document",
-                    name: public_id.to_owned(),
-                })
+                .ok_or_else(|| StorageError::NotFound { what: "document", name: public_id.to_owned() })
         })
     }
 
@@ -280,12 +277,8 @@ impl Storage {
                 .prepare_cached("SELECT text FROM document_texts WHERE document_id = ?1")?
                 .query_row([row], |row| row.get(0))
                 .optional()?
-                .ok_or_else(|| StorageError::NotFound {
-                    what: "document text",
-                    name: row.to_string(),
-                })?;
-            String::from_utf8(bytes)
-                .map_err(|_| StorageError::Unreadable { what: "a document's text" })
+                .ok_or_else(|| StorageError::NotFound { what: "document text", name: row.to_string() })?;
+            String::from_utf8(bytes).map_err(|_| StorageError::Unreadable { what: "a document's text" })
         })
     }
 
@@ -293,9 +286,7 @@ impl Storage {
     pub fn chunk_count(&self, generation_id: i64, row: i64) -> Result<u64, StorageError> {
         self.database.read(|connection| {
             Ok(connection
-                .prepare_cached(
-                    "SELECT count(*) FROM chunks WHERE generation_id = ?1 AND document_id = ?2",
-                )?
+                .prepare_cached("SELECT count(*) FROM chunks WHERE generation_id = ?1 AND document_id = ?2")?
                 .query_row((generation_id, row), |row| row.get(0))?)
         })
     }
@@ -309,10 +300,7 @@ impl Storage {
                  ORDER BY d.id LIMIT ?4"
             ))?;
             let limit = i64::try_from(query.limit).unwrap_or(i64::MAX);
-            let rows = statement.query_map(
-                (query.collection_id, query.source_id, query.after, limit),
-                document_row,
-            )?;
+            let rows = statement.query_map((query.collection_id, query.source_id, query.after, limit), document_row)?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
     }
@@ -323,31 +311,20 @@ impl Storage {
     }
 
     /// The row of the document that a chunk belongs to, if it is live in the generation.
-    pub fn document_of_chunk(
-        &self,
-        generation_id: i64,
-        key: ChunkKey,
-    ) -> Result<Option<i64>, StorageError> {
+    pub fn document_of_chunk(&self, generation_id: i64, key: ChunkKey) -> Result<Option<i64>, StorageError> {
         self.database.read(|connection| {
             Ok(connection
-                .prepare_cached(
-                    "SELECT document_id FROM chunks WHERE generation_id = ?1 AND key = ?2",
-                )?
+                .prepare_cached("SELECT document_id FROM chunks WHERE generation_id = ?1 AND key = ?2")?
                 .query_row((generation_id, key_column(key)), |row| row.get(0))
                 .optional()?)
         })
     }
 
     /// Those of `hashes` whose vector the space has already.
-    pub fn stored_vectors(
-        &self,
-        space_id: i64,
-        hashes: &[EmbedHash],
-    ) -> Result<HashSet<EmbedHash>, StorageError> {
+    pub fn stored_vectors(&self, space_id: i64, hashes: &[EmbedHash]) -> Result<HashSet<EmbedHash>, StorageError> {
         self.database.read(|connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT EXISTS (SELECT 1 FROM vectors WHERE space_id = ?1 AND embed_hash = ?2)",
-            )?;
+            let mut statement = connection
+                .prepare_cached("SELECT EXISTS (SELECT 1 FROM vectors WHERE space_id = ?1 AND embed_hash = ?2)")?;
             let mut stored = HashSet::new();
             for hash in hashes {
                 if statement.query_row((space_id, hash.as_slice()), |row| row.get::<_, bool>(0))? {
@@ -382,18 +359,13 @@ impl Storage {
         let before_ms = now_ms().saturating_sub(kept_ms);
         self.database
             .write(move |connection| {
-                Ok(connection.execute(
-                    "DELETE FROM documents WHERE deleted_at_ms < ?1",
-                    [before_ms],
-                )?)
+                Ok(connection.execute("DELETE FROM documents WHERE deleted_at_ms < ?1", [before_ms])?)
             })
             .await
     }
 }
 
-async fn futures_join<T>(
-    writes: Vec<impl Future<Output = Result<T, StorageError>>>,
-) -> Vec<Result<T, StorageError>> {
+async fn futures_join<T>(writes: Vec<impl Future<Output = Result<T, StorageError>>>) -> Vec<Result<T, StorageError>> {
     futures::future::join_all(writes).await
 }
 
@@ -425,9 +397,8 @@ fn document_row(row: &Row<'_>) -> rusqlite::Result<Document> {
 
 pub(crate) fn metadata_column(row: &Row<'_>, index: usize) -> rusqlite::Result<Value> {
     let text: String = row.get(index)?;
-    serde_json::from_str(&text).map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, error.into())
-    })
+    serde_json::from_str(&text)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, error.into()))
 }
 
 /// SQLite's integers are signed; keys have 63 bits, so this never wraps.
@@ -435,11 +406,7 @@ pub(crate) fn key_column(key: ChunkKey) -> i64 {
     key.get().cast_signed()
 }
 
-fn hit(
-    connection: &Connection,
-    generation_id: i64,
-    key: ChunkKey,
-) -> Result<Option<Hit>, StorageError> {
+fn hit(connection: &Connection, generation_id: i64, key: ChunkKey) -> Result<Option<Hit>, StorageError> {
     let row = connection
         .prepare_cached(
             "SELECT d.id, d.public_id, d.title, d.path, d.content_type, s.public_id, d.metadata,
@@ -479,8 +446,7 @@ pub(crate) fn slice(
     (start, end): (usize, usize),
 ) -> Result<String, StorageError> {
     const UNREADABLE: StorageError = StorageError::Unreadable { what: "a chunk's text" };
-    let blob =
-        connection.blob_open("main", "document_texts", "text", document, true)?;
+    let blob = connection.blob_open("main", "document_texts", "text", document, true)?;
     let mut bytes = vec![0; end.checked_sub(start).ok_or(UNREADABLE)?];
     blob.read_at_exact(&mut bytes, start)?;
     String::from_utf8(bytes).map_err(|_| UNREADABLE)
@@ -507,12 +473,7 @@ fn store(connection: &Connection, write: &DocumentWrite) -> Result<Written, Stor
         Some(former) if same && held == wanted && former.generation_is_current => {
             adopt(connection, write, former.id)?;
             finish(connection, write, former.id, former.revision)?;
-            return Ok(Written {
-                revision: former.revision,
-                chunks,
-                change: Change::Unchanged,
-                position: 0,
-            });
+            return Ok(Written { revision: former.revision, chunks, change: Change::Unchanged, position: 0 });
         }
         Some(former) => {
             // A re-embedding brings other chunks of the same content: the revision stays.
@@ -573,10 +534,7 @@ impl Former {
     }
 }
 
-fn former(
-    connection: &Connection,
-    write: &DocumentWrite,
-) -> Result<Option<Former>, StorageError> {
+fn former(connection: &Connection, write: &DocumentWrite) -> Result<Option<Former>, StorageError> {
     Ok(connection
         .prepare_cached(
             "SELECT d.id, d.revision, d.deleted_at_ms IS NOT NULL, g.revision IS d.revision,
@@ -613,24 +571,14 @@ fn live_generation(connection: &Connection, write: &DocumentWrite) -> Result<i64
         .ok_or(StorageError::Superseded)
 }
 
-fn held_keys(
-    connection: &Connection,
-    generation_id: i64,
-    document: i64,
-) -> Result<HashSet<ChunkKey>, StorageError> {
-    let mut statement = connection
-        .prepare_cached("SELECT key FROM chunks WHERE generation_id = ?1 AND document_id = ?2")?;
+fn held_keys(connection: &Connection, generation_id: i64, document: i64) -> Result<HashSet<ChunkKey>, StorageError> {
+    let mut statement =
+        connection.prepare_cached("SELECT key FROM chunks WHERE generation_id = ?1 AND document_id = ?2")?;
     let rows = statement.query_map((generation_id, document), |row| row.get::<_, i64>(0))?;
-    Ok(rows
-        .map(|key| key.map(|key| ChunkKey::new(key.cast_unsigned())))
-        .collect::<Result<_, _>>()?)
+    Ok(rows.map(|key| key.map(|key| ChunkKey::new(key.cast_unsigned()))).collect::<Result<_, _>>()?)
 }
 
-fn insert(
-    connection: &Connection,
-    write: &DocumentWrite,
-    metadata: &str,
-) -> Result<i64, StorageError> {
+fn insert(connection: &Connection, write: &DocumentWrite, metadata: &str) -> Result<i64, StorageError> {
     connection
         .prepare_cached(
             "INSERT INTO documents (public_id, collection_id, source_id, path, title,
@@ -683,15 +631,9 @@ fn update(
 }
 
 /// An unchanged document may have come by another way than before.
-fn adopt(
-    connection: &Connection,
-    write: &DocumentWrite,
-    document: i64,
-) -> Result<(), StorageError> {
+fn adopt(connection: &Connection, write: &DocumentWrite, document: i64) -> Result<(), StorageError> {
     connection
-        .prepare_cached(
-            "UPDATE documents SET source_id = ?2 WHERE id = ?1 AND source_id IS NOT ?2",
-        )?
+        .prepare_cached("UPDATE documents SET source_id = ?2 WHERE id = ?1 AND source_id IS NOT ?2")?
         .execute((document, write.source_id))?;
     Ok(())
 }
@@ -706,11 +648,7 @@ fn store_vectors(
          ON CONFLICT DO NOTHING",
     )?;
     for (hash, vector) in vectors {
-        statement.execute((
-            space_id,
-            hash.as_slice(),
-            bytemuck::cast_slice::<f16, u8>(vector),
-        ))?;
+        statement.execute((space_id, hash.as_slice(), bytemuck::cast_slice::<f16, u8>(vector)))?;
     }
     Ok(())
 }
@@ -725,11 +663,7 @@ fn store_text(connection: &Connection, document: i64, text: &str) -> Result<(), 
     Ok(())
 }
 
-fn store_chunks(
-    connection: &Connection,
-    write: &DocumentWrite,
-    document: i64,
-) -> Result<(), StorageError> {
+fn store_chunks(connection: &Connection, write: &DocumentWrite, document: i64) -> Result<(), StorageError> {
     connection
         .prepare_cached("DELETE FROM chunks WHERE generation_id = ?1 AND document_id = ?2")?
         .execute((write.generation_id, document))?;
@@ -774,11 +708,7 @@ fn require_vectors(
     if lacking { Err(StorageError::Superseded) } else { Ok(()) }
 }
 
-fn remove_other_chunks(
-    connection: &Connection,
-    document: i64,
-    generation_id: i64,
-) -> Result<(), StorageError> {
+fn remove_other_chunks(connection: &Connection, document: i64, generation_id: i64) -> Result<(), StorageError> {
     for other in generations_of(connection, document)? {
         if other != generation_id {
             remove_chunks(connection, other, document)?;
@@ -788,26 +718,20 @@ fn remove_other_chunks(
 }
 
 fn generations_of(connection: &Connection, document: i64) -> Result<Vec<i64>, StorageError> {
-    let mut statement = connection
-        .prepare_cached("SELECT generation_id FROM generation_documents WHERE document_id = ?1")?;
+    let mut statement =
+        connection.prepare_cached("SELECT generation_id FROM generation_documents WHERE document_id = ?1")?;
     let rows = statement.query_map([document], |row| row.get(0))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// Takes a document's chunks out of one generation and tells its indexes.
-fn remove_chunks(
-    connection: &Connection,
-    generation_id: i64,
-    document: i64,
-) -> Result<(), StorageError> {
+fn remove_chunks(connection: &Connection, generation_id: i64, document: i64) -> Result<(), StorageError> {
     let removed = held_keys(connection, generation_id, document)?.into_iter().collect();
     connection
         .prepare_cached("DELETE FROM chunks WHERE generation_id = ?1 AND document_id = ?2")?
         .execute((generation_id, document))?;
     connection
-        .prepare_cached(
-            "DELETE FROM generation_documents WHERE generation_id = ?1 AND document_id = ?2",
-        )?
+        .prepare_cached("DELETE FROM generation_documents WHERE generation_id = ?1 AND document_id = ?2")?
         .execute((generation_id, document))?;
     outbox::append(connection, generation_id, outbox::KeyChange { removed, ..Default::default() })?;
     Ok(())
@@ -828,28 +752,18 @@ pub(crate) fn remove(connection: &Connection, document: i64) -> Result<bool, Sto
     for generation_id in generations_of(connection, document)? {
         remove_chunks(connection, generation_id, document)?;
     }
-    connection
-        .prepare_cached("DELETE FROM document_texts WHERE document_id = ?1")?
-        .execute([document])?;
+    connection.prepare_cached("DELETE FROM document_texts WHERE document_id = ?1")?.execute([document])?;
     Ok(true)
 }
 
 /// The records that say where the document came from, in the same transaction.
-fn finish(
-    connection: &Connection,
-    write: &DocumentWrite,
-    document: i64,
-    revision: i64,
-) -> Result<(), StorageError> {
+fn finish(connection: &Connection, write: &DocumentWrite, document: i64, revision: i64) -> Result<(), StorageError> {
     if let (Some(source_id), Some(file)) = (write.source_id, &write.file) {
         sources::record_file(connection, source_id, file, Some(document))?;
     }
     if let Some(item) = &write.job_item {
-        let result = JobItemResult::Indexed {
-            document_id: write.public_id.clone(),
-            revision,
-            chunks: write.chunks.len(),
-        };
+        let result =
+            JobItemResult::Indexed { document_id: write.public_id.clone(), revision, chunks: write.chunks.len() };
         jobs::settle_item(connection, item, &result)?;
     }
     Ok(())

@@ -124,7 +124,15 @@ pub enum StorageError {
 impl StorageError {
     /// Whether trying again later may succeed without anyone changing the request.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Full(_) | Self::Device(_) | Self::ReadOnly(_) | Self::Superseded | Self::Vectors(_) | Self::Lexical(_))
+        matches!(
+            self,
+            Self::Full(_)
+                | Self::Device(_)
+                | Self::ReadOnly(_)
+                | Self::Superseded
+                | Self::Vectors(_)
+                | Self::Lexical(_)
+        )
     }
 
     /// What a person can do about it.
@@ -134,9 +142,7 @@ impl StorageError {
             Self::ReadOnly(_) => Some("make the data directory writable".into()),
             Self::Damaged(_) => Some("run `holdfast doctor`".into()),
             Self::Newer { .. } => Some("use the version of holdfast that wrote it, or a newer one".into()),
-            Self::InUse { .. } => {
-                Some("stop that process, or give another --data-dir".into())
-            }
+            Self::InUse { .. } => Some("stop that process, or give another --data-dir".into()),
             Self::OtherSpace { held, .. } => Some(format!(
                 "use {held}, or move the collection with `holdfast collections reembed NAME --model MODEL`"
             )),
@@ -159,10 +165,7 @@ impl From<rusqlite::Error> for StorageError {
     }
 }
 
-pub(crate) fn file_error(
-    action: &'static str,
-    path: impl Into<PathBuf>,
-) -> impl FnOnce(io::Error) -> StorageError {
+pub(crate) fn file_error(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> StorageError {
     let path = path.into();
     move |source| StorageError::File { action, path, source }
 }

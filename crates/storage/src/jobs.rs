@@ -66,9 +66,7 @@ impl JobState {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        [Self::Queued, Self::Running, Self::Done, Self::Failed]
-            .into_iter()
-            .find(|state| state.as_str() == text)
+        [Self::Queued, Self::Running, Self::Done, Self::Failed].into_iter().find(|state| state.as_str() == text)
     }
 }
 
@@ -229,16 +227,9 @@ impl Storage {
     }
 
     /// Records that an accepted document was refused.
-    pub async fn refuse_item(
-        &self,
-        item: JobItem,
-        code: String,
-        detail: String,
-    ) -> Result<(), StorageError> {
+    pub async fn refuse_item(&self, item: JobItem, code: String, detail: String) -> Result<(), StorageError> {
         self.database
-            .write(move |connection| {
-                settle_item(connection, &item, &JobItemResult::Refused { code, detail })
-            })
+            .write(move |connection| settle_item(connection, &item, &JobItemResult::Refused { code, detail }))
             .await
     }
 
@@ -309,9 +300,8 @@ impl Storage {
     /// Jobs, newest first, older than `before`.
     pub fn jobs(&self, before: Option<&str>, limit: usize) -> Result<Vec<Job>, StorageError> {
         self.database.read(|connection| {
-            let mut statement = connection.prepare_cached(&format!(
-                "{JOB} WHERE ?1 IS NULL OR j.id < ?1 ORDER BY j.id DESC LIMIT ?2"
-            ))?;
+            let mut statement = connection
+                .prepare_cached(&format!("{JOB} WHERE ?1 IS NULL OR j.id < ?1 ORDER BY j.id DESC LIMIT ?2"))?;
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             let rows = statement.query_map((before, limit), job_row)?;
             Ok(rows.collect::<Result<_, _>>()?)
@@ -354,49 +344,27 @@ fn job_row(row: &Row<'_>) -> rusqlite::Result<Job> {
         collection: row.get(2)?,
         source: row.get(3)?,
         state: JobState::parse(&state).ok_or(rusqlite::Error::InvalidQuery)?,
-        progress: Progress {
-            total: row.get(5)?,
-            done: row.get(6)?,
-            skipped: row.get(7)?,
-            failed: row.get(8)?,
-        },
+        progress: Progress { total: row.get(5)?, done: row.get(6)?, skipped: row.get(7)?, failed: row.get(8)? },
         error: row.get::<_, Option<String>>(9)?.zip(row.get(10)?),
         created_at_ms: row.get(11)?,
         finished_at_ms: row.get(12)?,
     })
 }
 
-fn insert(
-    connection: &Connection,
-    job: &NewJob,
-    state: JobState,
-    total: usize,
-) -> Result<String, StorageError> {
+fn insert(connection: &Connection, job: &NewJob, state: JobState, total: usize) -> Result<String, StorageError> {
     let id = format!("job_{}", Uuid::now_v7().simple());
     connection
         .prepare_cached(
             "INSERT INTO jobs (id, kind, collection_id, source_id, state, total, created_at_ms)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
-        .execute((
-            &id,
-            job.kind,
-            job.collection_id,
-            job.source_id,
-            state.as_str(),
-            total,
-            now_ms(),
-        ))?;
+        .execute((&id, job.kind, job.collection_id, job.source_id, state.as_str(), total, now_ms()))?;
     Ok(id)
 }
 
 /// Records what became of an accepted document; with the last one its job is done. A second
 /// settlement of the same item changes nothing.
-pub(crate) fn settle_item(
-    connection: &Connection,
-    item: &JobItem,
-    result: &JobItemResult,
-) -> Result<(), StorageError> {
+pub(crate) fn settle_item(connection: &Connection, item: &JobItem, result: &JobItemResult) -> Result<(), StorageError> {
     let settled = match result {
         JobItemResult::Indexed { document_id, revision, chunks } => connection
             .prepare_cached(
@@ -429,19 +397,15 @@ pub(crate) fn settle_item(
     Ok(())
 }
 
-fn remembered(
-    connection: &Connection,
-    request: &Idempotency,
-) -> Result<Option<String>, StorageError> {
+fn remembered(connection: &Connection, request: &Idempotency) -> Result<Option<String>, StorageError> {
     let found: Option<([u8; 32], String)> = connection
         .prepare_cached(
             "SELECT body_hash, job_id FROM idempotency_keys
              WHERE caller = ?1 AND route = ?2 AND key = ?3 AND created_at_ms > ?4",
         )?
-        .query_row(
-            (&request.caller, request.route, &request.key, now_ms() - IDEMPOTENCY_MS),
-            |row| Ok((row.get(0)?, row.get(1)?)),
-        )
+        .query_row((&request.caller, request.route, &request.key, now_ms() - IDEMPOTENCY_MS), |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
         .optional()?;
     match found {
         Some((hash, job)) if hash == request.body_hash => Ok(Some(job)),
@@ -450,27 +414,13 @@ fn remembered(
     }
 }
 
-fn remember(
-    connection: &Connection,
-    request: &Idempotency,
-    job_id: &str,
-) -> Result<(), StorageError> {
-    connection.execute(
-        "DELETE FROM idempotency_keys WHERE created_at_ms <= ?1",
-        [now_ms() - IDEMPOTENCY_MS],
-    )?;
+fn remember(connection: &Connection, request: &Idempotency, job_id: &str) -> Result<(), StorageError> {
+    connection.execute("DELETE FROM idempotency_keys WHERE created_at_ms <= ?1", [now_ms() - IDEMPOTENCY_MS])?;
     connection.execute(
         "INSERT OR REPLACE INTO idempotency_keys
              (caller, route, key, body_hash, job_id, created_at_ms)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        (
-            &request.caller,
-            request.route,
-            &request.key,
-            request.body_hash.as_slice(),
-            job_id,
-            now_ms(),
-        ),
+        (&request.caller, request.route, &request.key, request.body_hash.as_slice(), job_id, now_ms()),
     )?;
     Ok(())
 }

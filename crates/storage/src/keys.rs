@@ -125,9 +125,7 @@ impl Storage {
         let hash = Secret::hash(secret);
         let id = self.database.read(|connection| {
             Ok(connection
-                .prepare_cached(
-                    "SELECT id FROM api_keys WHERE secret_hash = ?1 AND revoked_at_ms IS NULL",
-                )?
+                .prepare_cached("SELECT id FROM api_keys WHERE secret_hash = ?1 AND revoked_at_ms IS NULL")?
                 .query_row([hash.as_slice()], |row| row.get::<_, String>(0))
                 .optional()?)
         })?;

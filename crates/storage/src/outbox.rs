@@ -53,11 +53,7 @@ pub(crate) struct Words {
 }
 
 /// Notes a change; its position, or 0 where nothing changed.
-pub(crate) fn append(
-    connection: &Connection,
-    generation_id: i64,
-    change: KeyChange,
-) -> Result<u64, StorageError> {
+pub(crate) fn append(connection: &Connection, generation_id: i64, change: KeyChange) -> Result<u64, StorageError> {
     if change.removed.is_empty() && change.added.is_empty() && change.refreshed.is_empty() {
         return Ok(0);
     }
@@ -66,44 +62,29 @@ pub(crate) fn append(
             "INSERT INTO outbox (generation_id, removed, added, refreshed)
              VALUES (?1, ?2, ?3, ?4)",
         )?
-        .execute((
-            generation_id,
-            pack(change.removed),
-            pack(change.added),
-            pack(change.refreshed),
-        ))?;
+        .execute((generation_id, pack(change.removed), pack(change.added), pack(change.refreshed)))?;
     Ok(connection.last_insert_rowid().cast_unsigned())
 }
 
 /// Drops the rows of generations that are no more.
 pub(crate) fn forget_removed_generations(connection: &Connection) -> Result<(), StorageError> {
-    connection.execute(
-        "DELETE FROM outbox WHERE generation_id NOT IN (SELECT id FROM generations)",
-        [],
-    )?;
+    connection.execute("DELETE FROM outbox WHERE generation_id NOT IN (SELECT id FROM generations)", [])?;
     Ok(())
 }
 
 /// Drops the rows of a generation that every index has applied durably.
-pub(crate) fn trim(
-    database: &Database,
-    generation_id: i64,
-    through: u64,
-) -> Result<usize, StorageError> {
-    database
-        .write_blocking(move |connection| {
-            let through = through.cast_signed();
-            let trimmed = connection.execute(
-                "DELETE FROM outbox WHERE generation_id = ?1 AND position <= ?2",
-                (generation_id, through),
-            )?;
-            connection.execute(
-                "UPDATE generations SET trimmed_through = max(trimmed_through, ?2)
+pub(crate) fn trim(database: &Database, generation_id: i64, through: u64) -> Result<usize, StorageError> {
+    database.write_blocking(move |connection| {
+        let through = through.cast_signed();
+        let trimmed = connection
+            .execute("DELETE FROM outbox WHERE generation_id = ?1 AND position <= ?2", (generation_id, through))?;
+        connection.execute(
+            "UPDATE generations SET trimmed_through = max(trimmed_through, ?2)
                  WHERE id = ?1",
-                (generation_id, through),
-            )?;
-            Ok(trimmed)
-        })
+            (generation_id, through),
+        )?;
+        Ok(trimmed)
+    })
 }
 
 /// Where a generation's outbox begins and ends.
@@ -126,10 +107,7 @@ pub(crate) fn extent(database: &Database, generation_id: i64) -> Result<Extent, 
             .prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'")?
             .query_row([], |row| row.get(0))
             .optional()?;
-        Ok(Extent {
-            trimmed_through: trimmed.unwrap_or(0).cast_unsigned(),
-            last: last.unwrap_or(0).cast_unsigned(),
-        })
+        Ok(Extent { trimmed_through: trimmed.unwrap_or(0).cast_unsigned(), last: last.unwrap_or(0).cast_unsigned() })
     })
 }
 
@@ -149,16 +127,10 @@ pub(crate) fn newest(database: &Database, generation_id: i64) -> Result<u64, Sto
 }
 
 /// Rows of a generation after `position`.
-pub(crate) fn backlog(
-    database: &Database,
-    generation_id: i64,
-    position: u64,
-) -> Result<u64, StorageError> {
+pub(crate) fn backlog(database: &Database, generation_id: i64, position: u64) -> Result<u64, StorageError> {
     database.read(|connection| {
         Ok(connection
-            .prepare_cached(
-                "SELECT count(*) FROM outbox WHERE generation_id = ?1 AND position > ?2",
-            )?
+            .prepare_cached("SELECT count(*) FROM outbox WHERE generation_id = ?1 AND position > ?2")?
             .query_row((generation_id, position.cast_signed()), |row| row.get(0))?)
     })
 }
@@ -249,8 +221,7 @@ pub(crate) fn vectors(
         )?;
         let mut vectors = Vec::with_capacity(keys.len());
         for &key in keys {
-            let mut rows =
-                statement.query((generation.id, key_column(key), generation.space.id))?;
+            let mut rows = statement.query((generation.id, key_column(key), generation.space.id))?;
             if let Some(row) = rows.next()? {
                 let bytes = row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?;
                 vectors.push((key, bytemuck::pod_collect_to_vec(bytes)));
@@ -275,11 +246,7 @@ pub(crate) fn words(
     })
 }
 
-fn words_of(
-    connection: &Connection,
-    generation_id: i64,
-    key: ChunkKey,
-) -> Result<Option<Words>, StorageError> {
+fn words_of(connection: &Connection, generation_id: i64, key: ChunkKey) -> Result<Option<Words>, StorageError> {
     let mut statement = connection.prepare_cached(
         "SELECT d.id, d.public_id, d.title, d.path, d.content_type, s.public_id, d.metadata,
                 c.heading, c.start_byte, c.end_byte
@@ -317,25 +284,17 @@ pub(crate) fn keys(
     limit: usize,
 ) -> Result<Vec<ChunkKey>, StorageError> {
     database.read(|connection| {
-        let mut statement = connection.prepare_cached(
-            "SELECT key FROM chunks WHERE generation_id = ?1 AND key > ?2 ORDER BY key LIMIT ?3",
-        )?;
+        let mut statement = connection
+            .prepare_cached("SELECT key FROM chunks WHERE generation_id = ?1 AND key > ?2 ORDER BY key LIMIT ?3")?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = statement
-            .query_map((generation_id, after.map_or(-1, key_column), limit), |row| {
-                row.get::<_, i64>(0)
-            })?;
-        Ok(rows
-            .map(|key| key.map(|key| ChunkKey::new(key.cast_unsigned())))
-            .collect::<Result<_, _>>()?)
+        let rows =
+            statement.query_map((generation_id, after.map_or(-1, key_column), limit), |row| row.get::<_, i64>(0))?;
+        Ok(rows.map(|key| key.map(|key| ChunkKey::new(key.cast_unsigned()))).collect::<Result<_, _>>()?)
     })
 }
 
 /// All keys of a generation, as a set.
-pub(crate) fn all_keys(
-    database: &Database,
-    generation_id: i64,
-) -> Result<HashSet<ChunkKey>, StorageError> {
+pub(crate) fn all_keys(database: &Database, generation_id: i64) -> Result<HashSet<ChunkKey>, StorageError> {
     Ok(keys(database, generation_id, None, usize::MAX)?.into_iter().collect())
 }
 

@@ -153,17 +153,11 @@ impl Projections {
 
     /// Waits until `position` of the generation can be found in both indexes; true if so, false
     /// if `deadline` passed first. A generation that is gone has nothing to wait for.
-    pub async fn wait_applied(
-        &self,
-        generation_id: i64,
-        position: u64,
-        deadline: Duration,
-    ) -> bool {
+    pub async fn wait_applied(&self, generation_id: i64, position: u64, deadline: Duration) -> bool {
         let mut applied = self.shared.applied.subscribe();
         let reached = || {
             self.indexes(generation_id).is_none_or(|indexes| {
-                indexes.vectors().position() >= position
-                    && indexes.lexical().position() >= position
+                indexes.vectors().position() >= position && indexes.lexical().position() >= position
             })
         };
         let wait = async {
@@ -177,11 +171,7 @@ impl Projections {
     }
 
     /// Waits until everything written to the generation so far can be found; true if so.
-    pub async fn wait_current(
-        &self,
-        generation_id: i64,
-        deadline: Duration,
-    ) -> Result<bool, StorageError> {
+    pub async fn wait_current(&self, generation_id: i64, deadline: Duration) -> Result<bool, StorageError> {
         let position = outbox::newest(&self.shared.database, generation_id)?;
         Ok(self.wait_applied(generation_id, position, deadline).await)
     }
@@ -258,11 +248,8 @@ impl Shared {
         // Held throughout, so that two refreshes cannot open one directory twice.
         let mut open = self.generations.write().unwrap_or_else(PoisonError::into_inner);
         let wanted = self.database.read(collections::generations)?;
-        let gone: Vec<i64> = open
-            .keys()
-            .filter(|id| !wanted.iter().any(|generation| generation.id == **id))
-            .copied()
-            .collect();
+        let gone: Vec<i64> =
+            open.keys().filter(|id| !wanted.iter().any(|generation| generation.id == **id)).copied().collect();
         for id in gone {
             open.remove(&id);
         }
@@ -366,10 +353,7 @@ impl Indexes {
     }
 }
 
-fn open_vectors(
-    directory: &Path,
-    generation: &Generation,
-) -> Result<Arc<dyn VectorIndex>, StorageError> {
+fn open_vectors(directory: &Path, generation: &Generation) -> Result<Arc<dyn VectorIndex>, StorageError> {
     let path = directory.join(Kind::Vectors.as_str());
     let open = || UsearchIndex::open(&path, generation.space.dimensions, &generation.space.fingerprint);
     match open() {
@@ -396,9 +380,7 @@ fn open_lexical(directory: &Path) -> Result<Arc<dyn LexicalIndex>, StorageError>
 
 fn remove_all(path: &Path) -> Result<(), StorageError> {
     match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(file_error("remove", path)(error))
-        }
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(file_error("remove", path)(error)),
         _ => Ok(()),
     }
 }

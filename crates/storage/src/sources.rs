@@ -64,11 +64,7 @@ pub struct RecordedFile {
 
 impl Storage {
     /// Records a source; one of that root is returned as it is.
-    pub async fn add_source(
-        &self,
-        collection_id: i64,
-        root: String,
-    ) -> Result<Source, StorageError> {
+    pub async fn add_source(&self, collection_id: i64, root: String) -> Result<Source, StorageError> {
         self.database
             .write(move |connection| {
                 connection.execute(
@@ -101,10 +97,7 @@ impl Storage {
                 .prepare_cached(&format!("{SOURCE} WHERE s.public_id = ?1"))?
                 .query_row([public_id], source_row)
                 .optional()?
-                .ok_or_else(|| StorageError::NotFound {
-                    what: "source",
-                    name: public_id.to_owned(),
-                })
+                .ok_or_else(|| StorageError::NotFound { what: "source", name: public_id.to_owned() })
         })
     }
 
@@ -134,14 +127,9 @@ impl Storage {
     pub async fn absorb_source(&self, from: i64, into: i64) -> Result<(), StorageError> {
         self.database
             .write(move |connection| {
-                connection.execute(
-                    "UPDATE documents SET source_id = ?2 WHERE source_id = ?1",
-                    (from, into),
-                )?;
-                connection.execute(
-                    "UPDATE OR IGNORE source_files SET source_id = ?2 WHERE source_id = ?1",
-                    (from, into),
-                )?;
+                connection.execute("UPDATE documents SET source_id = ?2 WHERE source_id = ?1", (from, into))?;
+                connection
+                    .execute("UPDATE OR IGNORE source_files SET source_id = ?2 WHERE source_id = ?1", (from, into))?;
                 connection.execute("DELETE FROM sources WHERE id = ?1", [from])?;
                 Ok(())
             })
@@ -149,12 +137,7 @@ impl Storage {
     }
 
     /// Notes that a file has new times and the same content.
-    pub async fn touch_file(
-        &self,
-        source_id: i64,
-        path: String,
-        modified_ns: i64,
-    ) -> Result<(), StorageError> {
+    pub async fn touch_file(&self, source_id: i64, path: String, modified_ns: i64) -> Result<(), StorageError> {
         self.database
             .write(move |connection| {
                 connection
@@ -169,11 +152,7 @@ impl Storage {
     }
 
     /// The end of a scan, with its failure if it had one.
-    pub async fn source_scanned(
-        &self,
-        source_id: i64,
-        error: Option<String>,
-    ) -> Result<(), StorageError> {
+    pub async fn source_scanned(&self, source_id: i64, error: Option<String>) -> Result<(), StorageError> {
         self.database
             .write(move |connection| {
                 connection.execute(
@@ -186,11 +165,7 @@ impl Storage {
     }
 
     /// What is on record of a file.
-    pub fn recorded_file(
-        &self,
-        source_id: i64,
-        path: &str,
-    ) -> Result<Option<RecordedFile>, StorageError> {
+    pub fn recorded_file(&self, source_id: i64, path: &str) -> Result<Option<RecordedFile>, StorageError> {
         self.database.read(|connection| {
             Ok(connection
                 .prepare_cached(&format!("{FILE} WHERE source_id = ?1 AND path = ?2"))?
@@ -200,16 +175,10 @@ impl Storage {
     }
 
     /// The files on record, in path order, after `after`.
-    pub fn recorded_files(
-        &self,
-        source_id: i64,
-        after: &str,
-        limit: usize,
-    ) -> Result<Vec<RecordedFile>, StorageError> {
+    pub fn recorded_files(&self, source_id: i64, after: &str, limit: usize) -> Result<Vec<RecordedFile>, StorageError> {
         self.database.read(|connection| {
-            let mut statement = connection.prepare_cached(&format!(
-                "{FILE} WHERE source_id = ?1 AND path > ?2 ORDER BY path LIMIT ?3"
-            ))?;
+            let mut statement = connection
+                .prepare_cached(&format!("{FILE} WHERE source_id = ?1 AND path > ?2 ORDER BY path LIMIT ?3"))?;
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             let rows = statement.query_map((source_id, after, limit), file_row)?;
             Ok(rows.collect::<Result<_, _>>()?)
@@ -217,12 +186,7 @@ impl Storage {
     }
 
     /// The files of a source that were skipped, in path order, after `after`.
-    pub fn skipped_files(
-        &self,
-        source_id: i64,
-        after: &str,
-        limit: usize,
-    ) -> Result<Vec<SourceFile>, StorageError> {
+    pub fn skipped_files(&self, source_id: i64, after: &str, limit: usize) -> Result<Vec<SourceFile>, StorageError> {
         self.database.read(|connection| {
             let mut statement = connection.prepare_cached(&format!(
                 "{FILE} WHERE source_id = ?1 AND path > ?2 AND problem IS NOT NULL
@@ -235,11 +199,7 @@ impl Storage {
     }
 
     /// Records files that are no documents; a document one of them was before is removed.
-    pub async fn skip_files(
-        &self,
-        source_id: i64,
-        files: Vec<SourceFile>,
-    ) -> Result<(), StorageError> {
+    pub async fn skip_files(&self, source_id: i64, files: Vec<SourceFile>) -> Result<(), StorageError> {
         self.database
             .write(move |connection| {
                 for file in &files {
@@ -256,11 +216,7 @@ impl Storage {
     }
 
     /// Forgets files that are gone, with their documents. Answers how many documents went.
-    pub async fn forget_files(
-        &self,
-        source_id: i64,
-        paths: Vec<String>,
-    ) -> Result<u64, StorageError> {
+    pub async fn forget_files(&self, source_id: i64, paths: Vec<String>) -> Result<u64, StorageError> {
         let removed = self
             .database
             .write(move |connection| {
@@ -270,9 +226,7 @@ impl Storage {
                         removed += u64::from(documents::remove(connection, document)?);
                     }
                     connection
-                        .prepare_cached(
-                            "DELETE FROM source_files WHERE source_id = ?1 AND path = ?2",
-                        )?
+                        .prepare_cached("DELETE FROM source_files WHERE source_id = ?1 AND path = ?2")?
                         .execute((source_id, path))?;
                 }
                 Ok(removed)
@@ -323,18 +277,13 @@ fn file_row(row: &Row<'_>) -> rusqlite::Result<RecordedFile> {
             size_bytes: row.get(1)?,
             modified_ns: row.get(2)?,
             content_hash: row.get(3)?,
-            problem: problem
-                .map(|code| FileProblem { code, detail: detail.unwrap_or_default() }),
+            problem: problem.map(|code| FileProblem { code, detail: detail.unwrap_or_default() }),
         },
         document: row.get(4)?,
     })
 }
 
-fn document_of(
-    connection: &Connection,
-    source_id: i64,
-    path: &str,
-) -> Result<Option<i64>, StorageError> {
+fn document_of(connection: &Connection, source_id: i64, path: &str) -> Result<Option<i64>, StorageError> {
     Ok(connection
         .prepare_cached("SELECT document_id FROM source_files WHERE source_id = ?1 AND path = ?2")?
         .query_row((source_id, path), |row| row.get(0))

@@ -34,7 +34,10 @@ pub async fn run(session: &Session, arguments: arguments::Add) -> Result<()> {
             // In this process the work ends with the command.
             if arguments.no_wait && transport.program().is_none() {
                 output.value(&json!({ "sources": added.sources }), |_| {
-                    format!("being indexed: {}; `holdfast jobs list` shows how far", count(added.jobs.len() as u64, "job"))
+                    format!(
+                        "being indexed: {}; `holdfast jobs list` shows how far",
+                        count(added.jobs.len() as u64, "job")
+                    )
                 })?;
                 return Ok(());
             }
@@ -68,7 +71,10 @@ pub async fn sources(transport: &Transport, collection: &str, paths: &[PathBuf])
     let mut added = Added { sources: Vec::new(), jobs: Vec::new() };
     for path in paths {
         let Some(path) = path.to_str() else {
-            bail!(Advice::new(format!("{} is not UTF-8", path.display()), "rename it; paths are shown and sent as text"));
+            bail!(Advice::new(
+                format!("{} is not UTF-8", path.display()),
+                "rename it; paths are shown and sent as text"
+            ));
         };
         let body = json!({ "collection": collection, "path": path });
         let answer = transport.send(Request::post("/api/v1/sources", body)).await?;
@@ -147,7 +153,8 @@ pub fn summary(outcome: &Outcome, sources: &[Value]) -> Vec<String> {
         lines.push(format!("{} failed; `holdfast jobs list` says why", counts.failed));
     }
     if counts.skipped > 0 {
-        let ids: Vec<String> = sources.iter().filter_map(|added| Some(clean_line(added["source"]["id"].as_str()?))).collect();
+        let ids: Vec<String> =
+            sources.iter().filter_map(|added| Some(clean_line(added["source"]["id"].as_str()?))).collect();
         let id = ids.first().map_or("ID", String::as_str);
         lines.push(format!("{} skipped; `holdfast sources skipped {id}` says which and why", counts.skipped));
     }

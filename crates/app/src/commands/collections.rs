@@ -9,7 +9,8 @@ use crate::{
     transport::{Request, Transport, encode},
 };
 
-const COLUMNS: [(&str, &str); 4] = [("NAME", "name"), ("MODEL", "model"), ("DOCUMENTS", "documents"), ("CHUNKS", "chunks")];
+const COLUMNS: [(&str, &str); 4] =
+    [("NAME", "name"), ("MODEL", "model"), ("DOCUMENTS", "documents"), ("CHUNKS", "chunks")];
 const FIELDS: [&str; 8] = ["name", "model", "dimensions", "documents", "chunks", "building", "space", "created_at"];
 
 /// Lists, creates, shows, removes or re-embeds collections.

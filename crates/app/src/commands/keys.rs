@@ -10,7 +10,8 @@ use crate::{
     transport::{Request, encode},
 };
 
-const COLUMNS: [(&str, &str); 4] = [("ID", "id"), ("NAME", "name"), ("CREATED", "created_at"), ("REVOKED", "revoked_at")];
+const COLUMNS: [(&str, &str); 4] =
+    [("ID", "id"), ("NAME", "name"), ("CREATED", "created_at"), ("REVOKED", "revoked_at")];
 
 /// Creates, lists or revokes keys.
 pub async fn run(session: &Session, action: Keys) -> Result<()> {

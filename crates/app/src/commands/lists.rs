@@ -31,9 +31,10 @@ pub fn table(answer: &Value, items: &str, columns_of: &[(&str, &str)]) -> String
 
 /// Fields of an object, one a line; those that are absent are left out.
 pub fn fields(object: &Value, names: &[&str]) -> String {
-    let lines = names.iter().filter(|name| !find(object, name).is_null()).map(|name| {
-        format!("{name:<13} {}", clean_line(&word(find(object, name))))
-    });
+    let lines = names
+        .iter()
+        .filter(|name| !find(object, name).is_null())
+        .map(|name| format!("{name:<13} {}", clean_line(&word(find(object, name)))));
     lines.collect::<Vec<_>>().join("\n")
 }
 

@@ -59,7 +59,9 @@ impl Session {
         let data_dir = match common.data_dir.clone().or_else(environment::data_directory) {
             Some(data_dir) => std::path::absolute(data_dir)?,
             None => {
-                return Err(Advice::new("there is no home folder to keep data in", "give a folder with --data-dir").into());
+                return Err(
+                    Advice::new("there is no home folder to keep data in", "give a folder with --data-dir").into()
+                );
             }
         };
         let file = match &common.config {

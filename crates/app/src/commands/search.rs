@@ -64,7 +64,8 @@ fn body(arguments: &arguments::Search) -> Result<Value> {
         body.insert("collections".into(), json!(arguments.collection));
     }
     if let Some(filter) = &arguments.filter {
-        let advice = || Advice::new("the filter is not JSON", r#"for example --filter '{"field":"metadata.lang","eq":"en"}'"#);
+        let advice =
+            || Advice::new("the filter is not JSON", r#"for example --filter '{"field":"metadata.lang","eq":"en"}'"#);
         body.insert("filter".into(), serde_json::from_str(filter).with_context(advice)?);
     }
     if let Some(min_score) = arguments.min_score {
@@ -124,9 +125,12 @@ fn one(rank: usize, result: &Value, query: &str, output: Output) -> String {
         lines.push(format!("    {explained}"));
     }
     let snippet = clean(result["snippet"].as_str().unwrap_or_default());
-    lines.extend(snippet.lines().filter(|line| !line.trim().is_empty()).map(|line| {
-        format!("    {}", output.emphasise(line.trim_end(), query))
-    }));
+    lines.extend(
+        snippet
+            .lines()
+            .filter(|line| !line.trim().is_empty())
+            .map(|line| format!("    {}", output.emphasise(line.trim_end(), query))),
+    );
     lines.join("\n")
 }
 

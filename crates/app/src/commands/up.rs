@@ -141,12 +141,7 @@ async fn until_stopped(
 }
 
 /// Says where the server can be reached.
-fn announce(
-    session: &Session,
-    program: &Program,
-    address: Option<SocketAddr>,
-    admin_key: Option<&str>,
-) -> Result<()> {
+fn announce(session: &Session, program: &Program, address: Option<SocketAddr>, admin_key: Option<&str>) -> Result<()> {
     let data_dir = program.holding().root();
     let url = address.map(|address| format!("http://{address}"));
     if session.output.form() == Form::Json {
@@ -208,7 +203,11 @@ async fn until_idle(program: &Program, patience: Duration, data_dir: &Path) -> R
         let server = &program.server;
         let is_idle = server.active_connections() == 0 && server.last_activity().elapsed() >= patience;
         if is_idle && !program.knowledge.is_busy() {
-            tracing::info!(idle_s = patience.as_secs(), "nobody was here for {}; ending", count(patience.as_secs(), "second"));
+            tracing::info!(
+                idle_s = patience.as_secs(),
+                "nobody was here for {}; ending",
+                count(patience.as_secs(), "second")
+            );
             return Ok(());
         }
     }

@@ -19,10 +19,7 @@ pub fn variable(name: &str) -> Option<String> {
 pub fn our_names() -> Vec<String> {
     #[expect(clippy::disallowed_methods, reason = "this is the place the lint points to")]
     let variables = std::env::vars_os();
-    variables
-        .filter_map(|(name, _)| name.into_string().ok())
-        .filter(|name| name.starts_with(PREFIX))
-        .collect()
+    variables.filter_map(|(name, _)| name.into_string().ok()).filter(|name| name.starts_with(PREFIX)).collect()
 }
 
 /// The data directory where none is given: the platform's folder for such things, and `holdfast` in it.

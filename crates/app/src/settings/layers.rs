@@ -92,10 +92,7 @@ impl Layers {
     /// Every setting, with its value and where that comes from, by key.
     pub fn entries(&self) -> Vec<(String, Value, Origin)> {
         let merged = self.figment.extract::<Dict>().unwrap_or_default();
-        leaves(&merged)
-            .into_iter()
-            .map(|(key, value)| (key.clone(), value.clone(), self.origin(&key)))
-            .collect()
+        leaves(&merged).into_iter().map(|(key, value)| (key.clone(), value.clone(), self.origin(&key))).collect()
     }
 
     /// Where the value of a setting comes from.
@@ -264,4 +261,3 @@ pub fn from_text(text: &str, flags: &Flags) -> Result<Layers, Problems> {
     let place = Place { data_dir: folder.path().to_owned(), file: SettingsFile::Named(path) };
     Layers::read(&place, flags)
 }
-

@@ -199,11 +199,10 @@ fn not_empty(text: String) -> Result<String, Wrong> {
 /// An address that only this machine can reach.
 fn loopback(text: String) -> Result<SocketAddr, Wrong> {
     let named = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
-    let address: SocketAddr = named
-        .as_deref()
-        .unwrap_or(&text)
-        .parse()
-        .map_err(|_| Wrong::new(format!("is {text:?}"), "give an address and a port, for example 127.0.0.1:8088"))?;
+    let address: SocketAddr =
+        named.as_deref().unwrap_or(&text).parse().map_err(|_| {
+            Wrong::new(format!("is {text:?}"), "give an address and a port, for example 127.0.0.1:8088")
+        })?;
     let loopback = match address.ip() {
         IpAddr::V4(ip) => ip.is_loopback(),
         IpAddr::V6(ip) => ip.is_loopback(),
@@ -220,7 +219,9 @@ fn loopback(text: String) -> Result<SocketAddr, Wrong> {
 fn web_address(text: String) -> Result<String, Wrong> {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     match rest {
-        Some(rest) if !rest.is_empty() && !rest.contains(char::is_whitespace) => Ok(text.trim_end_matches('/').to_owned()),
+        Some(rest) if !rest.is_empty() && !rest.contains(char::is_whitespace) => {
+            Ok(text.trim_end_matches('/').to_owned())
+        }
         _ => Err(Wrong::new(format!("is {text:?}"), "give an address that begins with https:// or http://")),
     }
 }

@@ -152,7 +152,8 @@ fn is_plausible(characters: &[char], at: usize) -> bool {
         return true;
     }
     let neighbour = |at: Option<usize>| at.and_then(|at| characters.get(at)).is_some_and(|c| c.is_alphabetic());
-    if "àèéòóìùÀÈÉ".contains(c) || "–—‘’“”„‚…«»‹›€£¥§°©®™·•¿¡ºª²³¹½¼¾µ±\u{a0}\u{ad}×".contains(c) {
+    if "àèéòóìùÀÈÉ".contains(c) || "–—‘’“”„‚…«»‹›€£¥§°©®™·•¿¡ºª²³¹½¼¾µ±\u{a0}\u{ad}×".contains(c)
+    {
         return true;
     }
     let is_letter = "áâãäåæçêëíîïñôõöøœúûüýßšžÁÂÃÄÅÆÇÊËÌÍÎÏÑÒÓÔÕÖØŒÙÚÛÜÝŠŽŸ".contains(c);

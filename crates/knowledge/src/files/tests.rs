@@ -85,7 +85,13 @@ fn make_fifo(path: &Path) {
 #[test]
 fn files_come_in_the_order_of_their_names() {
     let tree = Tree::new();
-    tree.file("b.md", "").file("a/z", "").file("a/b/c", "").file("B", "").file("a.md", "").file(".hidden", "").file(".git/config", "");
+    tree.file("b.md", "")
+        .file("a/z", "")
+        .file("a/b/c", "")
+        .file("B", "")
+        .file("a.md", "")
+        .file(".hidden", "")
+        .file(".git/config", "");
     assert_eq!(tree.listing(), (["B", "a/b/c", "a/z", "a.md", "b.md"].map(str::to_owned).to_vec(), vec![]));
 }
 
@@ -97,12 +103,26 @@ fn ignore_files_count_at_every_level_and_ours_count_more() {
         .file("sub/.gitignore", "\u{feff}*.tmp\n!a.log\nwanted.log\n")
         .file("sub/.holdfastignore", "\u{0}[invalid\n/only-here\n");
     for name in [
-        "a.log", "keep.log", "build/x", "deep/build/x", "node_modules/x", "deep/node_modules/x", "secret.md", "sub/a.log", "sub/b.log",
-        "sub/a.tmp", "a.tmp", "sub/wanted.log", "sub/only-here", "only-here", "sub/deep/only-here",
+        "a.log",
+        "keep.log",
+        "build/x",
+        "deep/build/x",
+        "node_modules/x",
+        "deep/node_modules/x",
+        "secret.md",
+        "sub/a.log",
+        "sub/b.log",
+        "sub/a.tmp",
+        "a.tmp",
+        "sub/wanted.log",
+        "sub/only-here",
+        "only-here",
+        "sub/deep/only-here",
     ] {
         tree.file(name, "");
     }
-    let expected = ["a.tmp", "deep/build/x", "keep.log", "only-here", "sub/a.log", "sub/deep/only-here", "sub/wanted.log"];
+    let expected =
+        ["a.tmp", "deep/build/x", "keep.log", "only-here", "sub/a.log", "sub/deep/only-here", "sub/wanted.log"];
     assert_eq!(tree.listing(), (expected.map(str::to_owned).to_vec(), vec![]));
 }
 
@@ -243,7 +263,9 @@ fn a_file_that_changes_is_read_in_one_of_its_states_or_not_at_all() {
     for _ in 0..200 {
         match read(&entry, &FileLimits::default()) {
             // The writer truncates, then writes: a prefix of one generation is a state the file was in.
-            Ok(file) => assert!(file.text.bytes().all(|byte| Some(byte) == file.text.bytes().next()), "a mixture was read"),
+            Ok(file) => {
+                assert!(file.text.bytes().all(|byte| Some(byte) == file.text.bytes().next()), "a mixture was read")
+            }
             Err(reason) => assert_eq!(reason, SkipReason::ChangedWhileRead),
         }
     }
@@ -256,7 +278,9 @@ fn directories_that_are_too_deep_are_reported() {
     let tree = Tree::new();
     tree.file("1/2/3/file", "").file("1/2/file", "");
     let found = all(tree.0.path(), &FileLimits { max_depth: 2, ..FileLimits::default() });
-    assert!(matches!(&found[0], Found::Skipped(skip) if skip.reason == SkipReason::TooDeep { limit: 2 } && skip.path.ends_with("1/2/3")));
+    assert!(
+        matches!(&found[0], Found::Skipped(skip) if skip.reason == SkipReason::TooDeep { limit: 2 } && skip.path.ends_with("1/2/3"))
+    );
     assert!(matches!(&found[1], Found::File(entry) if entry.relative == "1/2/file"));
 }
 
@@ -272,7 +296,8 @@ fn what_may_not_be_read_is_reported() {
     let tree = Tree::new();
     tree.file("closed/a", "").file("b", "text").file("c", "text");
     let entry = tree.entry("b");
-    let close = |name: &str| fs::set_permissions(tree.path(name), std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
+    let close =
+        |name: &str| fs::set_permissions(tree.path(name), std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
     close("closed");
     close("b");
     // Nothing is closed to root, so the check runs as nobody where it has to.
@@ -352,7 +377,11 @@ fn every_reason_has_a_code_and_a_sentence() {
     ];
     let codes: std::collections::BTreeSet<_> = reasons.iter().map(SkipReason::code).collect();
     assert_eq!(codes.len(), reasons.len(), "codes are unique");
-    assert!(codes.iter().all(|code| code.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')));
+    assert!(
+        codes
+            .iter()
+            .all(|code| code.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'))
+    );
     assert!(reasons.iter().all(|reason| reason.to_string().contains(' ')));
 }
 
@@ -372,7 +401,12 @@ fn encodings_are_told_apart() {
         ("UTF-16 BE", with_mark("naïve 日本 🦀", true), "naïve 日本 🦀", "utf-16be"),
         ("UTF-16 LE without mark", utf16("plain words, naïve", false), "plain words, naïve", "utf-16le"),
         ("UTF-16 BE without mark", utf16("plain words, naïve", true), "plain words, naïve", "utf-16be"),
-        ("Windows-1252", b"caf\xe9 \x93quoted\x94 \x96 Stra\xdfe, 5 \x80".to_vec(), "café “quoted” – Straße, 5 €", "windows-1252"),
+        (
+            "Windows-1252",
+            b"caf\xe9 \x93quoted\x94 \x96 Stra\xdfe, 5 \x80".to_vec(),
+            "café “quoted” – Straße, 5 €",
+            "windows-1252",
+        ),
     ];
     for (name, bytes, text, encoding) in cases {
         let tree = Tree::new();

@@ -151,13 +151,21 @@ impl Walker<'_> {
     /// Finds out what an entry is, and opens it if it is a directory.
     fn look(&self, frame: &Frame, name: &OsString) -> Entry {
         let Some(text) = name.to_str() else {
-            return if name.as_encoded_bytes().starts_with(b".") { Entry::Nothing } else { Entry::Skip(SkipReason::NameNotUtf8) };
+            return if name.as_encoded_bytes().starts_with(b".") {
+                Entry::Nothing
+            } else {
+                Entry::Skip(SkipReason::NameNotUtf8)
+            };
         };
         if text.starts_with('.') {
             return Entry::Nothing;
         }
         let place = Place {
-            relative: if frame.place.relative.is_empty() { text.to_owned() } else { format!("{}/{text}", frame.place.relative) },
+            relative: if frame.place.relative.is_empty() {
+                text.to_owned()
+            } else {
+                format!("{}/{text}", frame.place.relative)
+            },
             real: frame.place.real.join(text),
             through_link: frame.place.through_link,
         };
@@ -165,7 +173,8 @@ impl Walker<'_> {
             Ok(stat) => stat,
             Err(error) => return Entry::Skip(reason_of(&error.into())),
         };
-        let is_ignored = |is_directory| frame.rules.as_ref().is_some_and(|rules| rules.ignores(&place.relative, is_directory));
+        let is_ignored =
+            |is_directory| frame.rules.as_ref().is_some_and(|rules| rules.ignores(&place.relative, is_directory));
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Symlink => {
                 // Git takes a link for a file; a pattern for directories is meant for what it leads to as well.
@@ -223,15 +232,18 @@ impl Walker<'_> {
             return Entry::Skip(SkipReason::SymlinkLoop);
         }
         match open_directory_beneath(&self.root, real) {
-            Ok(directory) => {
-                Entry::Directory(directory, Place { real: real.to_owned(), through_link: true, ..place })
-            }
+            Ok(directory) => Entry::Directory(directory, Place { real: real.to_owned(), through_link: true, ..place }),
             Err(error) => Entry::Skip(reason_of(&error)),
         }
     }
 
     /// Goes down into a directory unless it is too deep or was walked through another link.
-    fn enter_once(&mut self, directory: OwnedFd, place: Place, rules: Option<Rc<Rules>>) -> io::Result<Option<SkipReason>> {
+    fn enter_once(
+        &mut self,
+        directory: OwnedFd,
+        place: Place,
+        rules: Option<Rc<Rules>>,
+    ) -> io::Result<Option<SkipReason>> {
         let limit = self.limits.max_depth;
         if self.frames.len() > limit {
             return Ok(Some(SkipReason::TooDeep { limit }));

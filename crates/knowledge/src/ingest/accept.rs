@@ -72,13 +72,7 @@ impl Acceptance {
         tasks: &TaskTracker,
     ) -> Self {
         let accepted = Arc::new(Notify::new());
-        let task = Task {
-            accepted: Arc::clone(&accepted),
-            storage,
-            pipeline,
-            targets,
-            under_way: Arc::default(),
-        };
+        let task = Task { accepted: Arc::clone(&accepted), storage, pipeline, targets, under_way: Arc::default() };
         tasks.spawn(async move {
             tokio::select! {
                 () = shutdown.cancelled() => {}

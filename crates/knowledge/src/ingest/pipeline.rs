@@ -1,10 +1,6 @@
 //! The pipeline's stages. See the parent module for how they are joined.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use half::f16;
 use holdfast_embedding::{EmbedError, Embedder, Models, Priority, Purpose, Tokens};
@@ -101,11 +97,7 @@ impl Targets {
     }
 
     /// The generation that re-embedding with `model` builds, made where there is none.
-    pub(crate) async fn building(
-        &self,
-        collection: &str,
-        model: &str,
-    ) -> Result<Arc<Target>, KnowledgeError> {
+    pub(crate) async fn building(&self, collection: &str, model: &str) -> Result<Arc<Target>, KnowledgeError> {
         let (id, _, _) = self.storage.active_generation(collection)?;
         self.target(collection, id, model, GenerationState::Building).await
     }
@@ -193,11 +185,7 @@ impl Pipeline {
         let waiting = Arc::new(tokio::sync::Mutex::new(waiting));
         let budget = Arc::new(Semaphore::new(TEXT_BUDGET_KIB as usize));
         for _ in 0..PREPARERS {
-            tasks.spawn(stage.clone().prepare(
-                Arc::clone(&waiting),
-                Arc::clone(&budget),
-                to_embed.clone(),
-            ));
+            tasks.spawn(stage.clone().prepare(Arc::clone(&waiting), Arc::clone(&budget), to_embed.clone()));
         }
         tasks.spawn(stage.clone().embed(from_prepare, to_write));
         tasks.spawn(stage.write(from_embed));
@@ -267,19 +255,11 @@ impl Stage {
             ReadText::Incoming(incoming) => incoming,
             ReadText::Other(read) => return Ok(read),
         };
-        let destination = Destination {
-            collection_id: target.generation.collection_id,
-            generation_id: target.generation.id,
-        };
+        let destination =
+            Destination { collection_id: target.generation.collection_id, generation_id: target.generation.id };
         let prepared = prepare::prepare(*incoming, destination, &target.tokens, &target.split)
             .map_err(|error| Failure { code: "not_splittable", error: error.into() })?;
-        Ok(Read::Document(Box::new(Moving {
-            prepared,
-            target,
-            job,
-            _claim: claim,
-            _budget: budget,
-        })))
+        Ok(Read::Document(Box::new(Moving { prepared, target, job, _claim: claim, _budget: budget })))
     }
 
     /// Records what reading found out; gives back what goes on to be embedded.
@@ -303,27 +283,19 @@ impl Stage {
 
     fn incoming(&self, origin: Origin, target: &Target) -> Result<ReadText, Failure> {
         match origin {
-            Origin::File { source_id, entry, known } => {
-                Ok(self.read_file(source_id, &entry, known, target))
-            }
+            Origin::File { source_id, entry, known } => Ok(self.read_file(source_id, &entry, known, target)),
             Origin::Accepted { item, document } => {
                 let incoming = Incoming::from_request(&target.collection, *document, item);
                 Ok(ReadText::Incoming(Box::new(incoming)))
             }
-            Origin::Stored { row } => self
-                .read_stored(row)
-                .map_err(|error| Failure { code: "storage_failed", error: error.into() }),
+            Origin::Stored { row } => {
+                self.read_stored(row).map_err(|error| Failure { code: "storage_failed", error: error.into() })
+            }
         }
     }
 
     /// A file's text, unless it is what it was.
-    fn read_file(
-        &self,
-        source_id: i64,
-        entry: &FileEntry,
-        known: Option<KnownFile>,
-        target: &Target,
-    ) -> ReadText {
+    fn read_file(&self, source_id: i64, entry: &FileEntry, known: Option<KnownFile>, target: &Target) -> ReadText {
         let path = entry.path().to_string_lossy().into_owned();
         let mut file = SourceFile {
             path: path.clone(),
@@ -335,10 +307,7 @@ impl Stage {
         let read = match files::read(entry, &self.limits) {
             Ok(read) => read,
             Err(reason) => {
-                file.problem = Some(FileProblem {
-                    code: reason.code().to_owned(),
-                    detail: reason.to_string(),
-                });
+                file.problem = Some(FileProblem { code: reason.code().to_owned(), detail: reason.to_string() });
                 return ReadText::Other(Read::Skipped { source_id, file: Box::new(file) });
             }
         };
@@ -458,15 +427,9 @@ impl Stage {
     }
 
     /// What is not embedded yet of a batch, each text once.
-    fn missing(
-        &self,
-        target: &Target,
-        batch: &[Moving],
-    ) -> Result<Vec<(EmbedHash, String)>, StorageError> {
-        let hashes: Vec<EmbedHash> = batch
-            .iter()
-            .flat_map(|moving| moving.prepared.texts.iter().map(|(hash, _)| *hash))
-            .collect();
+    fn missing(&self, target: &Target, batch: &[Moving]) -> Result<Vec<(EmbedHash, String)>, StorageError> {
+        let hashes: Vec<EmbedHash> =
+            batch.iter().flat_map(|moving| moving.prepared.texts.iter().map(|(hash, _)| *hash)).collect();
         let mut known = self.storage.stored_vectors(target.generation.space.id, &hashes)?;
         let mut missing = Vec::new();
         for (hash, text) in batch.iter().flat_map(|moving| &moving.prepared.texts) {
@@ -478,11 +441,7 @@ impl Stage {
     }
 
     /// Vectors for `texts`, waiting as long as the model needs to be able to make them.
-    async fn embed_texts(
-        &self,
-        embedder: &Embedder,
-        texts: Vec<String>,
-    ) -> Result<Vec<Vec<f16>>, EmbedError> {
+    async fn embed_texts(&self, embedder: &Embedder, texts: Vec<String>) -> Result<Vec<Vec<f16>>, EmbedError> {
         loop {
             embedder.ready().await?;
             let request = embedder.embed(texts.clone(), Purpose::Document, Priority::Bulk);
@@ -521,9 +480,9 @@ impl Stage {
                     Ok(written) => self.written(&moving, written.change),
                     // A full or failing disk gets better or it does not; giving up would not
                     // help, and what waits meanwhile is bounded.
-                    Err(
-                        StorageError::Full(_) | StorageError::Device(_) | StorageError::ReadOnly(_),
-                    ) => again.push(moving),
+                    Err(StorageError::Full(_) | StorageError::Device(_) | StorageError::ReadOnly(_)) => {
+                        again.push(moving)
+                    }
                     Err(StorageError::Superseded) => self.superseded(&moving),
                     Err(StorageError::Closed) => return,
                     Err(error) => {
@@ -570,20 +529,10 @@ impl Stage {
     }
 
     /// Settles something as failed; an accepted document is refused with the reason.
-    async fn fail(
-        &self,
-        account: &Account,
-        code: &str,
-        error: &(dyn std::error::Error + Send + Sync + 'static),
-    ) {
-        tracing::error!(
-            error = error as &dyn std::error::Error,
-            code,
-            "failed to index a document"
-        );
+    async fn fail(&self, account: &Account, code: &str, error: &(dyn std::error::Error + Send + Sync + 'static)) {
+        tracing::error!(error = error as &dyn std::error::Error, code, "failed to index a document");
         if let Some(item) = &account.item {
-            let refused =
-                self.storage.refuse_item(item.clone(), code.to_owned(), error.to_string());
+            let refused = self.storage.refuse_item(item.clone(), code.to_owned(), error.to_string());
             if let Err(error) = refused.await {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
@@ -666,9 +615,8 @@ fn by_generation(group: Vec<Moving>) -> Vec<Vec<Moving>> {
     let mut batches: Vec<Vec<Moving>> = Vec::new();
     for moving in group {
         let id = moving.target.generation.id;
-        let place = batches.iter_mut().find(|batch| {
-            batch.first().is_some_and(|first| first.target.generation.id == id)
-        });
+        let place =
+            batches.iter_mut().find(|batch| batch.first().is_some_and(|first| first.target.generation.id == id));
         match place {
             Some(batch) => batch.push(moving),
             None => batches.push(vec![moving]),

@@ -70,12 +70,8 @@ impl Incoming {
                 document_id(&["content", collection, &hash])
             }
         };
-        let fallback_title = document
-            .path
-            .as_deref()
-            .and_then(|path| path.rsplit('/').next())
-            .unwrap_or(&public_id)
-            .to_owned();
+        let fallback_title =
+            document.path.as_deref().and_then(|path| path.rsplit('/').next()).unwrap_or(&public_id).to_owned();
         Self {
             public_id,
             path: document.path,
@@ -149,9 +145,7 @@ pub(crate) fn prepare(
             source_id: incoming.source_id,
             path: incoming.path,
             title: title.unwrap_or(incoming.fallback_title),
-            content_type: incoming
-                .content_type
-                .unwrap_or_else(|| detected.media_type().to_owned()),
+            content_type: incoming.content_type.unwrap_or_else(|| detected.media_type().to_owned()),
             content_hash: incoming.content_hash,
             metadata: incoming.metadata,
             text: split.text,
@@ -174,11 +168,7 @@ struct Prefix {
 /// A title that was given with the document says what its chunks are about, unless the text
 /// begins with it anyway. A title that only is the file's name says little, and would have every
 /// renamed file embedded again.
-fn title_prefix(
-    incoming: &Incoming,
-    counter: &Counter<'_>,
-    tokens_max: usize,
-) -> Result<Prefix, SplitError> {
+fn title_prefix(incoming: &Incoming, counter: &Counter<'_>, tokens_max: usize) -> Result<Prefix, SplitError> {
     let none = Prefix { text: String::new(), tokens: 0 };
     let Some(title) = incoming.title.as_deref().map(str::trim) else { return Ok(none) };
     let text = incoming.text.trim_start().trim_start_matches(['#', ' ']);
@@ -195,11 +185,7 @@ fn title_prefix(
     Ok(Prefix { text: format!("{title}\n"), tokens })
 }
 
-fn name_chunks(
-    public_id: &str,
-    prefix: &str,
-    split: &Split,
-) -> (Vec<ChunkWrite>, Vec<(EmbedHash, String)>) {
+fn name_chunks(public_id: &str, prefix: &str, split: &Split) -> (Vec<ChunkWrite>, Vec<(EmbedHash, String)>) {
     let mut occurrences: HashMap<EmbedHash, u32> = HashMap::new();
     let mut chunks = Vec::with_capacity(split.chunks.len());
     let mut texts = Vec::new();
@@ -243,10 +229,9 @@ struct Counter<'a>(&'a Tokens);
 
 impl TokenCounter for Counter<'_> {
     fn token_offsets(&self, text: &str) -> Result<Vec<(usize, usize)>, SplitError> {
-        self.0.offsets(text).map_err(|source: EmbedError| SplitError::Tokenize {
-            text_bytes: text.len(),
-            source: source.into(),
-        })
+        self.0
+            .offsets(text)
+            .map_err(|source: EmbedError| SplitError::Tokenize { text_bytes: text.len(), source: source.into() })
     }
 }
 

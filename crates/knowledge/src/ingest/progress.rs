@@ -53,11 +53,7 @@ impl Jobs {
 
     pub(crate) async fn start(&self, job: NewJob) -> Result<Arc<Job>, StorageError> {
         let id = self.storage.create_job(job).await?;
-        let counts = Counts {
-            progress: Progress::default(),
-            complete: false,
-            written_at: Instant::now(),
-        };
+        let counts = Counts { progress: Progress::default(), complete: false, written_at: Instant::now() };
         let job = Arc::new(Job { id: id.clone(), counts: Mutex::new(counts), settled: Notify::new() });
         self.lock().insert(id, Arc::clone(&job));
         Ok(job)
@@ -81,8 +77,7 @@ impl Jobs {
             return;
         }
         let state = if error.is_some() { JobState::Failed } else { JobState::Done };
-        let written =
-            self.storage.update_job(job.id.clone(), state, job.progress(), error).await;
+        let written = self.storage.update_job(job.id.clone(), state, job.progress(), error).await;
         if let Err(error) = written {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
@@ -112,8 +107,7 @@ impl Jobs {
             due.then_some(counts.progress)
         });
         let Some(progress) = due else { return };
-        let written =
-            self.storage.update_job(job.id.clone(), JobState::Running, progress, None).await;
+        let written = self.storage.update_job(job.id.clone(), JobState::Running, progress, None).await;
         if let Err(error) = written {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,

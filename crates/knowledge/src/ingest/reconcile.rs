@@ -111,12 +111,11 @@ impl Sources {
         if let Some(job) = self.join(source.id, &scope) {
             return Ok(job);
         }
-        let job = self.shared.parts.jobs
-            .start(NewJob {
-                kind: "source",
-                collection_id: source.collection_id,
-                source_id: Some(source.id),
-            })
+        let job = self
+            .shared
+            .parts
+            .jobs
+            .start(NewJob { kind: "source", collection_id: source.collection_id, source_id: Some(source.id) })
             .await?;
         let id = job.id().to_owned();
         if let Some(run) = self.lock().get_mut(&source.id) {
@@ -172,10 +171,7 @@ impl Sources {
         let message = failure.as_ref().map(describe);
         let scanned = self.shared.parts.storage.source_scanned(source.id, message.clone());
         if let Err(error) = scanned.await {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "failed to record the end of a scan"
-            );
+            tracing::warn!(error = &error as &dyn std::error::Error, "failed to record the end of a scan");
         }
         let error = message.map(|message| ("source_failed".to_owned(), message));
         self.shared.parts.jobs.finish(&job, error).await;
@@ -194,12 +190,7 @@ impl Sources {
     }
 
     /// One walk over the source.
-    async fn pass(
-        &self,
-        source: &Source,
-        scope: &Scope,
-        job: &Arc<Job>,
-    ) -> Result<(), KnowledgeError> {
+    async fn pass(&self, source: &Source, scope: &Scope, job: &Arc<Job>) -> Result<(), KnowledgeError> {
         let target = tokio::select! {
             () = self.shared.parts.shutdown.cancelled() => return Err(KnowledgeError::ShuttingDown),
             target = self.shared.parts.targets.active(&source.collection) => target?,
@@ -233,11 +224,7 @@ impl Sources {
         }
     }
 
-    fn walk(
-        &self,
-        root: PathBuf,
-        found: mpsc::Sender<Found>,
-    ) -> tokio::task::JoinHandle<Result<(), KnowledgeError>> {
+    fn walk(&self, root: PathBuf, found: mpsc::Sender<Found>) -> tokio::task::JoinHandle<Result<(), KnowledgeError>> {
         let limits = self.shared.parts.limits.clone();
         let shutdown = self.shared.parts.shutdown.clone();
         self.shared.parts.tasks.spawn_blocking(move || {
@@ -275,27 +262,18 @@ impl Sources {
                 job.expect_one();
                 let known = recorded.as_ref().and_then(known_file);
                 let origin = Origin::File { source_id: source.id, entry, known };
-                let work =
-                    Work { origin, target: Arc::clone(target), job: Some(Arc::clone(job)), claim: None };
+                let work = Work { origin, target: Arc::clone(target), job: Some(Arc::clone(job)), claim: None };
                 self.shared.parts.pipeline.submit(work).await
             }
             Found::Skipped(skip) => {
                 let path = skip.path.to_string_lossy().into_owned();
                 seen.insert(&path);
-                let problem = FileProblem {
-                    code: skip.reason.code().to_owned(),
-                    detail: skip.reason.to_string(),
-                };
+                let problem = FileProblem { code: skip.reason.code().to_owned(), detail: skip.reason.to_string() };
                 let recorded = self.shared.parts.storage.recorded_file(source.id, &path)?;
                 let same = recorded.is_some_and(|r| r.file.problem.as_ref() == Some(&problem));
                 if !same {
-                    let file = SourceFile {
-                        path,
-                        size_bytes: 0,
-                        modified_ns: 0,
-                        content_hash: None,
-                        problem: Some(problem),
-                    };
+                    let file =
+                        SourceFile { path, size_bytes: 0, modified_ns: 0, content_hash: None, problem: Some(problem) };
                     self.shared.parts.storage.skip_files(source.id, vec![file]).await?;
                 }
                 job.expect_one();
@@ -307,29 +285,17 @@ impl Sources {
 
     /// Removes what is on record and was not met, once everything met is in: a file that was
     /// renamed has found its vectors again by then.
-    async fn forget_missing(
-        &self,
-        source: &Source,
-        seen: &Seen,
-        job: &Job,
-    ) -> Result<(), KnowledgeError> {
+    async fn forget_missing(&self, source: &Source, seen: &Seen, job: &Job) -> Result<(), KnowledgeError> {
         if !self.shared.parts.jobs.settled(job).await {
             return Err(KnowledgeError::ShuttingDown);
         }
         let mut after = String::new();
         loop {
-            let page = self.shared.parts.storage.recorded_files(
-                source.id,
-                &after,
-                RECORDS_PER_PAGE,
-            )?;
+            let page = self.shared.parts.storage.recorded_files(source.id, &after, RECORDS_PER_PAGE)?;
             let Some(last) = page.last() else { return Ok(()) };
             after.clone_from(&last.file.path);
-            let gone: Vec<String> = page
-                .into_iter()
-                .map(|recorded| recorded.file.path)
-                .filter(|path| !seen.contains(path))
-                .collect();
+            let gone: Vec<String> =
+                page.into_iter().map(|recorded| recorded.file.path).filter(|path| !seen.contains(path)).collect();
             if !gone.is_empty() {
                 self.shared.parts.storage.forget_files(source.id, gone).await?;
             }
@@ -343,10 +309,7 @@ impl Sources {
 
 fn known_file(recorded: &RecordedFile) -> Option<KnownFile> {
     recorded.document?;
-    Some(KnownFile {
-        content_hash: recorded.file.content_hash?,
-        modified_ns: recorded.file.modified_ns,
-    })
+    Some(KnownFile { content_hash: recorded.file.content_hash?, modified_ns: recorded.file.modified_ns })
 }
 
 /// The error with its causes, for the source's record.

@@ -5,7 +5,11 @@
 //! them in, and asks again until it lacks none, which the swap itself checks once more in its
 //! transaction. Documents that change meanwhile are lacking again. So a restart simply goes on.
 
-use std::{collections::BTreeSet, sync::{Arc, Mutex, PoisonError}, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use holdfast_storage::{Storage, jobs::NewJob};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -53,9 +57,7 @@ impl Reembedding {
         model: &str,
     ) -> Result<String, KnowledgeError> {
         if !self.lock().insert(collection_id) {
-            return Err(KnowledgeError::InProgress {
-                what: format!("re-embedding of collection {collection:?}"),
-            });
+            return Err(KnowledgeError::InProgress { what: format!("re-embedding of collection {collection:?}") });
         }
         let new_job = NewJob { kind: "reembed", collection_id, source_id: None };
         let job = match self.jobs.start(new_job).await {
@@ -106,15 +108,10 @@ impl Reembedding {
         }
     }
 
-    async fn bring_in_lacking(
-        &self,
-        target: &Arc<Target>,
-        job: &Arc<Job>,
-    ) -> Result<(), KnowledgeError> {
+    async fn bring_in_lacking(&self, target: &Arc<Target>, job: &Arc<Job>) -> Result<(), KnowledgeError> {
         loop {
             let failed_before = job.progress().failed;
-            let rows =
-                self.storage.documents_lacking(&target.generation, DOCUMENTS_PER_ROUND)?;
+            let rows = self.storage.documents_lacking(&target.generation, DOCUMENTS_PER_ROUND)?;
             if rows.is_empty() {
                 return Ok(());
             }
@@ -134,9 +131,7 @@ impl Reembedding {
             self.jobs.note(job).await;
             if job.progress().failed > failed_before {
                 // It would be tried for ever; the present generation stays in use.
-                return Err(KnowledgeError::Incomplete {
-                    failed: job.progress().failed,
-                });
+                return Err(KnowledgeError::Incomplete { failed: job.progress().failed });
             }
         }
     }

@@ -70,12 +70,7 @@ struct Watched {
 }
 
 impl Watcher {
-    pub(crate) fn start(
-        storage: Storage,
-        sources: Sources,
-        shutdown: CancellationToken,
-        tasks: &TaskTracker,
-    ) -> Self {
+    pub(crate) fn start(storage: Storage, sources: Sources, shutdown: CancellationToken, tasks: &TaskTracker) -> Self {
         let shared = Arc::<Shared>::default();
         let (tell, noticed) = mpsc::channel(NOTICED_MAX);
         let watcher = RecommendedWatcher::new(
@@ -95,13 +90,7 @@ impl Watcher {
                 None
             }
         };
-        let task = Task {
-            shared: Arc::clone(&shared),
-            storage,
-            sources,
-            watcher,
-            watched: BTreeMap::new(),
-        };
+        let task = Task { shared: Arc::clone(&shared), storage, sources, watcher, watched: BTreeMap::new() };
         tasks.spawn(task.run(noticed, shutdown));
         Self { shared }
     }
@@ -158,8 +147,7 @@ impl Task {
             }
         };
         let wanted: BTreeSet<i64> = sources.iter().map(|source| source.id).collect();
-        let gone: Vec<i64> =
-            self.watched.keys().filter(|id| !wanted.contains(id)).copied().collect();
+        let gone: Vec<i64> = self.watched.keys().filter(|id| !wanted.contains(id)).copied().collect();
         for id in gone {
             self.unwatch(id);
         }
@@ -227,8 +215,7 @@ impl Task {
         }
         for watched in self.watched.values() {
             let root = Path::new(&watched.source.root);
-            let below: BTreeSet<PathBuf> =
-                paths.iter().filter(|path| path.starts_with(root)).cloned().collect();
+            let below: BTreeSet<PathBuf> = paths.iter().filter(|path| path.starts_with(root)).cloned().collect();
             if !below.is_empty() {
                 self.ask(&watched.source, Scope::Changed(below)).await;
             }

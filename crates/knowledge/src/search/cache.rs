@@ -111,9 +111,7 @@ impl Caches {
             rankings: Cache::builder()
                 .max_capacity(bytes / 4)
                 .time_to_live(RANKING_KEPT)
-                .weigher(|_, ranking: &Arc<Ranking>| {
-                    weight(ranking.entries.len() * size_of::<(usize, super::Fused)>())
-                })
+                .weigher(|_, ranking: &Arc<Ranking>| weight(ranking.entries.len() * size_of::<(usize, super::Fused)>()))
                 .build(),
             allowed: Cache::builder()
                 .max_capacity(bytes / 4)
@@ -122,20 +120,11 @@ impl Caches {
         }
     }
 
-    pub(super) fn answer(
-        &self,
-        digest: &Digest,
-        cursor: Option<&str>,
-    ) -> Option<Arc<SearchResponse>> {
+    pub(super) fn answer(&self, digest: &Digest, cursor: Option<&str>) -> Option<Arc<SearchResponse>> {
         self.answers.get(&(*digest, cursor.map(str::to_owned)))
     }
 
-    pub(super) fn keep_answer(
-        &self,
-        digest: &Digest,
-        cursor: Option<&str>,
-        response: &SearchResponse,
-    ) {
+    pub(super) fn keep_answer(&self, digest: &Digest, cursor: Option<&str>, response: &SearchResponse) {
         self.answers.insert((*digest, cursor.map(str::to_owned)), Arc::new(response.clone()));
     }
 

@@ -87,9 +87,7 @@ pub(crate) fn across(lists: &[Vec<Fused>]) -> Vec<(usize, Fused)> {
     let mut joined: Vec<(usize, usize, Fused)> = lists
         .iter()
         .enumerate()
-        .flat_map(|(list, entries)| {
-            entries.iter().enumerate().map(move |(rank, entry)| (rank, list, entry.clone()))
-        })
+        .flat_map(|(list, entries)| entries.iter().enumerate().map(move |(rank, entry)| (rank, list, entry.clone())))
         .collect();
     joined.sort_by_key(|(rank, list, _)| (*rank, *list));
     joined
@@ -158,8 +156,7 @@ mod tests {
         let low = dense_only(&list(&[(1, 0.2), (2, 0.1)]));
         let high = lexical_only(&list(&[(3, 90.0), (4, 80.0)]));
         let fused = across(&[low, high]);
-        let order: Vec<(usize, u64)> =
-            fused.iter().map(|(list, fused)| (*list, fused.key.get())).collect();
+        let order: Vec<(usize, u64)> = fused.iter().map(|(list, fused)| (*list, fused.key.get())).collect();
         assert_eq!(order, [(0, 1), (1, 3), (0, 2), (1, 4)]);
     }
 }

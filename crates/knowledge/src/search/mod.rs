@@ -19,11 +19,7 @@ use std::{
 };
 
 use holdfast_embedding::{EmbedError, Models, Priority, Purpose};
-use holdfast_storage::{
-    Caller, ChunkKey, Filter, Scored, Storage,
-    projection::Indexes,
-    vectors::AllowedSet,
-};
+use holdfast_storage::{Caller, ChunkKey, Filter, Scored, Storage, projection::Indexes, vectors::AllowedSet};
 
 use self::{
     cache::{Caches, Digest},
@@ -31,9 +27,7 @@ use self::{
     fuse::Fused,
     page::Page,
 };
-use crate::{
-    Explain, KnowledgeError, Mode, SearchRequest, SearchResponse, SearchResult, names,
-};
+use crate::{Explain, KnowledgeError, Mode, SearchRequest, SearchResponse, SearchResult, names};
 
 /// Chunks taken from each list at first.
 const DEPTH_FIRST: usize = 100;
@@ -83,12 +77,7 @@ pub(crate) struct Ranking {
 }
 
 impl Searcher {
-    pub(crate) fn new(
-        storage: Storage,
-        models: Models,
-        default_collection: &str,
-        cache_bytes: u64,
-    ) -> Self {
+    pub(crate) fn new(storage: Storage, models: Models, default_collection: &str, cache_bytes: u64) -> Self {
         let caches = Caches::new(cache_bytes);
         Self { storage, models, caches, default_collection: default_collection.into() }
     }
@@ -139,8 +128,7 @@ impl Searcher {
             .map(|name| {
                 names::collection(name)?;
                 let (_, model, generation) = self.storage.active_generation(name)?;
-                let indexes =
-                    generation.and_then(|g| self.storage.projections().indexes(g.id));
+                let indexes = generation.and_then(|g| self.storage.projections().indexes(g.id));
                 Ok(Place { name: name.clone(), model, indexes })
             })
             .collect()
@@ -153,17 +141,12 @@ impl Searcher {
         places: Vec<Place>,
         digest: Digest,
     ) -> Result<Prepared, KnowledgeError> {
-        let mut prepared =
-            Prepared { request, places, vectors: BTreeMap::new(), degraded: None, digest };
+        let mut prepared = Prepared { request, places, vectors: BTreeMap::new(), degraded: None, digest };
         if prepared.request.mode == Mode::Lexical {
             return Ok(prepared);
         }
-        let models: BTreeSet<String> = prepared
-            .places
-            .iter()
-            .filter(|place| place.indexes.is_some())
-            .map(|place| place.model.clone())
-            .collect();
+        let models: BTreeSet<String> =
+            prepared.places.iter().filter(|place| place.indexes.is_some()).map(|place| place.model.clone()).collect();
         for model in models {
             match self.embed(&model, &prepared.request.query).await {
                 Ok((vector, fingerprint)) => {
@@ -180,21 +163,17 @@ impl Searcher {
         Ok(prepared)
     }
 
-    async fn embed(
-        &self,
-        model: &str,
-        query: &str,
-    ) -> Result<(Vec<f32>, String), KnowledgeError> {
+    async fn embed(&self, model: &str, query: &str) -> Result<(Vec<f32>, String), KnowledgeError> {
         let embedder = self.models.get(model)?;
         let fingerprint = embedder.space()?.fingerprint();
-        let request =
-            embedder.embed(vec![query.to_owned()], Purpose::Query, Priority::Interactive);
+        let request = embedder.embed(vec![query.to_owned()], Purpose::Query, Priority::Interactive);
         let vectors = tokio::time::timeout(EMBED_WITHIN, request)
             .await
             .map_err(|_| KnowledgeError::Deadline { deadline: EMBED_WITHIN })??;
-        let vector = vectors.into_iter().next().ok_or(KnowledgeError::Embedding(
-            EmbedError::Overloaded { queued: 0, limit: 0 },
-        ))?;
+        let vector = vectors
+            .into_iter()
+            .next()
+            .ok_or(KnowledgeError::Embedding(EmbedError::Overloaded { queued: 0, limit: 0 }))?;
         Ok((vector, fingerprint))
     }
 
@@ -210,8 +189,7 @@ impl Searcher {
         validate(&request)?;
         let places = self.places(&request)?;
         let digest = Digest::of(caller, &request, &places);
-        let vectors =
-            places.iter().map(|place| (place.model.clone(), vector.clone())).collect();
+        let vectors = places.iter().map(|place| (place.model.clone(), vector.clone())).collect();
         let prepared = Prepared { request, places, vectors, degraded: None, digest };
         let ranking = self.rank(&prepared, DEPTH_FIRST)?;
         let page = page::read(&self.storage, &prepared.view(), &ranking, 0)?;
@@ -244,8 +222,8 @@ impl Searcher {
             self.caches.keep_ranking(digest, &ranking);
             page = page::read(&self.storage, &prepared.view(), &ranking, from)?;
         }
-        let next = (page.more || !ranking.exhausted && page.full)
-            .then(|| Cursor { digest, position: page.end }.to_string());
+        let next =
+            (page.more || !ranking.exhausted && page.full).then(|| Cursor { digest, position: page.end }.to_string());
         let response = self.respond(prepared, page, next, ranking.degraded.clone())?;
         if response.degraded.is_none() && digest == prepared.digest {
             self.caches.keep_answer(&digest, prepared.request.cursor.as_deref(), &response);
@@ -280,9 +258,7 @@ impl Searcher {
             lists.push(match prepared.request.mode {
                 Mode::Dense => fuse::dense_only(&lists_of.dense),
                 Mode::Lexical => fuse::lexical_only(&lists_of.lexical),
-                Mode::Hybrid => {
-                    fuse::hybrid(&lists_of.dense, &lists_of.lexical, fuse::DENSE_WEIGHT)
-                }
+                Mode::Hybrid => fuse::hybrid(&lists_of.dense, &lists_of.lexical, fuse::DENSE_WEIGHT),
             });
         }
         let entries = match lists.len() {
@@ -312,8 +288,7 @@ impl Searcher {
                         error = &error as &dyn std::error::Error,
                         "the lexical index failed; answering by meaning only"
                     );
-                    lists.degraded =
-                        Some("searched by meaning only: the lexical index failed".to_owned());
+                    lists.degraded = Some("searched by meaning only: the lexical index failed".to_owned());
                 }
                 Err(error) => return Err(KnowledgeError::Storage(error.into())),
             }
@@ -333,19 +308,12 @@ impl Searcher {
     }
 
     /// The chunks that pass a filter, kept while the index stays as it is.
-    fn allowed(
-        &self,
-        indexes: &Indexes,
-        filter: &Filter,
-    ) -> Result<Arc<AllowedSet>, KnowledgeError> {
+    fn allowed(&self, indexes: &Indexes, filter: &Filter) -> Result<Arc<AllowedSet>, KnowledgeError> {
         let name = (indexes.generation.id, indexes.version(), filter.canonical());
         if let Some(kept) = self.caches.allowed(&name) {
             return Ok(kept);
         }
-        let keys = indexes
-            .lexical()
-            .matching(filter)
-            .map_err(|error| KnowledgeError::Storage(error.into()))?;
+        let keys = indexes.lexical().matching(filter).map_err(|error| KnowledgeError::Storage(error.into()))?;
         let set = Arc::new(AllowedSet::new(keys));
         self.caches.keep_allowed(name, &set);
         Ok(set)
@@ -409,20 +377,15 @@ fn validate(request: &SearchRequest) -> Result<(), KnowledgeError> {
         Some(_) if request.mode != Mode::Dense => {
             Err(KnowledgeError::invalid("min_score", "works with mode \"dense\" only"))
         }
-        Some(score) if !(-1.0..=1.0).contains(&score) => Err(KnowledgeError::invalid(
-            "min_score",
-            format!("is a cosine similarity: -1 to 1, not {score}"),
-        )),
+        Some(score) if !(-1.0..=1.0).contains(&score) => {
+            Err(KnowledgeError::invalid("min_score", format!("is a cosine similarity: -1 to 1, not {score}")))
+        }
         _ => Ok(()),
     }
 }
 
 /// A query's vector means nothing in another space than the one it was made in.
-fn refuse_other_spaces(
-    places: &[Place],
-    model: &str,
-    fingerprint: &str,
-) -> Result<(), KnowledgeError> {
+fn refuse_other_spaces(places: &[Place], model: &str, fingerprint: &str) -> Result<(), KnowledgeError> {
     for place in places.iter().filter(|place| place.model == model) {
         if let Some(indexes) = &place.indexes
             && indexes.generation.space.fingerprint != fingerprint

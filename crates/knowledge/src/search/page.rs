@@ -28,12 +28,7 @@ pub(super) struct Page {
 }
 
 /// The results from entry `from` on.
-pub(super) fn read(
-    storage: &Storage,
-    view: &View<'_>,
-    ranking: &Ranking,
-    from: usize,
-) -> Result<Page, KnowledgeError> {
+pub(super) fn read(storage: &Storage, view: &View<'_>, ranking: &Ranking, from: usize) -> Result<Page, KnowledgeError> {
     let mut page = Page { found: Vec::with_capacity(view.limit), end: from, full: false, more: false };
     let mut shown = match view.group {
         Group::Document => documents_before(storage, view, ranking, from)?,

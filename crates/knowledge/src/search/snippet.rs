@@ -30,8 +30,7 @@ pub(crate) fn snippet(text: &str, matches: &[Range<usize>]) -> String {
 fn best_start(matches: &[Range<usize>]) -> usize {
     let mut best = (0, 0);
     for (index, first) in matches.iter().enumerate() {
-        let count =
-            matches[index..].iter().take_while(|m| m.end <= first.start + LENGTH - LEAD).count();
+        let count = matches[index..].iter().take_while(|m| m.end <= first.start + LENGTH - LEAD).count();
         if count > best.0 {
             best = (count, first.start);
         }

@@ -118,8 +118,13 @@ fn prose_score(before: &[u8], newlines: usize, rest: &[u8]) -> (f32, bool) {
 /// or continues what is before it is a bad one.
 #[expect(clippy::cast_precision_loss, reason = "at most 16")]
 fn code_line_score(gap: &[u8], newlines: usize, rest: &[u8]) -> f32 {
-    let indent: usize =
-        gap.iter().rev().take_while(|&&byte| byte != b'\n').take(16).map(|&byte| if byte == b'\t' { 4 } else { 1 }).sum();
+    let indent: usize = gap
+        .iter()
+        .rev()
+        .take_while(|&&byte| byte != b'\n')
+        .take(16)
+        .map(|&byte| if byte == b'\t' { 4 } else { 1 })
+        .sum();
     let mut score = 2.0 - indent.min(16) as f32 / 10.0;
     if newlines > 1 {
         score += 1.5;
@@ -134,7 +139,9 @@ fn code_line_score(gap: &[u8], newlines: usize, rest: &[u8]) -> f32 {
 /// A list item, heading, table row, quote or directive.
 fn begins_block(rest: &[u8]) -> bool {
     match rest {
-        [b'-' | b'*' | b'+' | b'>' | b'|', b' ', ..] | [b'#', ..] | [b':', b':', b':', ..] | [b'`', b'`', b'`', ..] => true,
+        [b'-' | b'*' | b'+' | b'>' | b'|', b' ', ..] | [b'#', ..] | [b':', b':', b':', ..] | [b'`', b'`', b'`', ..] => {
+            true
+        }
         [digit, ..] if digit.is_ascii_digit() => {
             let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
             digits < 4 && matches!(rest.get(digits..), Some([b'.' | b')', b' ', ..]))
@@ -148,7 +155,8 @@ fn ends_sentence(before: &[u8], rest: &[u8]) -> bool {
     if ends_wide_sentence(before) {
         return true;
     }
-    let closers = before.iter().rev().take(3).take_while(|byte| matches!(byte, b'"' | b'\'' | b')' | b']' | b'*' | b'_')).count();
+    let closers =
+        before.iter().rev().take(3).take_while(|byte| matches!(byte, b'"' | b'\'' | b')' | b']' | b'*' | b'_')).count();
     let end = before.len() - closers;
     let terminated = matches!(before[..end].last(), Some(b'.' | b'!' | b'?'));
     terminated && !ends_initial(&before[..end]) && !rest.first().is_some_and(u8::is_ascii_lowercase)

@@ -78,7 +78,9 @@ impl Converter {
             return;
         }
         match name {
-            "h1" | "h2" | "h3" | "h4" | "h5" | "h6" => self.writer.start_heading(usize::from(name.as_bytes()[1] - b'0')),
+            "h1" | "h2" | "h3" | "h4" | "h5" | "h6" => {
+                self.writer.start_heading(usize::from(name.as_bytes()[1] - b'0'))
+            }
             "pre" => self.writer.start_code(tag.attribute("class").as_deref().and_then(language_of)),
             "code" | "kbd" | "samp" | "tt" => {
                 self.writer.hint_language(tag.attribute("class").as_deref().and_then(language_of));
@@ -142,18 +144,39 @@ impl Converter {
 fn is_paragraph(name: &str) -> bool {
     matches!(
         name,
-        "p" | "div" | "section" | "article" | "main" | "header" | "footer" | "aside" | "blockquote" | "figure" | "hr" | "dl"
-            | "form" | "fieldset" | "details" | "address" | "body" | "head" | "html" | "caption"
+        "p" | "div"
+            | "section"
+            | "article"
+            | "main"
+            | "header"
+            | "footer"
+            | "aside"
+            | "blockquote"
+            | "figure"
+            | "hr"
+            | "dl"
+            | "form"
+            | "fieldset"
+            | "details"
+            | "address"
+            | "body"
+            | "head"
+            | "html"
+            | "caption"
     )
 }
 
 fn is_line(name: &str) -> bool {
-    matches!(name, "dt" | "dd" | "figcaption" | "summary" | "option" | "legend" | "label" | "button" | "thead" | "tbody" | "tfoot")
+    matches!(
+        name,
+        "dt" | "dd" | "figcaption" | "summary" | "option" | "legend" | "label" | "button" | "thead" | "tbody" | "tfoot"
+    )
 }
 
 /// The language of `class="highlight language-rust"`.
 fn language_of(class: &str) -> Option<String> {
-    let name = class.split_whitespace().find_map(|word| word.strip_prefix("language-").or(word.strip_prefix("lang-")))?;
+    let name =
+        class.split_whitespace().find_map(|word| word.strip_prefix("language-").or(word.strip_prefix("lang-")))?;
     let is_name = name.len() <= 20 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-#".contains(&byte));
     is_name.then(|| name.to_owned())
 }

@@ -81,7 +81,8 @@ impl Reader<'_> {
         let mut expect = Expect::Value;
         loop {
             let Some(byte) = self.next_byte() else {
-                return (self.levels.is_empty() && expect == Expect::Value && top.next_index > 0).then_some(top.entries);
+                return (self.levels.is_empty() && expect == Expect::Value && top.next_index > 0)
+                    .then_some(top.entries);
             };
             expect = match (expect, byte) {
                 (Expect::Value | Expect::ValueOrClose, b'{' | b'[') => self.open(byte),
@@ -171,7 +172,8 @@ impl Reader<'_> {
             Some(key) => {
                 if depth == 1 && &self.text[key.clone()] == "title" && self.text[range.clone()].starts_with('"') {
                     let title = range.start + 1..range.end - 1;
-                    self.title = self.title.take().or(Some(title).filter(|title| (1..MAX_TITLE_BYTES).contains(&title.len())));
+                    self.title =
+                        self.title.take().or(Some(title).filter(|title| (1..MAX_TITLE_BYTES).contains(&title.len())));
                 }
                 let start = key.start - 1;
                 (Place::Key(key), start)

@@ -20,7 +20,8 @@ pub(super) fn outline(text: &str) -> Option<Outline> {
 
     let mut outline = Outline::new(Grain::Prose);
     outline.atoms = structure.atoms;
-    let first_heading = structure.headings.iter().find(|heading| heading.level == 1).map(|heading| heading.label.clone());
+    let first_heading =
+        structure.headings.iter().find(|heading| heading.level == 1).map(|heading| heading.label.clone());
     let front_title = front.and_then(|front| front.title);
     let mut open: Vec<(usize, NodeId)> = Vec::new();
     // Front matter's title stands above headings that do not begin with one of their own.
@@ -86,7 +87,9 @@ impl Structure {
         for (event, range) in Parser::new_ext(body, options).into_offset_iter() {
             let start = body_start + range.start;
             match event {
-                Event::Start(Tag::BlockQuote(_) | Tag::List(_) | Tag::Item | Tag::FootnoteDefinition(_)) => containers += 1,
+                Event::Start(Tag::BlockQuote(_) | Tag::List(_) | Tag::Item | Tag::FootnoteDefinition(_)) => {
+                    containers += 1
+                }
                 Event::End(TagEnd::BlockQuote(_) | TagEnd::List(_) | TagEnd::Item | TagEnd::FootnoteDefinition) => {
                     containers = containers.saturating_sub(1);
                 }
@@ -114,7 +117,8 @@ impl Structure {
 /// A line that opens a great many containers or brackets makes a parser slow, and no document has one.
 fn has_hostile_line(text: &str) -> bool {
     text.as_bytes().split(|&byte| byte == b'\n').any(|line| {
-        let markers = line.iter().take_while(|byte| b" \t>-*+0123456789.)".contains(byte)).filter(|byte| **byte != b' ').count();
+        let markers =
+            line.iter().take_while(|byte| b" \t>-*+0123456789.)".contains(byte)).filter(|byte| **byte != b' ').count();
         let brackets = line.iter().filter(|byte| b"[]<*_`".contains(byte)).count();
         (markers > MAX_CONTAINERS && line.len() > markers) || brackets > 20_000
     })
@@ -161,7 +165,9 @@ impl Label {
         let mut label = self.text.trim().to_owned();
         if label.is_empty() {
             let raw = source.get(self.start..end).unwrap_or_default();
-            label = raw.trim_matches(|c: char| c.is_whitespace() || matches!(c, '#' | '=' | '-' | '[' | ']' | '(' | ')')).to_owned();
+            label = raw
+                .trim_matches(|c: char| c.is_whitespace() || matches!(c, '#' | '=' | '-' | '[' | ']' | '(' | ')'))
+                .to_owned();
         }
         Heading { level: self.level, label, start: self.start }
     }
@@ -175,7 +181,10 @@ fn with_anchors(text: &str, floor: usize, start: usize) -> usize {
         let line_start = floor + before.rfind('\n').map_or(0, |newline| newline + 1);
         let line = text[line_start..floor + before.len()].trim();
         let is_anchor = line.len() < 200
-            && line.strip_prefix('(').and_then(|rest| rest.strip_suffix(")=")).is_some_and(|name| !name.contains(['(', ')']));
+            && line
+                .strip_prefix('(')
+                .and_then(|rest| rest.strip_suffix(")="))
+                .is_some_and(|name| !name.contains(['(', ')']));
         if !is_anchor {
             return first;
         }
@@ -192,7 +201,13 @@ struct FrontMatter {
 
 impl FrontMatter {
     fn find(text: &str) -> Option<Self> {
-        let fence = if text.starts_with("---") { "---" } else if text.starts_with("+++") { "+++" } else { return None };
+        let fence = if text.starts_with("---") {
+            "---"
+        } else if text.starts_with("+++") {
+            "+++"
+        } else {
+            return None;
+        };
         let mut position = 0;
         let mut title = None;
         let mut entries = 0;

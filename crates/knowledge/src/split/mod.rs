@@ -164,7 +164,11 @@ fn outline_of(kind: ContentKind, text: &str, tokens: &TokenIndex, config: &Split
         Ok(Some(outline)) => outline,
         Ok(None) => plain::outline(text),
         Err(_) => {
-            tracing::warn!(kind = kind.media_type(), text_bytes = text.len(), "a parser panicked; splitting as plain text");
+            tracing::warn!(
+                kind = kind.media_type(),
+                text_bytes = text.len(),
+                "a parser panicked; splitting as plain text"
+            );
             plain::outline(text)
         }
     }

@@ -103,7 +103,11 @@ impl Outline {
     }
 
     /// Measures the labels, all in one tokenisation.
-    pub(super) fn measure(&self, counter: &dyn TokenCounter, config: &SplitConfig) -> Result<Breadcrumbs<'_>, SplitError> {
+    pub(super) fn measure(
+        &self,
+        counter: &dyn TokenCounter,
+        config: &SplitConfig,
+    ) -> Result<Breadcrumbs<'_>, SplitError> {
         let mut joined = String::from(self.separator);
         let mut ends = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {

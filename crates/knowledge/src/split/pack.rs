@@ -94,7 +94,8 @@ impl Packer<'_> {
         }
         let common = self.outline.common(current.node, next.node);
         // What is small takes the heading of a parent gladly; what is not would lose its own for a crumb.
-        let is_crumb_after_subsection = common == self.outline.parent(next.node) && current.tokens < self.small_tokens();
+        let is_crumb_after_subsection =
+            common == self.outline.parent(next.node) && current.tokens < self.small_tokens();
         let under_one_parent =
             common == current.node || common == self.outline.parent(current.node) || is_crumb_after_subsection;
         let smaller = current.tokens.min(next.tokens);

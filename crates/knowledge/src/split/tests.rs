@@ -1,10 +1,7 @@
 //! The promises of [`super::split`], on every kind of content.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{
-    path::Path,
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 use proptest::prelude::*;
 
@@ -78,7 +75,8 @@ pub(crate) fn check(kind: ContentKind, text: &str, config: &SplitConfig) -> Spli
         assert!(exact <= config.max_tokens, "{kind:?}: {exact} tokens in {chunk:?}");
         assert_eq!(exact, chunk.token_count, "{kind:?}: {chunk:?} {part:?}");
     }
-    let body = if matches!(kind, ContentKind::Markdown | ContentKind::Html) { markdown::body_start(&split.text) } else { 0 };
+    let body =
+        if matches!(kind, ContentKind::Markdown | ContentKind::Html) { markdown::body_start(&split.text) } else { 0 };
     for (at, c) in split.text[body..].char_indices() {
         assert!(c.is_whitespace() || covered[body + at], "{kind:?}: {c:?} at {at} is in no chunk of {:?}", split.text);
     }
@@ -236,7 +234,8 @@ fn a_tokenizer_that_fails_is_reported() {
 
 #[test]
 fn kinds_are_told_by_name_then_type_then_beginning() {
-    let detect = |path: Option<&str>, media: Option<&str>, text: &str| ContentKind::detect(path.map(Path::new), media, text);
+    let detect =
+        |path: Option<&str>, media: Option<&str>, text: &str| ContentKind::detect(path.map(Path::new), media, text);
     assert_eq!(detect(Some("a/README.MD"), Some("text/html"), ""), ContentKind::Markdown);
     assert_eq!(detect(Some("flake.nix"), None, ""), ContentKind::Code(Language::Nix));
     assert_eq!(detect(Some("notes"), Some("application/ld+json; charset=utf-8"), ""), ContentKind::Json);

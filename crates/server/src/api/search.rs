@@ -1,9 +1,7 @@
 //! `POST /api/v1/search`.
 
 use axum::{Json, extract::State};
-use holdfast_knowledge::{
-    Explain, Explanation, Group, Mode, SearchRequest, SearchResponse, SearchResult, Standing,
-};
+use holdfast_knowledge::{Explain, Explanation, Group, Mode, SearchRequest, SearchResponse, SearchResult, Standing};
 use holdfast_storage::Filter;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -92,10 +92,9 @@ impl Tools {
         match tokio::time::timeout(deadline, AssertUnwindSafe(work).catch_unwind()).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(panic)) => Err(gate::panicked(panic.as_ref())),
-            Err(_) => Err(Failure::new(
-                Code::DeadlineExceeded,
-                format!("not finished within {} s", deadline.as_secs_f32()),
-            )),
+            Err(_) => {
+                Err(Failure::new(Code::DeadlineExceeded, format!("not finished within {} s", deadline.as_secs_f32())))
+            }
         }
     }
 }
@@ -132,15 +131,16 @@ impl ServerHandler for Tools {
         let called = self.call(caller, name, request.arguments.unwrap_or_default()).instrument(span.clone()).await;
         let word = if called.is_ok() { "ok" } else { "error" };
         metrics::counter!("holdfast_mcp_calls_total", "tool" => name, "outcome" => word).increment(1);
-        Ok(span.in_scope(|| match called {
-            Ok(outcome) => {
-                let mut result = CallToolResult::success(vec![ContentBlock::text(outcome.text)]);
-                result.structured_content = Some(outcome.structured);
-                result
-            }
-            Err(failure) => tool_error(failure),
-        })
-        .into())
+        Ok(span
+            .in_scope(|| match called {
+                Ok(outcome) => {
+                    let mut result = CallToolResult::success(vec![ContentBlock::text(outcome.text)]);
+                    result.structured_content = Some(outcome.structured);
+                    result
+                }
+                Err(failure) => tool_error(failure),
+            })
+            .into())
     }
 }
 

@@ -5,9 +5,7 @@
 
 use std::{fmt::Write, sync::LazyLock, time::Duration};
 
-use holdfast_knowledge::{
-    Explain, Group, Mode, NewDocument, PutDocuments, SearchRequest, SearchResult,
-};
+use holdfast_knowledge::{Explain, Group, Mode, NewDocument, PutDocuments, SearchRequest, SearchResult};
 use holdfast_storage::{Caller, Filter, jobs::ItemStatus};
 use rmcp::model::{JsonObject, Tool, ToolAnnotations};
 use schemars::{JsonSchema, generate::Contract};
@@ -285,10 +283,8 @@ async fn search(server: &Server, caller: &Caller, input: SearchInput) -> Result<
         explain: Explain::No,
     };
     let found = server.knowledge().search(caller, request).await?;
-    let output = SearchOutput {
-        results: found.results.into_iter().map(Found::from).collect(),
-        degraded: found.degraded,
-    };
+    let output =
+        SearchOutput { results: found.results.into_iter().map(Found::from).collect(), degraded: found.degraded };
     Outcome::new(output.text(), &output)
 }
 
@@ -338,7 +334,9 @@ async fn add(server: &Server, caller: &Caller, input: AddInput) -> Result<Outcom
     let report = server.knowledge().put_documents(caller, request).await?;
     let job_id = report.job.id;
     let Some(item) = report.documents.into_iter().next() else {
-        return Err(Failure::new(Code::Internal, crate::error::SOMETHING_WENT_WRONG).cause("a job without its document"));
+        return Err(
+            Failure::new(Code::Internal, crate::error::SOMETHING_WENT_WRONG).cause("a job without its document")
+        );
     };
     let ItemStatus { status, document_id, revision, chunks, error, .. } = item;
     if let Some((code, detail)) = error {

@@ -154,13 +154,16 @@ impl House {
 
     /// Stores three short documents in the default collection.
     pub async fn furnish(&self) -> Result<()> {
-        let stored = self.post("/api/v1/documents", json!({ "documents": [
-            { "id": "flake", "path": "nix/flake.md", "content": "# Flakes\n\nA flake lock pins every package.",
-              "metadata": { "lang": "nix" } },
-            { "id": "garden", "path": "garden.md", "content": "# Garden\n\nFlowers grow in the rain." },
-            { "id": "rollback", "path": "nix/rollback.md", "content": "# Rollback\n\nSwitch to an older system.",
-              "metadata": { "lang": "nix" } },
-        ]}));
+        let stored = self.post(
+            "/api/v1/documents",
+            json!({ "documents": [
+                { "id": "flake", "path": "nix/flake.md", "content": "# Flakes\n\nA flake lock pins every package.",
+                  "metadata": { "lang": "nix" } },
+                { "id": "garden", "path": "garden.md", "content": "# Garden\n\nFlowers grow in the rain." },
+                { "id": "rollback", "path": "nix/rollback.md", "content": "# Rollback\n\nSwitch to an older system.",
+                  "metadata": { "lang": "nix" } },
+            ]}),
+        );
         let stored = stored.await?.expect(200)?;
         for document in stored["documents"].as_array().context("no documents")? {
             ensure!(document["status"] == "indexed", "{stored}");

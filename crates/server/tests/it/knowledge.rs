@@ -8,7 +8,10 @@ use crate::house::{House, PATIENCE, TINY};
 
 fn ids(list: &Value, member: &str) -> Vec<String> {
     let entries = list[member].as_array().cloned().unwrap_or_default();
-    entries.iter().filter_map(|entry| entry["id"].as_str().or(entry["document_id"].as_str()).map(str::to_owned)).collect()
+    entries
+        .iter()
+        .filter_map(|entry| entry["id"].as_str().or(entry["document_id"].as_str()).map(str::to_owned))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -37,8 +40,9 @@ async fn what_is_stored_is_found() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn results_page_to_their_end_without_repetition() -> Result<()> {
     let house = House::new().await?;
-    let documents: Vec<Value> =
-        (0..30).map(|n| json!({ "id": format!("d{n:02}"), "content": format!("the garden book number {n}") })).collect();
+    let documents: Vec<Value> = (0..30)
+        .map(|n| json!({ "id": format!("d{n:02}"), "content": format!("the garden book number {n}") }))
+        .collect();
     house.post("/api/v1/documents", json!({ "documents": documents })).await?.expect(200)?;
     let (mut seen, mut cursor) = (Vec::new(), Value::Null);
     loop {

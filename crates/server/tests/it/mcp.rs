@@ -47,9 +47,14 @@ async fn failed(house: &House, tool: &str, arguments: Value) -> Result<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_five_tools_work_together() -> Result<()> {
     let house = House::new().await?;
-    let (added, text) = done(&house, "add_document", json!({
-        "content": "# Moon\n\nThe moon is full tonight.", "path": "notes/moon.md", "metadata": { "kind": "note" },
-    })).await?;
+    let (added, text) = done(
+        &house,
+        "add_document",
+        json!({
+            "content": "# Moon\n\nThe moon is full tonight.", "path": "notes/moon.md", "metadata": { "kind": "note" },
+        }),
+    )
+    .await?;
     ensure!(added["status"] == "indexed" && added["revision"] == 1 && added["chunks"] == 1, "{added}");
     let id = added["document_id"].as_str().context("no id")?;
     ensure!(text.contains(id), "{text}");

@@ -58,10 +58,18 @@ async fn metrics_are_valid_and_bounded() -> Result<()> {
     ensure!(reply.status == 200 && reply.header("content-type").is_some_and(|kind| kind.starts_with("text/plain")));
     let text = reply.text();
     for name in [
-        "holdfast_http_requests_total{", "holdfast_http_request_duration_seconds_bucket{", "holdfast_errors_total{",
-        "holdfast_http_requests_in_flight ", "holdfast_index_chunks{index=\"vectors\"}", "holdfast_index_backlog{",
-        "holdfast_search_cache_total{", "holdfast_documents_written_total{", "holdfast_component_status{",
-        "holdfast_uptime_seconds ", "process_resident_memory_bytes ", "process_start_time_seconds ",
+        "holdfast_http_requests_total{",
+        "holdfast_http_request_duration_seconds_bucket{",
+        "holdfast_errors_total{",
+        "holdfast_http_requests_in_flight ",
+        "holdfast_index_chunks{index=\"vectors\"}",
+        "holdfast_index_backlog{",
+        "holdfast_search_cache_total{",
+        "holdfast_documents_written_total{",
+        "holdfast_component_status{",
+        "holdfast_uptime_seconds ",
+        "process_resident_memory_bytes ",
+        "process_start_time_seconds ",
     ] {
         ensure!(text.lines().any(|line| line.starts_with(name)), "no {name} in\n{text}");
     }
@@ -112,7 +120,10 @@ async fn models_are_listed_verified_and_pulled_again() -> Result<()> {
     house.post(&format!("/api/v1/models/{TINY}/pull"), json!({ "from": from })).await?.expect(200)?;
     house.post_text(&format!("/api/v1/models/{TINY}/verify"), "").await?.expect(200)?;
     house.post("/api/v1/models/none/pull", json!({})).await?.problem(404, "model_not_found")?;
-    house.post(&format!("/api/v1/models/{TINY}/pull"), json!({ "from": "moon" })).await?.problem(422, "invalid_field")?;
+    house
+        .post(&format!("/api/v1/models/{TINY}/pull"), json!({ "from": "moon" }))
+        .await?
+        .problem(422, "invalid_field")?;
     house.close().await
 }
 
@@ -122,7 +133,8 @@ async fn a_healthy_house_needs_no_doctor() -> Result<()> {
     house.furnish().await?;
     let found = house.post("/api/v1/doctor", json!({ "fix": true })).await?.expect(200)?;
     ensure!(found["findings"] == json!([]), "{found}");
-    let request = Request::builder().method(Method::POST).uri("/api/v1/doctor").header("content-type", "application/json");
+    let request =
+        Request::builder().method(Method::POST).uri("/api/v1/doctor").header("content-type", "application/json");
     ask(house.server.owner(), request.body("{}".into())?).await?.expect(200)?;
     house.close().await
 }
@@ -133,7 +145,10 @@ async fn the_log_names_requests_and_tells_no_secrets() -> Result<()> {
     let stored = json!({ "documents": [{ "id": "z", "content": "the word is xylophone-7", "title": "titled-9" }] });
     house.post("/api/v1/documents", stored).await?.expect(200)?;
     house.search(json!({ "query": "xylophone-7 query-8" })).await?;
-    house.post("/api/v1/search", json!({ "query": "x", "collections": "query-8" })).await?.problem(422, "invalid_field")?;
+    house
+        .post("/api/v1/search", json!({ "query": "x", "collections": "query-8" }))
+        .await?
+        .problem(422, "invalid_field")?;
     house.get("/api/v1/documents/z?collection=xylophone-7").await?.problem(404, "collection_not_found")?;
     for secret in [house.key.as_str(), "xylophone-7 query", "the word is", "query-8", "titled-9"] {
         ensure!(logged(secret).is_empty(), "{:?}", logged(secret));
@@ -141,7 +156,10 @@ async fn the_log_names_requests_and_tells_no_secrets() -> Result<()> {
     let request = house.request(Method::DELETE, "/api/v1/documents/none").header("x-request-id", "find-me-1");
     let refused = house.send(request.body(Body::empty())?).await?.problem(404, "document_not_found")?;
     let lines = logged("find-me-1");
-    ensure!(lines.iter().any(|line| line.contains("answered 404") && line.contains("/api/v1/documents/{id}")), "{lines:?}");
+    ensure!(
+        lines.iter().any(|line| line.contains("answered 404") && line.contains("/api/v1/documents/{id}")),
+        "{lines:?}"
+    );
     let error_id = refused["error_id"].as_str().context("no error_id")?;
     ensure!(lines.iter().any(|line| line.contains(error_id) && line.contains("document_not_found")), "{lines:?}");
     house.close().await

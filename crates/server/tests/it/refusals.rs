@@ -108,7 +108,10 @@ async fn lists_with_impossible_pages() -> Result<()> {
         house.get(&format!("/api/v1/{target}?offset=3")).await?.problem(422, "invalid_field")?;
     }
     for target in ["documents", "sources", "jobs"] {
-        house.get(&format!("/api/v1/{target}?cursor=%00made-up")).await?.problem(422, "invalid_field")
+        house
+            .get(&format!("/api/v1/{target}?cursor=%00made-up"))
+            .await?
+            .problem(422, "invalid_field")
             .with_context(|| target.to_owned())?;
     }
     house.close().await

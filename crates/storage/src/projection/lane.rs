@@ -55,10 +55,8 @@ impl Signal {
 
     fn wait(&self, timeout: Duration) {
         let raised = self.raised.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut raised, _) = self
-            .changed
-            .wait_timeout_while(raised, timeout, |raised| !*raised)
-            .unwrap_or_else(PoisonError::into_inner);
+        let (mut raised, _) =
+            self.changed.wait_timeout_while(raised, timeout, |raised| !*raised).unwrap_or_else(PoisonError::into_inner);
         *raised = false;
     }
 }
@@ -156,15 +154,9 @@ impl Lane {
     }
 
     fn apply_vectors(&self, indexes: &Indexes, step: &Step) -> Result<(), StorageError> {
-        let vectors =
-            outbox::vectors(&self.shared.database, &indexes.generation, &step.added)?;
-        let added: Vec<_> =
-            vectors.iter().map(|(key, vector)| (*key, vector.as_slice())).collect();
-        indexes.vectors().apply(&VectorChange {
-            removed: &step.removed,
-            added: &added,
-            position: step.position,
-        })?;
+        let vectors = outbox::vectors(&self.shared.database, &indexes.generation, &step.added)?;
+        let added: Vec<_> = vectors.iter().map(|(key, vector)| (*key, vector.as_slice())).collect();
+        indexes.vectors().apply(&VectorChange { removed: &step.removed, added: &added, position: step.position })?;
         Ok(())
     }
 
@@ -182,11 +174,7 @@ impl Lane {
                 attributes: &words.attributes,
             })
             .collect();
-        indexes.lexical().apply(&LexicalChange {
-            removed: &step.removed,
-            added: &added,
-            position: step.position,
-        })?;
+        indexes.lexical().apply(&LexicalChange { removed: &step.removed, added: &added, position: step.position })?;
         Ok(())
     }
 

@@ -94,8 +94,7 @@ pub fn down(connection: &mut Connection, target: u32) -> Result<(), StorageError
     for migration in MIGRATIONS.iter().rev().filter(to_revert) {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(migration.down)?;
-        transaction
-            .execute("DELETE FROM schema_migrations WHERE version = ?1", [migration.version])?;
+        transaction.execute("DELETE FROM schema_migrations WHERE version = ?1", [migration.version])?;
         transaction.commit()?;
         tracing::info!(version = migration.version, name = migration.name, "migrated the database down");
     }
@@ -136,8 +135,7 @@ fn applied(connection: &Connection) -> Result<Vec<(u32, String, String)>, Storag
     if !has_ledger {
         return Ok(Vec::new());
     }
-    let mut statement = connection
-        .prepare("SELECT version, name, checksum FROM schema_migrations ORDER BY version")?;
+    let mut statement = connection.prepare("SELECT version, name, checksum FROM schema_migrations ORDER BY version")?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
@@ -188,9 +186,7 @@ mod tests {
     fn a_newer_database_is_refused_and_untouched() {
         let mut connection = Connection::open_in_memory().unwrap();
         up(&mut connection, newest()).unwrap();
-        connection
-            .execute("INSERT INTO schema_migrations VALUES (9999, 'later', 'x', 0)", [])
-            .unwrap();
+        connection.execute("INSERT INTO schema_migrations VALUES (9999, 'later', 'x', 0)", []).unwrap();
         let changes = connection.total_changes();
         let refused = up(&mut connection, newest()).unwrap_err();
         assert!(matches!(refused, StorageError::Newer { found: 9999, .. }), "{refused}");

@@ -105,12 +105,8 @@ impl Database {
         let readers = Readers::open(path, READERS)?;
         let (writes, queue) = mpsc::channel(QUEUED_WRITES_MAX);
         let failure = Arc::<Mutex<Option<String>>>::default();
-        let writer = Writer {
-            connection: Some(connection),
-            path: path.to_owned(),
-            queue,
-            failure: Arc::clone(&failure),
-        };
+        let writer =
+            Writer { connection: Some(connection), path: path.to_owned(), queue, failure: Arc::clone(&failure) };
         thread::Builder::new()
             .name("holdfast-sql".into())
             .spawn(move || writer.run())
@@ -143,10 +139,7 @@ impl Database {
     }
 
     /// Runs `body` on a pooled read-only connection, blocking this thread.
-    pub(crate) fn read<T>(
-        &self,
-        body: impl FnOnce(&Connection) -> Result<T, StorageError>,
-    ) -> Result<T, StorageError> {
+    pub(crate) fn read<T>(&self, body: impl FnOnce(&Connection) -> Result<T, StorageError>) -> Result<T, StorageError> {
         let reader = self.readers.take();
         body(reader.connection())
     }
@@ -226,8 +219,7 @@ impl Writer {
             // After a failed sync nobody knows what the file holds; a fresh connection asks it.
             self.connection = None;
         }
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) =
-            outcome.as_ref().err().map(ToString::to_string);
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = outcome.as_ref().err().map(ToString::to_string);
         for write in writes {
             write.settle(outcome.as_ref().map(|()| ()).map_err(repeat));
         }
@@ -238,8 +230,7 @@ impl Writer {
             Some(connection) => connection,
             closed => closed.insert(open_writer(&self.path)?),
         };
-        let mut transaction =
-            connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         for write in writes {
             let mut savepoint = transaction.savepoint()?;
             match write.run(&savepoint) {
@@ -257,9 +248,7 @@ impl Writer {
 /// The same failure once more, for the next of several callers.
 fn repeat(error: &StorageError) -> StorageError {
     let cause = |source: &rusqlite::Error| match source {
-        rusqlite::Error::SqliteFailure(code, text) => {
-            rusqlite::Error::SqliteFailure(*code, text.clone())
-        }
+        rusqlite::Error::SqliteFailure(code, text) => rusqlite::Error::SqliteFailure(*code, text.clone()),
         other => rusqlite::Error::ToSqlConversionFailure(other.to_string().into()),
     };
     match error {
@@ -276,9 +265,7 @@ fn repeat(error: &StorageError) -> StorageError {
 fn open_writer(path: &Path) -> Result<Connection, StorageError> {
     let connection = Connection::open_with_flags(
         path,
-        OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_CREATE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
     prepare(&connection)?;
     connection.execute_batch(
@@ -292,10 +279,8 @@ fn open_writer(path: &Path) -> Result<Connection, StorageError> {
 }
 
 fn open_reader(path: &Path) -> Result<Connection, StorageError> {
-    let connection = Connection::open_with_flags(
-        path,
-        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )?;
+    let connection =
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     prepare(&connection)?;
     connection.execute_batch("PRAGMA query_only = ON;")?;
     Ok(connection)

@@ -11,13 +11,8 @@ use crate::{Bench, key, space};
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_written_is_found_by_words_and_by_meaning() {
     let bench = Bench::new().await;
-    let written = bench
-        .storage
-        .write_documents(vec![bench.document("a", &["alpha", "beta"])])
-        .await
-        .unwrap()
-        .remove(0)
-        .unwrap();
+    let written =
+        bench.storage.write_documents(vec![bench.document("a", &["alpha", "beta"])]).await.unwrap().remove(0).unwrap();
     assert_eq!((written.revision, written.chunks, written.change), (1, 2, Change::Created));
     bench.settle().await;
     assert_eq!(bench.find("alpha"), (vec![key("a", "alpha")], Some(key("a", "alpha"))));
@@ -51,10 +46,7 @@ async fn new_metadata_reaches_the_filters_of_chunks_that_stay() {
     document.metadata = serde_json::json!({"lang": "de"});
     bench.storage.write_documents(vec![document]).await.unwrap().remove(0).unwrap();
     bench.settle().await;
-    let filter = holdfast_storage::Filter::parse(
-        &serde_json::json!({"field": "metadata.lang", "eq": "de"}),
-    )
-    .unwrap();
+    let filter = holdfast_storage::Filter::parse(&serde_json::json!({"field": "metadata.lang", "eq": "de"})).unwrap();
     let indexes = bench.storage.projections().indexes(bench.generation.id).unwrap();
     assert_eq!(indexes.lexical().matching(&filter).unwrap(), [key("a", "alpha")]);
 }
@@ -92,8 +84,7 @@ async fn one_bad_document_does_not_take_the_others_with_it() {
         assert!(matches!(refused, Err(StorageError::Superseded)), "{refused:?}");
     }
     let query = DocumentQuery { collection_id: bench.collection, limit: 10, ..Default::default() };
-    let ids: Vec<String> =
-        bench.storage.documents(&query).unwrap().into_iter().map(|d| d.public_id).collect();
+    let ids: Vec<String> = bench.storage.documents(&query).unwrap().into_iter().map(|d| d.public_id).collect();
     assert_eq!(ids, ["a", "b"]);
     bench.settle().await;
     bench.assert_consistent();
@@ -115,17 +106,11 @@ async fn another_space_is_refused_and_a_new_generation_is_swapped_in_whole() {
     let bench = Bench::new().await;
     bench.storage.write_documents(vec![bench.document("a", &["alpha"])]).await.unwrap();
     bench.storage.write_documents(vec![bench.document("b", &["beta"])]).await.unwrap();
-    let refused = bench
-        .storage
-        .ensure_generation(bench.collection, GenerationState::Active, space("model-b"))
-        .await
-        .unwrap_err();
+    let refused =
+        bench.storage.ensure_generation(bench.collection, GenerationState::Active, space("model-b")).await.unwrap_err();
     assert!(matches!(refused, StorageError::OtherSpace { .. }), "{refused}");
-    let building = bench
-        .storage
-        .ensure_generation(bench.collection, GenerationState::Building, space("model-b"))
-        .await
-        .unwrap();
+    let building =
+        bench.storage.ensure_generation(bench.collection, GenerationState::Building, space("model-b")).await.unwrap();
     let swap = || bench.storage.activate_building(bench.collection, "model-b".into());
     assert_eq!(swap().await.unwrap(), 2);
     for (id, word) in [("a", "alpha"), ("b", "beta")] {

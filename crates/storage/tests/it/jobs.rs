@@ -55,8 +55,7 @@ async fn a_job_is_done_with_its_last_document_and_a_second_end_changes_nothing()
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_accepted_waits_across_a_restart() {
     let bench = Bench::new().await;
-    let job =
-        bench.storage.accept_documents(bench.collection, vec!["one".into()], None).await.unwrap();
+    let job = bench.storage.accept_documents(bench.collection, vec!["one".into()], None).await.unwrap();
     let bench = bench.reopen(|_| {}).await;
     bench.storage.close_interrupted_jobs().await.unwrap();
     let waiting = bench.storage.waiting_documents(10).unwrap();

@@ -31,10 +31,7 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         let storage = open(folder.path());
         let made = storage.create_collection("notes".into(), "model-a".into()).await.unwrap();
-        let generation = storage
-            .ensure_generation(made.id, GenerationState::Active, space("model-a"))
-            .await
-            .unwrap();
+        let generation = storage.ensure_generation(made.id, GenerationState::Active, space("model-a")).await.unwrap();
         Self { storage, collection: made.id, generation, folder }
     }
 
@@ -50,8 +47,7 @@ impl Bench {
 
     async fn settle(&self) {
         let projections = self.storage.projections();
-        let found =
-            projections.wait_current(self.generation.id, Duration::from_secs(20)).await.unwrap();
+        let found = projections.wait_current(self.generation.id, Duration::from_secs(20)).await.unwrap();
         assert!(found, "{:?}", projections.status());
     }
 
@@ -143,8 +139,7 @@ fn key(document: &str, word: &str) -> ChunkKey {
 /// A unit vector that is the word's own.
 fn vector(word: &str) -> Vec<f16> {
     let hash = blake3::hash(word.as_bytes());
-    let raw: Vec<f32> =
-        hash.as_bytes()[..DIMENSIONS].iter().map(|byte| f32::from(*byte) - 127.5).collect();
+    let raw: Vec<f32> = hash.as_bytes()[..DIMENSIONS].iter().map(|byte| f32::from(*byte) - 127.5).collect();
     let length = raw.iter().map(|component| component * component).sum::<f32>().sqrt();
     raw.into_iter().map(|component| f16::from_f32(component / length)).collect()
 }

@@ -30,7 +30,8 @@ impl Tag<'_> {
             if rest.is_empty() {
                 return None;
             }
-            let name_end = rest.find(|c: char| c.is_ascii_whitespace() || c == '=' || c == '/').unwrap_or(rest.len()).max(1);
+            let name_end =
+                rest.find(|c: char| c.is_ascii_whitespace() || c == '=' || c == '/').unwrap_or(rest.len()).max(1);
             let name_end = rest.ceil_char_boundary(name_end);
             let (name, after) = rest.split_at(name_end);
             let after = after.trim_ascii_start();
@@ -128,7 +129,8 @@ impl<'a> Iterator for Tokens<'a> {
         loop {
             let rest = self.html.get(self.at..).filter(|rest| !rest.is_empty())?;
             match rest.as_bytes() {
-                [b'<', b'a'..=b'z' | b'A'..=b'Z', ..] | [b'<', b'/', b'a'..=b'z' | b'A'..=b'Z', ..] => match self.tag() {
+                [b'<', b'a'..=b'z' | b'A'..=b'Z', ..] | [b'<', b'/', b'a'..=b'z' | b'A'..=b'Z', ..] => match self.tag()
+                {
                     Some(Token::Start(tag)) => {
                         if let Some(token) = self.after_start(tag) {
                             return Some(token);
@@ -143,7 +145,8 @@ impl<'a> Iterator for Tokens<'a> {
                 },
                 [b'<', b'!' | b'?' | b'/', ..] => self.skip_declaration(),
                 _ => {
-                    let length = rest[first_char(rest)..].find('<').map_or(rest.len(), |found| found + first_char(rest));
+                    let length =
+                        rest[first_char(rest)..].find('<').map_or(rest.len(), |found| found + first_char(rest));
                     self.at += length;
                     return Some(Token::Text(decode(&rest[..length])));
                 }
@@ -181,7 +184,8 @@ fn find_end_tag(text: &str, name: &str) -> Option<usize> {
     while let Some(found) = text[from..].find("</") {
         let at = from + found;
         let after = at + 2;
-        let matches = bytes.get(after..after + name.len()).is_some_and(|found| found.eq_ignore_ascii_case(name.as_bytes()));
+        let matches =
+            bytes.get(after..after + name.len()).is_some_and(|found| found.eq_ignore_ascii_case(name.as_bytes()));
         let ends = bytes.get(after + name.len()).is_none_or(|byte| !byte.is_ascii_alphanumeric());
         if matches && ends {
             return Some(at);

@@ -72,7 +72,8 @@ fn myst_roles_are_not_part_of_a_heading() {
 #[test]
 fn long_prose_is_cut_at_sentences_and_overlaps() {
     let sentence = "Some seven words are in this sentence. ";
-    let split = check(ContentKind::Plain, &sentence.repeat(12), &SplitConfig { overlap_tokens: 8, max_tokens: 64, ..small() });
+    let split =
+        check(ContentKind::Plain, &sentence.repeat(12), &SplitConfig { overlap_tokens: 8, max_tokens: 64, ..small() });
     assert!(split.chunks.len() > 1);
     for chunk in &split.chunks {
         assert!(split.chunk_text(chunk).starts_with("Some") && split.chunk_text(chunk).ends_with('.'));
@@ -130,11 +131,27 @@ fn rust_items_are_found_with_what_documents_them() {
 #[test]
 fn every_language_names_its_items() {
     let cases = [
-        (Language::Python, "@cached\ndef first(a):\n    return BODY\n\nclass Second:\n    def third(self):\n        return BODY\n", vec!["def first", "class Second › def third"]),
-        (Language::JavaScript, "export function first() { return BODY }\nclass Second { third() { return BODY } }\n", vec!["function first", "class Second › third()"]),
-        (Language::TypeScript, "export const first = (a: string): number => BODY;\ninterface Second { third: string }\n", vec!["const first", "interface Second"]),
+        (
+            Language::Python,
+            "@cached\ndef first(a):\n    return BODY\n\nclass Second:\n    def third(self):\n        return BODY\n",
+            vec!["def first", "class Second › def third"],
+        ),
+        (
+            Language::JavaScript,
+            "export function first() { return BODY }\nclass Second { third() { return BODY } }\n",
+            vec!["function first", "class Second › third()"],
+        ),
+        (
+            Language::TypeScript,
+            "export const first = (a: string): number => BODY;\ninterface Second { third: string }\n",
+            vec!["const first", "interface Second"],
+        ),
         (Language::Tsx, "export default function First() { return <div>{BODY}</div> }\n", vec!["function First"]),
-        (Language::Nix, "{ config, ... }: {\n  services.nginx = {\n    enable = BODY;\n    other = BODY;\n  };\n}\n", vec!["services.nginx › enable"]),
+        (
+            Language::Nix,
+            "{ config, ... }: {\n  services.nginx = {\n    enable = BODY;\n    other = BODY;\n  };\n}\n",
+            vec!["services.nginx › enable"],
+        ),
         (Language::Bash, "first() {\n  echo BODY\n}\nfunction second {\n  echo BODY\n}\n", vec!["first()", "second()"]),
     ];
     let config = SplitConfig { target_tokens: 22, max_tokens: 60, max_heading_tokens: 20, overlap_tokens: 0 };
@@ -177,7 +194,19 @@ fn neighbours_too_small_for_a_path_share_one() {
 
 #[test]
 fn what_is_not_json_is_plain_text() {
-    for text in ["{", "[1,]", "{\"a\" 1}", "{\"a\":1}}", "[1 2]", "nul", "\"open", "{a: 1}", "[1}", "// c\n{}", "{\"a\":\"\n\"}"] {
+    for text in [
+        "{",
+        "[1,]",
+        "{\"a\" 1}",
+        "{\"a\":1}}",
+        "[1 2]",
+        "nul",
+        "\"open",
+        "{a: 1}",
+        "[1}",
+        "// c\n{}",
+        "{\"a\":\"\n\"}",
+    ] {
         assert!(json::outline(text, &TokenIndex::build(text, &WordCounter).unwrap(), 10).is_none(), "{text}");
     }
     for text in ["{}", "[]", "1", "[1, -2.5e3, true, null, \"\\\"\"]", "{\"a\": {\"b\": []}}\n{}\n", " \"x\" "] {
