@@ -1,7 +1,12 @@
 //! How a command reaches the program: over the control socket of the server that holds the data directory, or by
 //! building the same program in this process. Either way the same request gets the same answer.
 
-use std::{fmt::Write, io, path::PathBuf, time::Duration};
+use std::{
+    fmt::Write,
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, anyhow};
 use axum::{body::Body, http};
@@ -156,7 +161,7 @@ impl Transport {
     }
 }
 
-async fn send_to_socket(data_dir: &PathBuf, request: Request) -> Result<(http::StatusCode, Bytes)> {
+async fn send_to_socket(data_dir: &Path, request: Request) -> Result<(http::StatusCode, Bytes)> {
     let stream = control::connect(data_dir).await.context("the server has gone")?;
     let lost = "the connection to the server was lost";
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.context(lost)?;

@@ -5,6 +5,7 @@
 //! prints nDCG@10 and MRR@100 by mode with paired bootstrap intervals of hybrid against each
 //! part. With `LISTS`, both lists of every query are written there as JSON lines, for trying
 //! fusions out.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks on its streams")]
 
 use std::{
     collections::{BTreeMap, HashMap},

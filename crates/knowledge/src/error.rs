@@ -124,7 +124,7 @@ impl KnowledgeError {
                  holdfast collections reembed {collection} --model {offered}"
             )),
             Self::CursorExpired => Some("search again without a cursor".into()),
-            Self::Embedding(error) => error.hint().map(Into::into),
+            Self::Embedding(error) => error.hint(),
             Self::Storage(error) => error.hint(),
             _ => None,
         }

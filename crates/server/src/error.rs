@@ -150,9 +150,10 @@ impl Code {
 #[derive(Debug)]
 pub(crate) struct Failure {
     code: Code,
-    detail: String,
-    hint: Option<String>,
-    field: Option<String>,
+    // Boxed, since a failure travels in the `Err` of nearly every function here.
+    detail: Box<str>,
+    hint: Option<Box<str>>,
+    field: Option<Box<str>>,
     retry_after: Option<Duration>,
     cause: Option<Box<dyn Error + Send + Sync>>,
     error_id: Uuid,
@@ -187,8 +188,8 @@ impl Failure {
         };
         Self {
             code,
-            detail: cut(detail.into()),
-            hint: (!hint.is_empty()).then(|| hint.to_owned()),
+            detail: cut(detail.into()).into(),
+            hint: (!hint.is_empty()).then(|| hint.into()),
             field: None,
             retry_after,
             cause: None,
@@ -200,20 +201,20 @@ impl Failure {
     pub(crate) fn field(field: impl Into<String>, problem: impl std::fmt::Display) -> Self {
         let field = cut(field.into());
         let mut failure = Self::new(Code::InvalidField, format!("{field} {problem}"));
-        failure.field = Some(field);
+        failure.field = Some(field.into());
         failure
     }
 
     /// With the fields that are to blame.
     pub(crate) fn at(mut self, field: impl Into<String>) -> Self {
-        self.field = Some(cut(field.into()));
+        self.field = Some(cut(field.into()).into());
         self
     }
 
     /// With a hint that knows more than the code's own.
     pub(crate) fn hint(mut self, hint: Option<String>) -> Self {
-        if hint.is_some() {
-            self.hint = hint;
+        if let Some(hint) = hint {
+            self.hint = Some(hint.into());
         }
         self
     }
@@ -248,9 +249,9 @@ impl Failure {
             title: row.title,
             status: row.status.as_u16(),
             code: row.code,
-            detail: self.detail,
-            field: self.field,
-            hint: self.hint,
+            detail: self.detail.into(),
+            field: self.field.map(Into::into),
+            hint: self.hint.map(Into::into),
             error_id,
         }
     }
@@ -525,8 +526,8 @@ mod tests {
 
     #[test]
     fn internals_stay_in_the_log() {
-        let secret = PathBuf::from("/home/someone/secret");
-        let io = |kind| io::Error::new(kind, "deep in /home/someone");
+        let secret = PathBuf::from("/private/someone/secret");
+        let io = |kind| io::Error::new(kind, "deep in /private/someone");
         let file = |kind| StorageError::File { action: "open", path: secret.clone(), source: io(kind) };
         let vectors = |kind| VectorError::Io { path: secret.clone(), source: io(kind) };
         let full = io::ErrorKind::StorageFull;
@@ -549,7 +550,7 @@ mod tests {
             check(
                 EmbedError::NotReady {
                     model: "m".into(),
-                    stage: "failed, failed to open /home/someone/secret".into(),
+                    stage: "failed, failed to open /private/someone/secret".into(),
                     retry_after: Duration::from_millis(1_500),
                 },
                 Code::ModelNotReady,

@@ -7,7 +7,7 @@
 use std::{borrow::Cow, ops::RangeInclusive};
 
 use axum::{
-    body::Bytes,
+    body::{Bytes, HttpBody},
     extract::{FromRequest, FromRequestParts, Path, Query, Request, rejection::BytesRejection},
     http::{HeaderMap, StatusCode, header, request::Parts},
 };
@@ -120,11 +120,14 @@ impl Idempotency {
 
 /// The whole body, unless it is too large or does not arrive.
 pub(crate) async fn bounded(request: Request, server: &Server) -> Result<Bytes, Failure> {
+    let limit = server.config().max_body_bytes;
+    let too_large = || Failure::new(Code::BodyTooLarge, format!("the body has more than {limit} bytes"));
+    // A length that is announced need not be waited for.
+    if request.body().size_hint().lower() > limit as u64 {
+        return Err(too_large());
+    }
     Bytes::from_request(request, server).await.map_err(|rejection: BytesRejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            let limit = server.config().max_body_bytes;
-            Failure::new(Code::BodyTooLarge, format!("the body has more than {limit} bytes"))
-        }
+        StatusCode::PAYLOAD_TOO_LARGE => too_large(),
         _ => Failure::new(Code::InvalidBody, "the body did not arrive in full").cause(rejection),
     })
 }

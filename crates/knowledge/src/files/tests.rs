@@ -1,14 +1,18 @@
 //! Trees as users have them, and as they should not be.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     fs,
     io::Write,
-    os::unix::{ffi::OsStrExt, fs::symlink, net::UnixListener},
+    ops::ControlFlow,
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{PermissionsExt, symlink},
+        net::UnixListener,
+        process::CommandExt,
+    },
+    process::Command,
     thread,
 };
-
-use std::ops::ControlFlow;
 
 use super::*;
 
@@ -293,32 +297,38 @@ fn a_name_that_is_not_utf8_is_reported() {
 
 #[test]
 fn what_may_not_be_read_is_reported() {
+    if rustix::process::geteuid().is_root() {
+        // Nothing is closed to root, so the test runs itself again as nobody.
+        return run_as_nobody("files::tests::what_may_not_be_read_is_reported");
+    }
     let tree = Tree::new();
     tree.file("closed/a", "").file("b", "text").file("c", "text");
     let entry = tree.entry("b");
-    let close =
-        |name: &str| fs::set_permissions(tree.path(name), std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
-    close("closed");
-    close("b");
-    // Nothing is closed to root, so the check runs as nobody where it has to.
-    let (listing, read) = as_nobody(|| (tree.listing(), read(&entry, &FileLimits::default())));
-    fs::set_permissions(tree.path("closed"), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let set_mode = |name: &str, mode| fs::set_permissions(tree.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    set_mode("closed", 0);
+    set_mode("b", 0);
+    let (listing, read) = (tree.listing(), read(&entry, &FileLimits::default()));
+    set_mode("", 0);
+    let closed_root = walk(tree.0.path(), &FileLimits::default(), &mut |_| ControlFlow::Continue(())).unwrap_err();
+    set_mode("", 0o700);
+    set_mode("closed", 0o700);
     assert_eq!(listing, (vec!["b".to_owned(), "c".to_owned()], vec!["closed unreadable".to_owned()]));
     assert_eq!(read, Err(SkipReason::Unreadable(io::ErrorKind::PermissionDenied)));
+    assert!(matches!(closed_root, FilesError::Root { source, .. } if source.kind() == io::ErrorKind::PermissionDenied));
 }
 
-/// Runs `check` without the rights of root. Only the thread that runs it gives them up.
-fn as_nobody<T: Send>(check: impl FnOnce() -> T + Send) -> T {
-    thread::scope(|scope| {
-        let run = scope.spawn(|| {
-            if rustix::process::geteuid().is_root() {
-                let nobody = rustix::process::Uid::from_raw(65_534);
-                rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
-            }
-            check()
-        });
-        run.join().unwrap()
-    })
+/// Runs one test of this binary without the rights of root, from a copy that nobody may execute.
+fn run_as_nobody(test: &str) {
+    const NOBODY: u32 = 65_534;
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let copy = directory.path().join("tests");
+    fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    #[expect(clippy::disallowed_methods, reason = "the test runs itself under another user and waits for it")]
+    let output = Command::new(&copy).args(["--exact", test]).current_dir("/").uid(NOBODY).gid(NOBODY).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
@@ -339,7 +349,6 @@ fn a_root_may_be_a_file_or_a_link_and_must_exist() {
     assert!(matches!(fifo, FilesError::NotIndexable { .. }));
 }
 
-#[expect(clippy::panic, reason = "a test fails by panicking")]
 fn panic_with(found: &[Found]) -> ! {
     panic!("unexpected: {found:?}")
 }

@@ -9,7 +9,7 @@ use std::{
     ops::{ControlFlow, Range},
 };
 
-use tree_sitter::{Node, ParseOptions, Parser, Tree, TreeCursor};
+use tree_sitter::{Node, ParseOptions, ParseState, Parser, Tree, TreeCursor};
 
 use super::{
     Language,
@@ -18,7 +18,7 @@ use super::{
 };
 
 /// A larger file is generated or data, and its syntax tree would be some twenty times its size.
-const MAX_PARSED_BYTES: usize = 2 * 1024 * 1024;
+const MAX_PARSED_BYTES: usize = 512 * 1024;
 /// What a parser may do before it has to give up, so that hostile text costs no more than other text. Counted
 /// and not timed: a file is split alike on a busy machine.
 struct Budget {
@@ -32,9 +32,10 @@ struct Budget {
 const PART_BYTES: usize = 4096;
 
 impl Budget {
-    /// Several times what real code takes.
+    /// More than written code takes, which is a report for each 85 to 200 bytes and few parts read twice. After
+    /// a syntax error an operation may try every symbol of the grammar, up to 200 µs a report.
     fn for_text(bytes: usize) -> Self {
-        Self { reports: Cell::new(1_000 + bytes / 20), reads: Cell::new(500 + 16 * bytes / PART_BYTES) }
+        Self { reports: Cell::new(1_000 + bytes / 50), reads: Cell::new(500 + 16 * bytes / PART_BYTES) }
     }
 
     /// Whether there is any left after taking one.
@@ -66,7 +67,7 @@ fn parse(text: &str, language: Language) -> Option<Tree> {
     parser.set_language(&grammar(language)).ok()?;
     let source = parseable(text, language);
     let budget = Budget::for_text(source.len());
-    let mut progress = |_: &tree_sitter::ParseState| {
+    let mut progress = |_: &ParseState| {
         let goes_on = Budget::take(&budget.reports) && budget.reads.get() > 0;
         if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     };

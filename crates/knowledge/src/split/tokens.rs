@@ -106,7 +106,6 @@ fn part_end(text: &str, from: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
     use crate::split::tests::WordCounter;

@@ -202,11 +202,14 @@ fn collect_numbers(column: &Column<f64>, condition: &Condition, rows: &mut Rows)
     }
 }
 
-fn collect_texts(column: &StrColumn, condition: &Condition, rows: &mut Rows) -> io::Result<()> {
-    let text = |scalar| match scalar {
-        &Scalar::Text(ref text) => Some(text.as_str()),
+fn text(scalar: &Scalar) -> Option<&str> {
+    match scalar {
+        Scalar::Text(text) => Some(text),
         _ => None,
-    };
+    }
+}
+
+fn collect_texts(column: &StrColumn, condition: &Condition, rows: &mut Rows) -> io::Result<()> {
     let bounds = |low: Bound<&str>, high: Bound<&str>| entries(column, low, high);
     let range = match condition {
         Condition::Eq(value) => match text(value) {

@@ -54,6 +54,12 @@ pub trait LexicalIndex: Send + Sync {
 
     /// Every key present, in no particular order; for comparison with SQL.
     fn keys(&self) -> Result<Vec<ChunkKey>, LexicalError>;
+
+    /// Finishes what runs in the background and gives back what only writing needs. For when
+    /// nothing was written for a while, and before the index's files are deleted from under it.
+    fn rest(&self) -> Result<(), LexicalError> {
+        Ok(())
+    }
 }
 
 /// A step from one position to the next.

@@ -2,14 +2,14 @@
 //!
 //! Owns scoring and the choice of the best. Does not tokenise, open files or know SQL.
 //!
-//! This is not tantivy's own search, for four reasons. Its block-max WAND adds a document's term
-//! scores in whatever order the postings stand, so that equal documents differ in the last bit
-//! and ties cannot be broken by key; it is fast only without a filter; its k1 and b are fixed;
-//! and for questions of ordinary length over hundreds of thousands of chunks it is slower (see
-//! the table in `crates/storage/examples/lexical_eval.rs`). Here a query goes through a segment
-//! in windows of [`WINDOW`] rows, one term after the other, adding into an array that stays in
-//! the processor's cache: the same terms in the same order for every chunk, so that equal chunks
-//! score equal to the bit, and a filter costs one look at a bit.
+//! This is not tantivy's own search, for three reasons. Its block-max WAND adds a document's
+//! term scores in whatever order the postings stand, so that equal documents differ in the last
+//! bit and ties cannot be broken by key; it prunes only where there is no filter; and its k1 and
+//! b are fixed. Here a query goes through a segment in windows of [`WINDOW`] rows, one term after
+//! the other, adding into an array that stays in the processor's cache: the same terms in the
+//! same order for every chunk, so that equal chunks score equal to the bit, and a filter costs
+//! one look at a bit. Nothing that is deleted counts in the statistics, so that two indexes of
+//! the same chunks give the same scores, whatever each has been through.
 //!
 //! The formula is BM25 as in Robertson and Zaragoza, "The Probabilistic Relevance Framework"
 //! (2009), with the inverse document frequency ln(1 + (N − n + ½) / (n + ½)), which is never

@@ -404,6 +404,10 @@ impl LexicalIndex for TantivyIndex {
     fn keys(&self) -> Result<Vec<ChunkKey>, LexicalError> {
         Ok(score::keys(&self.snapshot(), None))
     }
+
+    fn rest(&self) -> Result<(), LexicalError> {
+        self.release_writer()
+    }
 }
 
 impl Drop for TantivyIndex {

@@ -221,7 +221,7 @@ impl Writer {
         }
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = outcome.as_ref().err().map(ToString::to_string);
         for write in writes {
-            write.settle(outcome.as_ref().map(|()| ()).map_err(repeat));
+            write.settle(outcome.as_ref().copied().map_err(repeat));
         }
     }
 

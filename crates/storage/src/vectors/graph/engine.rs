@@ -342,6 +342,26 @@ mod tests {
     };
 
     #[test]
+    fn a_walk_gives_up_after_so_many_rejections() {
+        let table = Table::new(Snapshot::empty(2), Bits::default()).unwrap();
+        let rows: Vec<_> = (1..=200u16).map(|x| [f16::ONE, f16::from_f32(f32::from(x))]).collect();
+        let added: Vec<_> = (1..).map(ChunkKey::new).zip(rows.iter().map(|row| &row[..])).collect();
+        table.apply(&VectorChange { removed: &[], added: &added, position: 1 }).unwrap();
+        let mut engine = Engine::new(&GraphOptions::default()).unwrap();
+        for slot in 0..200 {
+            engine.add(&table.snapshot(), slot).unwrap();
+        }
+        let asked = Cell::new(0);
+        let nothing = |_| {
+            asked.set(asked.get() + 1);
+            false
+        };
+        let walk = engine.walk(&table.snapshot(), vec![1.0, 0.0], 10, 50, nothing).unwrap();
+        assert!(matches!(walk, Walk::TooManyRejected));
+        assert_eq!(asked.get(), 50);
+    }
+
+    #[test]
     fn more_walks_at_once_than_the_engine_has_room_for_wait_their_turn() {
         let table = Table::new(Snapshot::empty(4), Bits::default()).unwrap();
         let row = [1.0, 2.0, 3.0, 4.0].map(f16::from_f32);
