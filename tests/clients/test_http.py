@@ -119,7 +119,7 @@ def test_unknown_routes_and_methods(server):
 
 
 def test_documents_come_change_and_go(server):
-    collection = "notes"
+    collection = made(server, "notes")
     body = {"collection": collection, "documents": [
         {"id": "a/1", "title": "First", "content": "Zebras sleep standing up.", "metadata": {"kind": "fact"}},
         {"content": "Otters hold hands."},
@@ -145,12 +145,18 @@ def test_documents_come_change_and_go(server):
             "collection_not_found")
 
 
+def made(server, collection):
+    reply = server.request("POST", "/api/v1/collections", {"name": collection})
+    assert reply.status == 201, reply.body
+    return collection
+
+
 def found_ids(server, query, collection):
     return [result["document_id"] for result in server.search(query, collections=[collection])["results"]]
 
 
 def test_writing_twice_with_one_key_is_writing_once(server):
-    body = {"collection": "once", "documents": [{"content": "Otters hold hands."}]}
+    body = {"collection": made(server, "once"), "documents": [{"content": "Otters hold hands."}]}
     key = {"Idempotency-Key": "otters-1"}
     first = server.request("POST", "/api/v1/documents", body, headers=key)
     again = server.request("POST", "/api/v1/documents", body, headers=key)
@@ -162,7 +168,7 @@ def test_writing_twice_with_one_key_is_writing_once(server):
 
 def test_sources_follow_their_folder(server, tmp_path):
     (tmp_path / "one.md").write_text("# Quokka\n\nA quokka smiles.\n")
-    collection = "followed"
+    collection = made(server, "followed")
     added = server.request("POST", "/api/v1/sources", {"path": str(tmp_path), "collection": collection})
     assert added.status == 202, added.body
     source = added.json()["source"]["id"]

@@ -1,8 +1,8 @@
 //! How far indexing is: asked of the program while jobs run, and shown.
 //!
 //! On a terminal that is a bar; elsewhere a line now and then, or JSON. The time that is left is estimated from the
-//! last seconds only, because the first files say little about the last, and is not shown before there is something to
-//! estimate from. Asking stops when every job has ended.
+//! last seconds only, because the first files say little about the last, and is not shown while there is too little to
+//! estimate from, or while the number of files still grows. Asking stops when every job has ended.
 
 use std::{collections::VecDeque, fmt, io::IsTerminal, time::Duration};
 
@@ -26,6 +26,8 @@ const JSON_INTERVAL: Duration = Duration::from_secs(1);
 const WINDOW: Duration = Duration::from_secs(20);
 /// Less than this says nothing about what comes.
 const WINDOW_MIN: Duration = Duration::from_secs(3);
+/// So do fewer documents than this: the first ones may be large.
+const SETTLED_MIN: u64 = 5;
 
 /// Documents or files of some jobs, by what became of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -200,17 +202,23 @@ fn is_due(last: &mut Option<Instant>, interval: Duration) -> bool {
 struct Estimate {
     /// When how many were settled, oldest first.
     seen: VecDeque<(Duration, u64)>,
+    /// How many there are to settle, and since when that is known.
+    total: (u64, Duration),
 }
 
 impl Estimate {
     /// Notes how far the work is `elapsed` after its start, and says how long the rest will take at this speed.
     ///
-    /// Nothing while there is too little to go by: right after the first work was done, or when none was for a while.
+    /// Nothing while there is too little to go by: when the first few were settled just now, when none was for a while,
+    /// and when more is still being found, as while a large folder is walked.
     fn update(&mut self, counts: Counts, elapsed: Duration) -> Option<Duration> {
         let settled = counts.settled();
         if settled == 0 {
             // Waiting for a model is no measure of speed.
             self.seen.clear();
+        }
+        if counts.total != self.total.0 {
+            self.total = (counts.total, elapsed);
         }
         self.seen.push_back((elapsed, settled));
         while self.seen.get(1).is_some_and(|(at, _)| elapsed.saturating_sub(*at) >= WINDOW) {
@@ -218,7 +226,8 @@ impl Estimate {
         }
         let (since, before) = *self.seen.front()?;
         let (span, settled_then) = (elapsed.saturating_sub(since), settled.saturating_sub(before));
-        if span < WINDOW_MIN || settled_then == 0 {
+        let is_counted = elapsed.saturating_sub(self.total.1) >= WINDOW_MIN;
+        if !is_counted || span < WINDOW_MIN || settled_then < SETTLED_MIN {
             return None;
         }
         let remaining = counts.total.saturating_sub(settled);
@@ -255,7 +264,19 @@ mod tests {
         let second = Duration::from_secs(1);
         assert_eq!(estimate.update(at(100, 0), 60 * second), None, "a model was waited for");
         assert_eq!(estimate.update(at(100, 1), 61 * second), None);
+        assert_eq!(estimate.update(at(100, 4), 65 * second), None, "these may have been large");
         assert_eq!(estimate.update(at(100, 10), 65 * second), Some(45 * second));
+    }
+
+    #[test]
+    fn no_time_is_told_while_more_is_being_found() {
+        let mut estimate = Estimate::default();
+        for second in 0..30 {
+            let found = at(100 + second * 10, second * 10);
+            assert_eq!(estimate.update(found, Duration::from_secs(second)), None);
+        }
+        assert_eq!(estimate.update(at(390, 290), Duration::from_secs(31)), None);
+        assert!(estimate.update(at(390, 300), Duration::from_secs(32)).is_some());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Measures the encoder through its queue, as the program uses it.
 //!
-//! `encoder_speed MODEL_FOLDER` prints the median time of a request of one text of 16 tokens, 8 of 128 and 32 of 32,
-//! and 256 of 256, about the length of an abstract.
+//! `encoder_speed MODEL_FOLDER` prints the median and the best time of a request of one text of 16 tokens, 8 of 128 and 32 of 32,
+//! and 64 of 256, about the length of an abstract.
 
 use std::{
     fmt::Write as _,
@@ -26,21 +26,29 @@ async fn main() -> anyhow::Result<()> {
     embedder.ready().await?;
 
     let mut report = String::new();
-    for (texts, tokens, repeats) in [(1, 16, 200), (8, 128, 40), (32, 32, 40), (256, 256, 3)] {
-        let median = median_time(&embedder, texts, tokens, repeats).await?;
-        let rate = (texts * tokens) as f64 / median.as_secs_f64();
+    for (texts, tokens, repeats) in [(1, 16, 200), (8, 128, 40), (32, 32, 40), (64, 256, 10)] {
+        let (median, best) = request_time(&embedder, texts, tokens, repeats).await?;
+        let rate = |time: Duration| (texts * tokens) as f64 / time.as_secs_f64();
         writeln!(
             report,
-            "{texts:>5} x {tokens:>3} tokens  {:>9.2} ms  {rate:>8.0} tokens/s",
-            median.as_secs_f64() * 1e3
+            "{texts:>5} x {tokens:>3} tokens  median {:>9.2} ms {:>6.0} tokens/s  best {:>9.2} ms {:>6.0} tokens/s",
+            median.as_secs_f64() * 1e3,
+            rate(median),
+            best.as_secs_f64() * 1e3,
+            rate(best)
         )?;
     }
     std::io::stdout().write_all(report.as_bytes())?;
     Ok(())
 }
 
-/// Median over some repetitions, after one to warm up.
-async fn median_time(embedder: &Embedder, texts: usize, tokens: usize, repeats: usize) -> anyhow::Result<Duration> {
+/// Median and minimum over some repetitions, after one to warm up. On a machine with other work the minimum tells more.
+async fn request_time(
+    embedder: &Embedder,
+    texts: usize,
+    tokens: usize,
+    repeats: usize,
+) -> anyhow::Result<(Duration, Duration)> {
     // Each of these words is one token of every BERT vocabulary in English.
     let words = ["water", "science", "house", "music", "river", "market", "paper", "light"];
     let text = |number: usize| {
@@ -58,5 +66,5 @@ async fn median_time(embedder: &Embedder, texts: usize, tokens: usize, repeats: 
     }
     times.remove(0);
     times.sort_unstable();
-    Ok(times[times.len() / 2])
+    Ok((times[times.len() / 2], times[0]))
 }

@@ -64,7 +64,7 @@ async fn main() -> Result<()> {
     shutdown.cancel();
     tasks.close();
     tasks.wait().await;
-    storage.close();
+    tokio::task::block_in_place(|| storage.close());
     Ok(())
 }
 

@@ -28,6 +28,9 @@ impl Knowledge {
     ) -> Result<Page<Job>, KnowledgeError> {
         names::limit(limit, LIMIT_MAX)?;
         let before = cursor.map(str::to_owned);
+        if before.as_ref().is_some_and(|cursor| !is_job_id(cursor)) {
+            return Err(KnowledgeError::invalid("cursor", "is not one that a list has given"));
+        }
         self.blocking(move |inner| {
             let mut items = inner.storage.jobs(before.as_deref(), limit + 1)?;
             let more = items.len() > limit;
@@ -47,6 +50,12 @@ impl Knowledge {
         let inner = std::sync::Arc::clone(&self.inner);
         tokio::task::spawn_blocking(move || body(&inner)).await.map_err(|_| KnowledgeError::ShuttingDown)?
     }
+}
+
+/// Whether a text has the form of a job's id.
+fn is_job_id(text: &str) -> bool {
+    text.strip_prefix("job_")
+        .is_some_and(|digits| digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// A running job's progress is ahead of what is written down.

@@ -326,7 +326,7 @@ impl From<KnowledgeError> for Failure {
             KnowledgeError::NotFound { what, .. } => Self::new(not_found(what), told).hint(hint),
             KnowledgeError::Exists { what, .. } => Self::new(exists(what), told).hint(hint),
             KnowledgeError::ModelNotReady { stage, retry_after } => {
-                Self::new(Code::ModelNotReady, format!("the embedding model is not ready: {}", public_stage(&stage)))
+                Self::new(Code::ModelNotReady, format!("the embedding model is not ready: {}", public(&stage)))
                     .hint(hint)
                     .retry_after(retry_after)
                     .cause(told)
@@ -380,7 +380,7 @@ impl From<EmbedError> for Failure {
         let told = error.to_string();
         match &error {
             EmbedError::NotReady { stage, retry_after, .. } => {
-                Self::new(Code::ModelNotReady, format!("the embedding model is not ready: {}", public_stage(stage)))
+                Self::new(Code::ModelNotReady, format!("the embedding model is not ready: {}", public(stage)))
                     .retry_after(*retry_after)
                     .cause(told)
             }
@@ -474,9 +474,12 @@ fn lexical_code(error: &LexicalError) -> Code {
     }
 }
 
-/// What a model is doing, without the reason of a failure: that names files.
-pub(crate) fn public_stage(stage: &str) -> Cow<'_, str> {
-    if stage.starts_with("failed") { "the last try failed; it is tried again by itself".into() } else { stage.into() }
+/// A sentence without its clauses from the first on that names a file or an address: those are for the log.
+pub(crate) fn public(text: &str) -> Cow<'_, str> {
+    let Some(at) = text.find(['/', '\\']) else { return text.into() };
+    let before = text[..at].trim_end_matches(':');
+    let said = before.rfind([',', ':']).map_or("failing", |end| &text[..end]);
+    format!("{said}; the server's log says why").into()
 }
 
 #[cfg(test)]
@@ -562,6 +565,22 @@ mod tests {
             let told = serde_json::to_string(&problem).unwrap();
             assert!(!told.contains("someone"), "{told}");
             assert!(problem.error_id.len() == 32, "{told}");
+        }
+    }
+
+    #[test]
+    fn clauses_that_name_files_or_addresses_are_left_out() {
+        for (text, expected) in [
+            ("fetching, 3 of 90 MB", "fetching, 3 of 90 MB"),
+            ("failed, /data/models/m is damaged: it is missing", "failed; the server's log says why"),
+            (
+                "words only: not ready: failed, failed to open /x",
+                "words only: not ready: failed; the server's log says why",
+            ),
+            ("failed, hub: cannot reach (https://hub.example/m)", "failed, hub; the server's log says why"),
+            ("failed to open C:\\secret", "failing; the server's log says why"),
+        ] {
+            assert_eq!(public(text), expected);
         }
     }
 

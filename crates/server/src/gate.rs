@@ -232,7 +232,24 @@ async fn admit(State(server): State<Server>, request: Request, next: Next) -> Re
 
 #[cfg(test)]
 mod tests {
+    use axum::{body::Body, routing::get};
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_a_failed_request_and_no_more() {
+        async fn defect() {
+            panic!("the secret reason")
+        }
+        let router = Router::new().route("/", get(defect)).layer(CatchPanicLayer::custom(on_panic));
+        let response = router.oneshot(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(response.status(), 500);
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let told = String::from_utf8_lossy(&body);
+        assert!(told.contains("\"internal\"") && !told.contains("secret"), "{told}");
+    }
 
     fn headers(name: &'static str, value: &str) -> HeaderMap {
         HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())])

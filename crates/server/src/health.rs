@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::{
     Server,
-    error::{Failure, seconds},
+    error::{Failure, public, seconds},
     timestamp,
 };
 
@@ -109,11 +109,9 @@ fn reason(components: &[Component]) -> Option<String> {
     (!troubled.is_empty()).then(|| troubled.iter().map(say).collect::<Vec<_>>().join("; "))
 }
 
-/// A part's reason as anybody may read it. A reason that names files is for the owner and the log.
+/// A part's reason as anybody may read it; one that names files is whole for the owner only, and in the log.
 pub(crate) fn public_reason(component: &Component) -> Option<String> {
-    let reason = component.reason.as_deref()?;
-    let public = if reason.contains(['/', '\\']) { "failing; the server's log says why" } else { reason };
-    Some(public.to_owned())
+    component.reason.as_deref().map(|reason| public(reason).into_owned())
 }
 
 fn answer(code: StatusCode, body: impl Serialize) -> Response {

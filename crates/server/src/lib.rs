@@ -50,7 +50,8 @@ pub struct Config {
     pub max_body_bytes: usize,
     /// How deep arrays and objects of a body may nest.
     pub max_json_depth: usize,
-    /// The most bytes of a request's line and headers together, at least 8 192; more is answered 431.
+    /// The most bytes of a request's line and headers together, at least 8 192; more is answered 431. What comes in
+    /// one piece is read whole before it is measured, up to about twice as much.
     pub max_header_bytes: usize,
     /// The most documents one request may bring.
     pub max_documents: usize,

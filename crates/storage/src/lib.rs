@@ -62,9 +62,11 @@ impl Storage {
         &self.projections
     }
 
-    /// Brings the indexes to rest. Writes made later are applied at the next start.
+    /// Brings indexes and database to rest. Later writes are refused. Blocks, so not for a thread
+    /// of an async runtime.
     pub fn close(&self) {
         self.projections.stop();
+        self.database.close();
     }
 
     /// Bytes of the database on disk.

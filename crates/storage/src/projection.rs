@@ -261,6 +261,13 @@ impl Shared {
         }
         remove_orphans(&self.root, &open)
     }
+
+    /// Removes what a step under way has put back into the folder of a removed generation.
+    fn sweep(&self) {
+        if let Err(error) = remove_orphans(&self.root, &read(&self.generations)) {
+            tracing::debug!(error = &error as &dyn std::error::Error, "an old index is still in use");
+        }
+    }
 }
 
 /// Index directories of generations that are no more, from now or from before a crash.

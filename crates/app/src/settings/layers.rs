@@ -2,7 +2,11 @@
 //!
 //! Owns which key comes from where, and that every key is one there is. What a value means is not its matter.
 
-use std::{collections::BTreeMap, fs, io::ErrorKind};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, ErrorKind},
+};
 
 use figment::{
     Figment, Metadata, Profile, Provider,
@@ -121,9 +125,8 @@ fn read_file(file: &SettingsFile) -> Result<Dict, Problem> {
     };
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound && matches!(file, SettingsFile::Usual(_)) => {
-            return Ok(Dict::new());
-        }
+        // What is wrong with the data directory itself is for whoever takes it to say.
+        Err(error) if is_absent(&error) && matches!(file, SettingsFile::Usual(_)) => return Ok(Dict::new()),
         Err(error) => {
             let what = format!("cannot be read: {error}");
             return Err(problem(what, "give a readable file with --config"));
@@ -133,6 +136,10 @@ fn read_file(file: &SettingsFile) -> Result<Dict, Problem> {
         let what = format!("is not TOML: {}", error.to_string().trim_end().replace('\n', "\n    "));
         problem(what, "correct it there; docs/CONFIG.md shows every setting")
     })
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
 /// Only names with two underscores are settings: others may be meant for something else.

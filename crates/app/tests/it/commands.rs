@@ -20,7 +20,37 @@ fn documents_come_in_are_found_and_go_without_a_server() -> Result<()> {
             ".results[].chunk_id" => "[id]", ".results[].path" => "[path]", ".results[].score" => "[score]",
             ".results[].explain.*.score" => "[score]", ".results[].metadata" => "[metadata]",
         },
-        @r###""###
+        @r##"
+        {
+          "cached": false,
+          "degraded": null,
+          "next_cursor": "[cursor]",
+          "results": [
+            {
+              "chunk_id": "[id]",
+              "collection": "default",
+              "document_id": "[id]",
+              "explain": {
+                "dense": {
+                  "rank": 1,
+                  "score": "[score]"
+                },
+                "lexical": {
+                  "rank": 1,
+                  "score": "[score]"
+                }
+              },
+              "heading": "Server",
+              "metadata": "[metadata]",
+              "path": "[path]",
+              "score": "[score]",
+              "snippet": "# Server The option services.nginx.enable starts a web server.",
+              "title": "Server"
+            }
+          ],
+          "took_ms": "[ms]"
+        }
+        "##
     );
     let documents = home.json(&["documents", "list"])?;
     assert_eq!(documents["documents"].as_array().map(Vec::len), Some(3));
@@ -41,7 +71,14 @@ fn a_search_reads_well() -> Result<()> {
     home.succeed(&["add", "docs"])?;
     let output = home.transcript(&["search", "services.nginx.enable", "--mode", "lexical", "--limit", "1"])?;
     insta::with_settings!({ filters => vec![(r"\d+\.\d{3}", "[score]")] }, {
-        insta::assert_snapshot!(output, @"");
+        insta::assert_snapshot!(output, @r#"
+        exit 0
+        -- stdout
+         1. Server  [score]
+            [home]/docs/server.md
+            # Server The option services.nginx.enable starts a web server.
+        -- stderr
+        "#);
     });
     Ok(())
 }
@@ -50,7 +87,14 @@ fn a_search_reads_well() -> Result<()> {
 fn keys_are_made_listed_and_revoked() -> Result<()> {
     let home = Home::new()?;
     let made = home.json(&["keys", "create", "laptop"])?;
-    insta::assert_json_snapshot!(made, { ".id" => "[id]", ".key" => "[key]", ".created_at" => "[time]" }, @r###""###);
+    insta::assert_json_snapshot!(made, { ".id" => "[id]", ".key" => "[key]", ".created_at" => "[time]" }, @r#"
+    {
+      "created_at": "[time]",
+      "id": "[id]",
+      "key": "[key]",
+      "name": "laptop"
+    }
+    "#);
     let id = made["id"].as_str().context("no id")?;
     home.succeed(&["keys", "revoke", id])?;
     let listed = home.json(&["keys", "list"])?;
@@ -63,8 +107,20 @@ fn keys_are_made_listed_and_revoked() -> Result<()> {
 #[test]
 fn a_refusal_says_why_and_what_to_do() -> Result<()> {
     let home = Home::new()?;
-    insta::assert_snapshot!(home.transcript(&["collections", "show", "nowhere"])?, @"");
-    insta::assert_snapshot!(home.transcript(&["search", "x", "--filter", "{"])?, @"");
+    insta::assert_snapshot!(home.transcript(&["collections", "show", "nowhere"])?, @r#"
+    exit 1
+    -- stdout
+    -- stderr
+    error: there is no collection "nowhere"
+    hint: list them with `holdfast collections list`
+    "#);
+    insta::assert_snapshot!(home.transcript(&["search", "x", "--filter", "{"])?, @r#"
+    exit 1
+    -- stdout
+    -- stderr
+    error: the filter is not JSON: EOF while parsing an object at line 1 column 1
+    hint: for example --filter '{"field":"metadata.lang","eq":"en"}'
+    "#);
     let refused = home.run(&["search", "x", "--limit", "0", "--json"])?;
     assert_eq!(refused.status.code(), Some(1));
     assert!(refused.stdout.is_empty(), "there is no data");
@@ -106,7 +162,13 @@ fn the_schema_goes_down_and_up_again() -> Result<()> {
     assert_eq!(before["version"], before["newest"]);
     assert_eq!(home.json(&["db", "down", "--to", "0"])?["version"], 0);
     assert_eq!(home.json(&["db", "up"])?["version"], before["newest"]);
-    insta::assert_snapshot!(home.transcript(&["db", "up", "--to", "99"])?, @"");
+    insta::assert_snapshot!(home.transcript(&["db", "up", "--to", "99"])?, @r#"
+    exit 1
+    -- stdout
+    -- stderr
+    error: version 99 is not up from here
+    hint: give a version from 1 to 1
+    "#);
     let _server = home.up(&[])?;
     let refused = home.run(&["db", "status"])?;
     assert_eq!(refused.status.code(), Some(1), "a server has it");

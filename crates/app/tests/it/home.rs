@@ -83,6 +83,8 @@ impl Home {
             .env_clear()
             .env("HOME", self.folder.path())
             .env("PATH", "/usr/bin:/bin")
+            // What is logged on the way depends on what is faster.
+            .env("HOLDFAST_LOG__LEVEL", "warn")
             .current_dir(self.folder.path())
             .arg("--data-dir")
             .arg(self.data_dir())

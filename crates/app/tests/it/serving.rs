@@ -17,7 +17,20 @@ fn a_first_run_sets_up_indexes_serves_and_stops() -> Result<()> {
     insta::assert_json_snapshot!(
         indexed,
         { ".job_id" => "[job]", ".job_ids[]" => "[job]", ".seconds" => "[seconds]" },
-        @r###""###
+        @r#"
+        {
+          "chunks": 3,
+          "documents": 3,
+          "event": "indexed",
+          "failed": 0,
+          "job_id": "[job]",
+          "job_ids": [
+            "[job]"
+          ],
+          "seconds": "[seconds]",
+          "skipped": 0
+        }
+        "#
     );
 
     for file in ["holdfast.toml", "run/control.sock", "run/lock", "db/holdfast.db"] {
@@ -71,7 +84,13 @@ fn a_second_server_is_told_who_has_the_directory() -> Result<()> {
     let _first = home.up(&[])?;
     let told = home.transcript(&["up", "--listen", "127.0.0.1:0"])?;
     let told = told.replace(&home.holder()?.as_raw_nonzero().to_string(), "[pid]");
-    insta::assert_snapshot!(told, @"");
+    insta::assert_snapshot!(told, @r#"
+    exit 1
+    -- stdout
+    -- stderr
+    error: a server runs here already: [home]/data is in use by process [pid]
+    hint: hand it more with `holdfast add PATH…`, stop it, or give another --data-dir
+    "#);
     Ok(())
 }
 
@@ -81,7 +100,13 @@ fn a_taken_port_is_named_and_costs_no_key() -> Result<()> {
     let taken = TcpListener::bind("127.0.0.1:0")?;
     let address = taken.local_addr()?.to_string();
     let told = home.transcript(&["up", "--listen", &address])?;
-    insta::assert_snapshot!(told.replace(&address, "[address]"), @"");
+    insta::assert_snapshot!(told.replace(&address, "[address]"), @r#"
+    exit 1
+    -- stdout
+    -- stderr
+    error: failed to listen on [address]: Address already in use (os error 98)
+    hint: stop what listens there, or give another port: --listen 127.0.0.1:0 takes a free one
+    "#);
     let server = home.up(&[])?;
     assert!(server.listening["admin_key"].is_string(), "the key would have been lost");
     Ok(())
@@ -102,7 +127,13 @@ fn a_database_from_a_newer_version_is_left_alone() -> Result<()> {
 #[test]
 fn a_path_that_does_not_exist_is_refused_before_anything_begins() -> Result<()> {
     let home = Home::bare()?;
-    insta::assert_snapshot!(home.transcript(&["up", "docs", "nowhere"])?, @"");
+    insta::assert_snapshot!(home.transcript(&["up", "docs", "nowhere"])?, @r#"
+    exit 1
+    -- stdout
+    -- stderr
+    error: there is nothing to index at nowhere: No such file or directory (os error 2)
+    hint: give folders and files that exist
+    "#);
     assert!(!home.data_dir().exists());
     Ok(())
 }

@@ -35,7 +35,7 @@ impl Budget {
     /// More than written code takes, which is a report for each 85 to 200 bytes and few parts read twice. After
     /// a syntax error an operation may try every symbol of the grammar, up to 200 µs a report.
     fn for_text(bytes: usize) -> Self {
-        Self { reports: Cell::new(1_000 + bytes / 50), reads: Cell::new(500 + 16 * bytes / PART_BYTES) }
+        Self { reports: Cell::new(300 + bytes / 50), reads: Cell::new(500 + 16 * bytes / PART_BYTES) }
     }
 
     /// Whether there is any left after taking one.

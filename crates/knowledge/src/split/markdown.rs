@@ -71,16 +71,13 @@ struct Structure {
     atoms: Vec<Range<usize>>,
 }
 
-/// No document nests block quotes and lists this deep; a text that does is not worth its parsing time.
+/// No document nests block quotes and lists this deep; a text that does has no structure worth having.
 const MAX_CONTAINERS: usize = 100;
 
 impl Structure {
     fn read(text: &str, body_start: usize) -> Option<Self> {
         let options = Options::ENABLE_TABLES | Options::ENABLE_HEADING_ATTRIBUTES;
         let body = &text[body_start..];
-        if has_hostile_line(body) {
-            return None;
-        }
         let mut structure = Self { headings: Vec::new(), atoms: Vec::new() };
         let mut containers = 0_usize;
         let mut heading: Option<Label> = None;
@@ -112,16 +109,6 @@ impl Structure {
         }
         Some(structure)
     }
-}
-
-/// A line that opens a great many containers or brackets makes a parser slow, and no document has one.
-fn has_hostile_line(text: &str) -> bool {
-    text.as_bytes().split(|&byte| byte == b'\n').any(|line| {
-        let markers =
-            line.iter().take_while(|byte| b" \t>-*+0123456789.)".contains(byte)).filter(|byte| **byte != b' ').count();
-        let brackets = line.iter().filter(|byte| b"[]<*_`".contains(byte)).count();
-        (markers > MAX_CONTAINERS && line.len() > markers) || brackets > 20_000
-    })
 }
 
 /// A heading being read.

@@ -87,12 +87,16 @@ impl Packer<'_> {
 
     /// Whether `next` is merged into `current`: they are under one parent, one of them is too small to stand
     /// alone, and together they are no larger than a chunk should be. A section that introduces its own
-    /// subsections rather goes with them than with what is before it.
+    /// subsections rather goes with them than with what is before it. A bare heading always goes with what it is
+    /// the heading of, even if that has to be cut for it: alone it would be found and say nothing.
     fn joins(&self, current: &Group, next: &Group, introduces: bool) -> bool {
         if !self.text[next.range.clone()].contains(char::is_alphanumeric) {
             return true;
         }
         let common = self.outline.common(current.node, next.node);
+        if common == current.node && current.tokens < self.stub_tokens() {
+            return true;
+        }
         // What is small takes the heading of a parent gladly; what is not would lose its own for a crumb.
         let is_crumb_after_subsection =
             common == self.outline.parent(next.node) && current.tokens < self.small_tokens();
@@ -138,6 +142,10 @@ impl Packer<'_> {
     fn cut_group(&self, group: &Group, chunks: &mut Vec<Chunk>) -> Result<(), SplitError> {
         let heading = self.breadcrumbs.text(group.node);
         let mut context = self.label(group.context);
+        if !heading.starts_with(&context.text) {
+            // The heading had to drop its outer end, and with it what the context says.
+            context = self.label(None);
+        }
         let mut piece = Piece { start: group.range.start, fresh_from: group.range.start, broken: false };
         while piece.fresh_from < group.range.end {
             let cut = self.next_cut(&piece, group.range.end, &context)?;

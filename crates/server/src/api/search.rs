@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     Server,
-    error::Failure,
+    error::{Failure, public},
     input::{Authenticated, Body, at_most, one_of, within},
 };
 
@@ -112,7 +112,7 @@ impl From<SearchResponse> for SearchAnswer {
             next_cursor: found.next_cursor,
             // A cached answer takes microseconds.
             took_ms: found.took.as_micros() as f64 / 1_000.0,
-            degraded: found.degraded,
+            degraded: found.degraded.map(|reason| public(&reason).into_owned()),
             cached: found.cached,
         }
     }

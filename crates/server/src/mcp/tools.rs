@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::{
     Server,
     api::{DEFAULT_COLLECTION, search::MODES, status::StatusAnswer},
-    error::{Code, Failure},
+    error::{Code, Failure, public},
     input::{at_most, one_of, within},
     mcp::{Outcome, schema},
 };
@@ -283,8 +283,8 @@ async fn search(server: &Server, caller: &Caller, input: SearchInput) -> Result<
         explain: Explain::No,
     };
     let found = server.knowledge().search(caller, request).await?;
-    let output =
-        SearchOutput { results: found.results.into_iter().map(Found::from).collect(), degraded: found.degraded };
+    let degraded = found.degraded.map(|reason| public(&reason).into_owned());
+    let output = SearchOutput { results: found.results.into_iter().map(Found::from).collect(), degraded };
     Outcome::new(output.text(), &output)
 }
 

@@ -111,7 +111,7 @@ async fn a_client_that_dribbles_its_headers_is_cut_off() -> Result<()> {
     rest(&mut slow).await?;
     ensure!(began.elapsed() >= Duration::from_millis(100) && began.elapsed() < PATIENCE);
     let mut huge = TcpStream::connect(open.address).await?;
-    let head = open.head("GET", "/health/live", &format!("X-Large: {}\r\n", "x".repeat(100_000)));
+    let head = open.head("GET", "/health/live", &format!("X-Large: {}\r\n", "x".repeat(1_000_000)));
     // The server may close before it has read everything.
     let _written = huge.write_all(head.as_bytes()).await;
     let told = rest(&mut huge).await?;

@@ -13,7 +13,7 @@ use axum::{
     body::{Body, Bytes},
     http::{HeaderMap, Method, Request, header},
 };
-use holdfast_embedding::{FetchLimits, ModelSource, Models};
+use holdfast_embedding::{FetchLimits, ModelSource, ModelState, Models};
 use holdfast_knowledge::{Knowledge, Watch};
 use holdfast_server::{Config, Parts, Server};
 use holdfast_storage::Storage;
@@ -55,42 +55,45 @@ impl House {
 
     /// With the tiny model and other limits.
     pub async fn with(config: Config) -> Result<Self> {
-        let house = Self::build(config, TINY, |models, folder| async move {
-            let source = folder.join("source");
-            holdfast_testkit::tiny_model::write(&source)?;
+        let folder = tempfile::tempdir()?;
+        let source = folder.path().join("source");
+        holdfast_testkit::tiny_model::write(&source)?;
+        Self::build(config, folder, async |models| {
             models.pull(TINY, Some(ModelSource::Folder(source)), |_| {}).await?;
             models.get(TINY)?.ready().await?;
             Ok(())
-        });
-        house.await
+        })
+        .await
     }
 
-    /// With a model that no source has.
-    pub async fn without_model() -> Result<Self> {
-        Self::build(Config::default(), holdfast_embedding::DEFAULT_MODEL, |_, _| async { Ok(()) }).await
+    /// The same house again, whose model has lost its weights in between.
+    pub async fn again_without_model(self) -> Result<Self> {
+        let folder = self.close_keeping().await?;
+        std::fs::remove_file(folder.path().join("models").join(TINY).join("model.safetensors"))?;
+        Self::build(Config::default(), folder, async |models| {
+            let mut states = models.get(TINY)?.watch();
+            states.wait_for(|state| matches!(state, ModelState::Failed { .. })).await?;
+            Ok(())
+        })
+        .await
     }
 
-    async fn build<F: Future<Output = Result<()>>>(
-        config: Config,
-        model: &str,
-        prepare: impl FnOnce(Models, std::path::PathBuf) -> F,
-    ) -> Result<Self> {
+    async fn build(config: Config, folder: TempDir, prepare: impl AsyncFnOnce(&Models) -> Result<()>) -> Result<Self> {
         holdfast_server::metrics::install()?;
         keep_log();
-        let folder = tempfile::tempdir()?;
         let (shutdown, stop, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let embedding = holdfast_embedding::Config {
             models_dir: folder.path().join("models"),
-            default_model: model.to_owned(),
+            default_model: TINY.to_owned(),
             sources: Vec::new(),
             threads: 1,
             fetch: FetchLimits { backoff_min: PATIENCE, backoff_max: PATIENCE, ..FetchLimits::default() },
             ..holdfast_embedding::Config::default()
         };
         let models = Models::start(embedding, stop.clone(), tasks.clone());
-        prepare(models.clone(), folder.path().to_owned()).await?;
+        prepare(&models).await?;
         let indexes = folder.path().join("index");
-        std::fs::create_dir(&indexes)?;
+        std::fs::create_dir_all(&indexes)?;
         let storage = Storage::open_at(&folder.path().join("knowledge.sqlite"), &indexes)?;
         let knowledge = Knowledge::start(
             holdfast_knowledge::Config { watch: Watch::No, ..holdfast_knowledge::Config::default() },
@@ -173,13 +176,17 @@ impl House {
 
     /// Stops everything and waits for it.
     pub async fn close(self) -> Result<()> {
+        self.close_keeping().await.map(drop)
+    }
+
+    async fn close_keeping(self) -> Result<TempDir> {
         self.shutdown.cancel();
         self.stop.cancel();
         self.tasks.close();
         tokio::time::timeout(PATIENCE, self.tasks.wait()).await.context("something did not stop")?;
         let storage = self.storage;
         tokio::task::spawn_blocking(move || storage.close()).await?;
-        Ok(())
+        Ok(self.folder)
     }
 }
 

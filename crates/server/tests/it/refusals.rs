@@ -9,7 +9,7 @@ use axum::{
 };
 use futures::stream;
 use holdfast_server::{Config, Server};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::house::House;
 
@@ -214,20 +214,28 @@ async fn a_request_that_takes_too_long() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_model_words_still_find_and_the_rest_says_when() -> Result<()> {
-    let house = House::without_model().await?;
+    let house = House::new().await?;
+    house.furnish().await?;
+    let house = house.again_without_model().await?;
     let ready = house.get("/health/ready").await?;
     ensure!(ready.status == 503 && ready.header("retry-after").is_some(), "{ready:?}");
     let told = ready.json()?;
     ensure!(told["status"] == "down" && told["checked_at"].is_string(), "{told}");
     ensure!(told["reason"].as_str().is_some_and(|reason| reason.contains("embedding")), "{told}");
-    ensure!(!told.to_string().contains(house.path().to_str().context("path")?), "{told}");
     house.get("/health/live").await?.expect(200)?;
     house.get("/health/startup").await?.expect(200)?;
-    house.post("/api/v1/collections", json!({ "name": "default" })).await?;
-    let dense = house.post("/api/v1/search", json!({ "query": "moon", "mode": "dense" })).await?;
-    dense.problem(503, "model_not_ready")?;
+
+    let dense = house.post("/api/v1/search", json!({ "query": "flake lock", "mode": "dense" })).await?;
+    let problem = dense.problem(503, "model_not_ready")?;
     ensure!(dense.header("retry-after").is_some());
-    let hybrid = house.search(json!({ "query": "moon" })).await?;
-    ensure!(hybrid["degraded"].is_string() && hybrid["results"] == Value::Array(Vec::new()), "{hybrid}");
+    let hybrid = house.search(json!({ "query": "flake lock" })).await?;
+    ensure!(hybrid["degraded"].is_string() && hybrid["results"][0]["document_id"] == "flake", "{hybrid}");
+    let lexical = house.search(json!({ "query": "flake lock", "mode": "lexical" })).await?;
+    ensure!(lexical["degraded"].is_null() && lexical["results"][0]["document_id"] == "flake", "{lexical}");
+    let status = house.get("/api/v1/status").await?.expect(200)?;
+    let folder = house.path().to_str().context("path")?;
+    for answer in [told, problem, hybrid, status] {
+        ensure!(!answer.to_string().contains(folder), "an answer names a file: {answer}");
+    }
     house.close().await
 }

@@ -79,6 +79,9 @@ impl Lane {
                 self.advance(&indexes);
             }
             self.checkpoint(stopping);
+            if self.kind == Kind::Vectors {
+                self.shared.sweep();
+            }
             if stopping {
                 return;
             }
@@ -122,7 +125,6 @@ impl Lane {
             let step = outbox::next_step(&self.shared.database, id, position, CHUNKS_PER_STEP)?;
             let Some(step) = step else { return Ok(()) };
             self.apply(indexes, &step)?;
-            self.shared.applied.send_modify(|count| *count += 1);
         }
     }
 
@@ -150,7 +152,9 @@ impl Lane {
         match self.kind {
             Kind::Vectors => self.apply_vectors(indexes, step),
             Kind::Lexical => self.apply_words(indexes, step),
-        }
+        }?;
+        self.shared.applied.send_modify(|count| *count += 1);
+        Ok(())
     }
 
     fn apply_vectors(&self, indexes: &Indexes, step: &Step) -> Result<(), StorageError> {

@@ -10,6 +10,8 @@
 pub mod migrate;
 
 use std::{
+    fs::OpenOptions,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread,
@@ -36,6 +38,7 @@ pub struct Database {
     path: Arc<Path>,
     /// Why the last commit failed, until one succeeds.
     failure: Arc<Mutex<Option<String>>>,
+    writer: Arc<Mutex<Option<thread::JoinHandle<()>>>>,
 }
 
 /// A queued write, in the three steps of its life: run in a savepoint, kept or reverted, told
@@ -53,6 +56,19 @@ enum Verdict {
     Revert,
     /// The storage itself failed; nothing of this transaction can stand.
     Abandon(StorageError),
+    /// Nothing comes after this one.
+    Close,
+}
+
+/// The last write there is.
+struct Close;
+
+impl Write for Close {
+    fn run(&mut self, _connection: &Connection) -> Verdict {
+        Verdict::Close
+    }
+
+    fn settle(self: Box<Self>, _committed: Result<(), StorageError>) {}
 }
 
 struct Pending<T, F> {
@@ -105,13 +121,24 @@ impl Database {
         let readers = Readers::open(path, READERS)?;
         let (writes, queue) = mpsc::channel(QUEUED_WRITES_MAX);
         let failure = Arc::<Mutex<Option<String>>>::default();
-        let writer =
-            Writer { connection: Some(connection), path: path.to_owned(), queue, failure: Arc::clone(&failure) };
-        thread::Builder::new()
+        let writer = Writer {
+            connection: Some(connection),
+            path: path.to_owned(),
+            queue,
+            failure: Arc::clone(&failure),
+            closing: false,
+        };
+        let writer = thread::Builder::new()
             .name("holdfast-sql".into())
             .spawn(move || writer.run())
             .map_err(crate::error::file_error("start the writer of", path))?;
-        Ok(Self { writes, readers: Arc::new(readers), path: path.into(), failure })
+        Ok(Self {
+            writes,
+            readers: Arc::new(readers),
+            path: path.into(),
+            failure,
+            writer: Arc::new(Mutex::new(Some(writer))),
+        })
     }
 
     /// Runs `body` in a transaction and returns once it is durable.
@@ -125,6 +152,18 @@ impl Database {
         let write = Pending { body: Some(body), result: None, answer };
         self.writes.send(Box::new(write)).await.map_err(|_| StorageError::Closed)?;
         answered.await.map_err(|_| StorageError::Closed)?
+    }
+
+    /// Ends the writer, after what is queued, with everything in the database file itself. Later
+    /// writes are refused. Blocks.
+    pub(crate) fn close(&self) {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(writer) = writer else { return };
+        // A writer that has ended already needs no telling.
+        let _ = self.writes.blocking_send(Box::new(Close));
+        if writer.join().is_err() {
+            tracing::error!("the database's writer had panicked");
+        }
     }
 
     /// [`Database::write`] for a thread outside the async runtime.
@@ -192,18 +231,20 @@ struct Writer {
     path: PathBuf,
     queue: mpsc::Receiver<Box<dyn Write>>,
     failure: Arc<Mutex<Option<String>>>,
+    /// Whether the last write has come.
+    closing: bool,
 }
 
 impl Writer {
     fn run(mut self) {
         let mut waiting = Vec::with_capacity(WRITES_PER_COMMIT_MAX);
-        while self.queue.blocking_recv_many(&mut waiting, WRITES_PER_COMMIT_MAX) > 0 {
+        while !self.closing && self.queue.blocking_recv_many(&mut waiting, WRITES_PER_COMMIT_MAX) > 0 {
             self.commit(std::mem::take(&mut waiting));
         }
         if let Some(connection) = self.connection
-            && let Err(error) = connection.execute_batch("PRAGMA optimize")
+            && let Err(error) = connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE);")
         {
-            tracing::warn!(%error, "failed to refresh the database's statistics on closing");
+            tracing::warn!(%error, "failed to tidy the database on closing");
         }
     }
 
@@ -235,6 +276,7 @@ impl Writer {
             let mut savepoint = transaction.savepoint()?;
             match write.run(&savepoint) {
                 Verdict::Keep => {}
+                Verdict::Close => self.closing = true,
                 Verdict::Revert => savepoint.rollback()?,
                 Verdict::Abandon(error) => return Err(error),
             }
@@ -263,6 +305,14 @@ fn repeat(error: &StorageError) -> StorageError {
 
 /// `FULL` and not `NORMAL`: with `NORMAL` a power loss takes back commits already acknowledged.
 fn open_writer(path: &Path) -> Result<Connection, StorageError> {
+    // Made here and not by SQLite, which would let others read it; the log takes the same mode.
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(crate::error::file_error("open", path))?;
     let connection = Connection::open_with_flags(
         path,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX,

@@ -57,7 +57,7 @@ impl Default for GraphOptions {
             connectivity: 16,
             expansion_add: 128,
             expansion_search: 96,
-            distances_per_candidate: 32,
+            distances_per_candidate: 64,
             pending_rows: 256,
             removed_rows: 1024,
         }

@@ -308,7 +308,7 @@ impl Table {
         let mut live = (*next.live).clone();
         for (key, row) in added {
             let former = state.slots.get(&key.get()).copied();
-            if former.is_some_and(|slot| next.row(slot) == Some(row)) {
+            if former.and_then(|slot| next.row(slot)).is_some_and(|former| same_bits(former, row)) {
                 continue;
             }
             dead.extend(former);
@@ -343,6 +343,11 @@ impl Table {
     fn lock_writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether two vectors are the same bytes; `==` would call a zero and a negative zero equal.
+pub(super) fn same_bits(left: &[f16], right: &[f16]) -> bool {
+    bytemuck::cast_slice::<f16, u16>(left) == bytemuck::cast_slice::<f16, u16>(right)
 }
 
 /// Scales a query to length one.

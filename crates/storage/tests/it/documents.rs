@@ -130,6 +130,11 @@ async fn another_space_is_refused_and_a_new_generation_is_swapped_in_whole() {
     let (_, model, active) = bench.storage.active_generation("notes").unwrap();
     assert_eq!((model.as_str(), active.unwrap().id), ("model-b", building.id));
     assert!(bench.storage.projections().indexes(bench.generation.id).is_none());
-    assert!(!bench.folder.path().join(format!("index/g{}", bench.generation.id)).exists());
+    let projections = bench.storage.projections();
+    assert!(projections.wait_current(building.id, std::time::Duration::from_secs(20)).await.unwrap());
+    bench.assert_consistent();
+    let former = bench.folder.path().join(format!("index/g{}", bench.generation.id));
+    let bench = bench.reopen(|_| {}).await;
+    assert!(!former.exists());
     bench.assert_consistent();
 }

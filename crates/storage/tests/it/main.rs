@@ -38,7 +38,7 @@ impl Bench {
     /// Closes everything, lets `meanwhile` do something to the files, opens again.
     async fn reopen(self, meanwhile: impl FnOnce(&Path)) -> Self {
         let Self { storage, collection, generation, folder } = self;
-        storage.close();
+        tokio::task::block_in_place(|| storage.close());
         drop(storage);
         meanwhile(folder.path());
         let storage = open(folder.path());

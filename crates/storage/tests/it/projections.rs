@@ -109,6 +109,8 @@ async fn a_removed_collection_leaves_no_index_behind() {
     let path = bench.folder.path().join(format!("index/g{}", bench.generation.id));
     assert!(path.exists());
     bench.storage.remove_collection("notes".into()).await.unwrap();
-    assert!(!path.exists());
     assert!(bench.storage.projections().indexes(bench.generation.id).is_none());
+    let bench = bench.reopen(|_| {}).await;
+    assert!(!path.exists());
+    bench.assert_consistent();
 }

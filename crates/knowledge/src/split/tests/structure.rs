@@ -51,6 +51,13 @@ fn small_sections_are_merged_under_their_parent_only() {
 }
 
 #[test]
+fn a_bare_heading_is_no_chunk_of_its_own() {
+    let text = format!("# Title\n\n## Large\n\n{}\n\n## Larger\n\n{}", words(110), words(400));
+    let got = shape(ContentKind::Markdown, &text, &SplitConfig::default());
+    assert!(got[0].0 == "Title › Large" && got[0].1.starts_with("# Title\n\n## Large\n\nw0"), "{got:?}");
+}
+
+#[test]
 fn a_heading_in_a_quote_or_list_is_text() {
     let text = format!("# A\n\n{w}\n\n> # quoted\n\n- # listed\n\n{w}", w = words(9));
     assert!(headings(ContentKind::Markdown, &text, &small()).iter().all(|heading| heading == "A"));

@@ -27,7 +27,7 @@ use super::{
         VectorError,
         bits::Bits,
         kernel::{TOKEN_BYTES, kernel, measure_by_token},
-        table::{KeyMap, Snapshot},
+        table::{KeyMap, Snapshot, same_bits},
     },
     GraphOptions,
 };
@@ -157,7 +157,7 @@ impl Engine {
     fn leader_of(&self, snapshot: &Snapshot, slot: u32) -> Option<u32> {
         let row = snapshot.row(slot)?;
         let leader = *self.leaders.get(&hash(row))?;
-        (snapshot.row(leader)? == row).then_some(leader)
+        same_bits(snapshot.row(leader)?, row).then_some(leader)
     }
 
     fn twins_of(&self, leader: u32) -> &[u32] {
