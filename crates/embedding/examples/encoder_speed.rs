@@ -1,7 +1,7 @@
 //! Measures the encoder through its queue, as the program uses it.
 //!
-//! `encoder_speed MODEL_FOLDER` prints the median and the best time of a request of one text of 16 tokens, 8 of 128 and 32 of 32,
-//! and 64 of 256, about the length of an abstract.
+//! `encoder_speed MODEL_FOLDER` prints the median and the best time of a request of one text of 16 tokens, 8 of 128, 32
+//! of 32, and 64 of 256, about the length of an abstract.
 
 use std::{
     fmt::Write as _,

@@ -1,8 +1,8 @@
 //! The registry: which models there are, and the background task that brings each to life.
 //!
 //! A model is loaded when it is first asked for, the default one at start. Its task fetches what is missing, checks and
-//! reads the files, and starts the thread that answers; when anything fails it waits, longer each time, and tries again.
-//! It wakes early when a pull of the model has succeeded, and ends when the model is ready or at shutdown.
+//! reads the files, and starts the thread that answers; when anything fails it waits, longer each time, and tries
+//! again. It wakes early when a pull of the model has succeeded, and ends at shutdown, where it closes the queue.
 
 use std::{
     collections::HashMap,

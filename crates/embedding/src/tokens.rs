@@ -1,7 +1,7 @@
 //! The tokenizer of a model.
 //!
-//! Owns the rule that a text of any length is tokenized in pieces, so that memory and time stay bounded; does not decide
-//! how texts are split into chunks.
+//! Owns the rule that a text of any length is tokenized in pieces, so that memory and time stay bounded; does not
+//! decide how texts are split into chunks.
 
 use std::{ops::Range, path::Path};
 
@@ -154,8 +154,8 @@ impl Iterator for Pieces<'_> {
 
 /// Length in bytes of the first piece of `text`: at most `wanted` where a clean cut allows it.
 ///
-/// Without a clean cut that early the piece grows to the next one, and only a stretch of [`LONGEST_PIECE_BYTES`] without
-/// any is cut where it happens to be. Such a stretch is one unknown token to a WordPiece vocabulary, so what the cut
+/// Without a clean cut that early the piece grows to the next one, and only a stretch of [`LONGEST_PIECE_BYTES`]
+/// without any is cut where it happens to be. Such a stretch is one unknown token to a WordPiece vocabulary, so what the cut
 /// changes is that there are several of them.
 fn piece_length(text: &str, wanted: usize) -> usize {
     if text.len() <= wanted {

@@ -30,7 +30,9 @@ impl Home {
     /// Everything there but the model.
     pub fn bare() -> Result<Self> {
         let home = Self { folder: tempfile::tempdir()? };
-        fs::write(home.settings(), format!("[models]\ndefault = '{MODEL}'\nsources = []\nthreads = 1\n"))?;
+        // What is logged on the way depends on what is faster: only what goes wrong is told.
+        let models = format!("[models]\ndefault = '{MODEL}'\nsources = []\nthreads = 1\n");
+        fs::write(home.settings(), format!("{models}[log]\nlevel = 'warn'\n"))?;
         fs::create_dir(home.docs())?;
         Ok(home)
     }
@@ -83,8 +85,6 @@ impl Home {
             .env_clear()
             .env("HOME", self.folder.path())
             .env("PATH", "/usr/bin:/bin")
-            // What is logged on the way depends on what is faster.
-            .env("HOLDFAST_LOG__LEVEL", "warn")
             .current_dir(self.folder.path())
             .arg("--data-dir")
             .arg(self.data_dir())

