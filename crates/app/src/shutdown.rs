@@ -64,13 +64,12 @@ impl Stage {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_part_that_does_not_stop_is_left() {
-        let stage = Stage::new("stuck", Duration::from_secs(5));
+        let stage = Stage::new("stuck", Duration::from_millis(20));
         stage.tasks.spawn(std::future::pending::<()>());
-        let started = tokio::time::Instant::now();
         stage.end().await;
-        assert_eq!(started.elapsed(), Duration::from_secs(5));
+        assert_eq!(stage.tasks.len(), 1);
     }
 
     #[tokio::test]

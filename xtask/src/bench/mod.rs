@@ -4,6 +4,8 @@
 //! its figures to standard output, and fails when a figure is worse than what `docs/BENCHMARKS.md` promises.
 
 mod encoder;
+mod retrieval;
+mod survive;
 
 use std::path::PathBuf;
 
@@ -17,12 +19,18 @@ use crate::shell;
 pub enum Benchmark {
     /// The encoder against sentence-transformers and the stored golden vectors: the lowest cosine
     Encoder(encoder::Options),
+    /// Search on judged data: nDCG@10 and MRR@100 by mode
+    Retrieval(retrieval::Options),
+    /// Kills or power losses at random moments: what is lost, if anything
+    Survive(survive::Options),
 }
 
 /// Runs one benchmark.
 pub fn run(repository: &Repository, benchmark: Benchmark) -> Result<()> {
     match benchmark {
         Benchmark::Encoder(options) => encoder::run(repository, &options),
+        Benchmark::Retrieval(options) => retrieval::run(repository, &options),
+        Benchmark::Survive(options) => survive::run(repository, &options),
     }
 }
 
@@ -37,6 +45,15 @@ fn data_folder(repository: &Repository) -> Result<PathBuf> {
             "there is no folder {}\nhint: benchmarks need the data sets (see docs/BENCHMARKS.md); put them there, or set HOLDFAST_DATA",
             folder.display()
         );
+    }
+    Ok(folder)
+}
+
+/// The models that `cargo xtask test --install` fetched.
+fn models_folder() -> Result<PathBuf> {
+    let folder = shell::cache_folder()?.join("test-data/models");
+    if !folder.join("all-MiniLM-L6-v2/model.safetensors").is_file() {
+        bail!("there is no model in {}\nhint: cargo xtask test --install", folder.display());
     }
     Ok(folder)
 }

@@ -59,6 +59,12 @@ impl Jobs {
         Ok(job)
     }
 
+    /// Work that nobody asked for and nobody will ask about: counted, not written down.
+    pub(crate) fn unrecorded() -> Arc<Job> {
+        let counts = Counts { progress: Progress::default(), complete: false, written_at: Instant::now() };
+        Arc::new(Job { id: String::new(), counts: Mutex::new(counts), settled: Notify::new() })
+    }
+
     /// How far a job is, if it runs.
     pub(crate) fn progress(&self, id: &str) -> Option<Progress> {
         self.lock().get(id).map(|job| job.progress())
@@ -74,6 +80,9 @@ impl Jobs {
         job.with(|counts| counts.complete = true);
         if error.is_none() && !self.settled(job).await {
             // Shutting down: the next start ends the job as interrupted and goes on.
+            return;
+        }
+        if job.is_unrecorded() {
             return;
         }
         let state = if error.is_some() { JobState::Failed } else { JobState::Done };
@@ -99,6 +108,9 @@ impl Jobs {
 
     /// Writes a job's progress down if that is due.
     pub(crate) async fn note(&self, job: &Job) {
+        if job.is_unrecorded() {
+            return;
+        }
         let due = job.with(|counts| {
             let due = counts.written_at.elapsed() >= WRITE_INTERVAL;
             if due {
@@ -125,6 +137,10 @@ impl Jobs {
 impl Job {
     pub(crate) fn id(&self) -> &str {
         &self.id
+    }
+
+    pub(crate) fn is_unrecorded(&self) -> bool {
+        self.id.is_empty()
     }
 
     pub(crate) fn progress(&self) -> Progress {

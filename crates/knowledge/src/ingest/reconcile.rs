@@ -100,6 +100,16 @@ struct Run {
     again: Option<Scope>,
 }
 
+/// What asking for a reconciliation came to.
+enum Joined {
+    /// None was running: the caller starts one.
+    Begins,
+    /// The one that runs does it too, under this job.
+    Job(String),
+    /// The one that runs does it too, under no job.
+    Unrecorded,
+}
+
 impl Sources {
     pub(crate) fn new(parts: SourcesParts) -> Self {
         let shared = Shared { parts, running: Mutex::default(), idle: Notify::new() };
@@ -108,42 +118,56 @@ impl Sources {
 
     /// Reconciles a source under a new job, or has the running one go on once more. The job's id.
     pub(crate) async fn sync(&self, source: &Source, scope: Scope) -> Result<String, KnowledgeError> {
-        if let Some(job) = self.join(source.id, &scope) {
-            return Ok(job);
+        loop {
+            match self.join(source.id, &scope) {
+                Joined::Begins => break,
+                Joined::Job(id) => return Ok(id),
+                // What the watcher started has no job to answer with; it is over soon.
+                Joined::Unrecorded => self.quiet(source.id).await,
+            }
         }
-        let job = self
-            .shared
-            .parts
-            .jobs
-            .start(NewJob { kind: "source", collection_id: source.collection_id, source_id: Some(source.id) })
-            .await?;
+        let new_job = NewJob { kind: "source", collection_id: source.collection_id, source_id: Some(source.id) };
+        let job = match self.shared.parts.jobs.start(new_job).await {
+            Ok(job) => job,
+            Err(error) => {
+                self.lock().remove(&source.id);
+                self.shared.idle.notify_waiters();
+                return Err(error.into());
+            }
+        };
         let id = job.id().to_owned();
         if let Some(run) = self.lock().get_mut(&source.id) {
             run.job_id = Some(id.clone());
         }
-        let sources = self.clone();
-        let source = source.clone();
-        self.shared.parts.tasks.spawn(async move { sources.run(source, scope, job).await });
+        self.spawn(source, scope, job);
         Ok(id)
     }
 
-    /// Adds to a running reconciliation; its job's id. Where none runs, notes that one begins.
-    fn join(&self, source_id: i64, scope: &Scope) -> Option<String> {
-        let mut running = self.lock();
-        match running.get_mut(&source_id) {
-            Some(run) => {
-                let again = run.again.take();
-                run.again = Some(match again {
-                    Some(before) => before.merge(scope.clone()),
-                    None => scope.clone(),
-                });
-                Some(run.job_id.clone().unwrap_or_default())
-            }
-            None => {
-                running.insert(source_id, Run { job_id: None, again: None });
-                None
-            }
+    /// Reconciles a source because something may have changed, without a job on record.
+    pub(crate) fn follow(&self, source: &Source, scope: Scope) {
+        if matches!(self.join(source.id, &scope), Joined::Begins) {
+            self.spawn(source, scope, Jobs::unrecorded());
         }
+    }
+
+    fn spawn(&self, source: &Source, scope: Scope, job: Arc<Job>) {
+        let (sources, source) = (self.clone(), source.clone());
+        self.shared.parts.tasks.spawn(async move { sources.run(source, scope, job).await });
+    }
+
+    /// Adds to a running reconciliation; where none runs, notes that one begins.
+    fn join(&self, source_id: i64, scope: &Scope) -> Joined {
+        let mut running = self.lock();
+        let Some(run) = running.get_mut(&source_id) else {
+            running.insert(source_id, Run { job_id: None, again: None });
+            return Joined::Begins;
+        };
+        let again = run.again.take();
+        run.again = Some(match again {
+            Some(before) => before.merge(scope.clone()),
+            None => scope.clone(),
+        });
+        run.job_id.clone().map_or(Joined::Unrecorded, Joined::Job)
     }
 
     /// Waits until a source is not being reconciled.
@@ -169,9 +193,11 @@ impl Sources {
             return;
         }
         let message = failure.as_ref().map(describe);
-        let scanned = self.shared.parts.storage.source_scanned(source.id, message.clone());
-        if let Err(error) = scanned.await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "failed to record the end of a scan");
+        if !job.is_unrecorded() || message != source.last_error {
+            let scanned = self.shared.parts.storage.source_scanned(source.id, message.clone());
+            if let Err(error) = scanned.await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "failed to record the end of a scan");
+            }
         }
         let error = message.map(|message| ("source_failed".to_owned(), message));
         self.shared.parts.jobs.finish(&job, error).await;

@@ -130,7 +130,7 @@ impl Task {
                 Wake::SourcesChanged => self.refresh(),
                 Wake::Timer => {
                     self.refresh();
-                    self.look().await;
+                    self.look();
                 }
                 Wake::Noticed(told) => self.gather(told, &mut noticed).await,
             }
@@ -211,31 +211,21 @@ impl Task {
             next = noticed.try_recv().ok();
         }
         if overflow || taken >= NOTICED_MAX {
-            self.look().await;
+            self.look();
         }
         for watched in self.watched.values() {
             let root = Path::new(&watched.source.root);
             let below: BTreeSet<PathBuf> = paths.iter().filter(|path| path.starts_with(root)).cloned().collect();
             if !below.is_empty() {
-                self.ask(&watched.source, Scope::Changed(below)).await;
+                self.sources.follow(&watched.source, Scope::Changed(below));
             }
         }
     }
 
     /// Asks for a look at the sizes and times of everything.
-    async fn look(&self) {
+    fn look(&self) {
         for watched in self.watched.values() {
-            self.ask(&watched.source, Scope::Changed(BTreeSet::new())).await;
-        }
-    }
-
-    async fn ask(&self, source: &Source, scope: Scope) {
-        if let Err(error) = self.sources.sync(source, scope).await {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                source = source.public_id,
-                "failed to start a scan; the next look makes up for it"
-            );
+            self.sources.follow(&watched.source, Scope::Changed(BTreeSet::new()));
         }
     }
 }

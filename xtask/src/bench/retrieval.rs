@@ -1,0 +1,29 @@
+//! How well search finds what it should: SciFact and CoSQA by mode, with intervals.
+//!
+//! The measuring is `crates/knowledge/examples/retrieval_quality.rs`; this builds it and tells it where things lie.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::repository::Repository;
+use crate::shell;
+
+/// What `bench retrieval` can be told.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Write both lists of every query there, as JSON lines, for trying fusions out
+    #[arg(long, value_name = "FILE")]
+    lists: Option<PathBuf>,
+}
+
+/// Indexes both sets, searches and prints; the index is kept in the cache folder for the next time.
+pub fn run(repository: &Repository, options: &Options) -> Result<()> {
+    let data = super::data_folder(repository)?;
+    let models = super::models_folder()?;
+    let mut measure = shell::command("cargo");
+    measure.current_dir(&repository.root).args(["run", "--release", "--package", "holdfast-knowledge"]);
+    measure.args(["--example", "retrieval_quality", "--"]).args([data, models]);
+    measure.arg(shell::cache_folder()?.join("bench/retrieval")).args(&options.lists);
+    shell::run(&mut measure)
+}
