@@ -46,6 +46,7 @@ class Server:
             text=True,
         )
         self.listening = threading.Event()
+        self.indexed = threading.Event()
         self.url = None
         threading.Thread(target=self.follow, daemon=True).start()
 
@@ -55,6 +56,8 @@ class Server:
             if event.get("event") == "listening":
                 self.url = event["url"]
                 self.listening.set()
+            elif event.get("event") == "indexed":
+                self.indexed.set()
 
     def wait_listening(self):
         deadline = time.monotonic() + START_SECONDS
@@ -158,6 +161,7 @@ def state(data):
             " LEFT JOIN vectors v ON v.space_id = g.space_id AND v.embed_hash = c.embed_hash"
         )
     )
+    database.close()
     if len(chunks) != len(set(chunks)):
         raise SystemExit("there are duplicate chunks")
     given = {row for row in documents if row[0].startswith("given-")}
@@ -173,6 +177,8 @@ def finish(binary, data, corpus):
     """Lets a server come to rest, checks its indexes, stops it, and gives its state."""
     server = Server(binary, data, corpus)
     server.wait_listening()
+    if not server.indexed.wait(SETTLE_SECONDS):
+        raise SystemExit("the files were not indexed within five minutes")
     settle(binary, data)
     findings = cli(binary, data, "doctor")["findings"]
     server.stop()
