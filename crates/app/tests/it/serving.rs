@@ -113,7 +113,7 @@ fn a_taken_port_is_named_and_costs_no_key() -> Result<()> {
 }
 
 #[test]
-fn a_database_from_a_newer_version_is_left_alone() -> Result<()> {
+fn a_file_that_is_no_database_is_refused_and_left_alone() -> Result<()> {
     let home = Home::new()?;
     let database = home.data_dir().join("db/holdfast.db");
     fs::write(&database, b"SQLite format 3\0but not really")?;
