@@ -7,6 +7,7 @@ mod models;
 
 mod embedder;
 
+mod wordpiece;
 mod worker;
 
 mod tokens;

@@ -7,7 +7,7 @@ use std::{ops::Range, path::Path};
 
 use tokenizers::Tokenizer;
 
-use crate::error::EmbedError;
+use crate::{error::EmbedError, wordpiece::WordPiece};
 
 /// A text longer than this is tokenized piece by piece. Large enough that the cost of a piece does not show, small
 /// enough that the tokenizer's bookkeeping, some hundred bytes a token, stays in the megabytes.
@@ -20,11 +20,20 @@ const LONGEST_PIECE_BYTES: usize = 64 << 10;
 #[derive(Debug)]
 pub struct Tokens {
     model: String,
-    tokenizer: Tokenizer,
+    engine: Engine,
     /// Special tokens before and after a text.
     first: u32,
     last: u32,
     window: usize,
+}
+
+/// What does the work.
+#[derive(Debug)]
+enum Engine {
+    /// For the files it can read, which are those of nearly every BERT.
+    WordPiece(WordPiece),
+    /// For all others.
+    Library(Box<Tokenizer>),
 }
 
 impl Tokens {
@@ -42,12 +51,17 @@ impl Tokens {
         if window < 3 {
             return Err(invalid(format!("its window of {window} tokens leaves no room for text")));
         }
-        Ok(Tokens { model: model.to_owned(), tokenizer, first, last, window })
+        let engine =
+            WordPiece::read(&bytes).map_or_else(|| Engine::Library(Box::new(tokenizer)), Engine::WordPiece);
+        Ok(Tokens { model: model.to_owned(), engine, first, last, window })
     }
 
     /// Refuses a tokenizer with token numbers that a vocabulary of this size does not have.
     pub(crate) fn fits(&self, vocabulary: usize) -> Result<(), EmbedError> {
-        let highest = self.tokenizer.get_vocab(true).into_values().max().map_or(0, |id| id as usize);
+        let highest = match &self.engine {
+            Engine::WordPiece(pieces) => pieces.highest(),
+            Engine::Library(tokenizer) => tokenizer.get_vocab(true).into_values().max().unwrap_or(0),
+        } as usize;
         if highest < vocabulary {
             return Ok(());
         }
@@ -68,8 +82,15 @@ impl Tokens {
         let mut offsets = Vec::new();
         for piece in Pieces::new(text, PIECE_BYTES) {
             let start = piece.start;
-            let encoding = self.tokenizer.encode(&text[piece], false).map_err(|_| self.failed())?;
-            offsets.extend(encoding.get_offsets().iter().map(|&(from, to)| (start + from, start + to)));
+            match &self.engine {
+                Engine::WordPiece(pieces) => {
+                    pieces.tokens(&text[piece], |_, from, to| offsets.push((start + from, start + to)));
+                }
+                Engine::Library(tokenizer) => {
+                    let encoding = tokenizer.encode(&text[piece], false).map_err(|_| self.failed())?;
+                    offsets.extend(encoding.get_offsets().iter().map(|&(from, to)| (start + from, start + to)));
+                }
+            }
         }
         Ok(offsets)
     }
@@ -100,8 +121,17 @@ impl Tokens {
     }
 
     fn piece_ids(&self, piece: &str) -> Result<Vec<u32>, EmbedError> {
-        let encoding = self.tokenizer.encode_fast(piece, false).map_err(|_| self.failed())?;
-        Ok(encoding.get_ids().to_vec())
+        match &self.engine {
+            Engine::WordPiece(pieces) => {
+                let mut ids = Vec::new();
+                pieces.tokens(piece, |id, _, _| ids.push(id));
+                Ok(ids)
+            }
+            Engine::Library(tokenizer) => {
+                let encoding = tokenizer.encode_fast(piece, false).map_err(|_| self.failed())?;
+                Ok(encoding.get_ids().to_vec())
+            }
+        }
     }
 
     /// The tokenizer's own message is left out: it can quote the text, which must not reach a log.
