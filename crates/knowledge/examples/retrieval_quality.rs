@@ -3,26 +3,26 @@
 //! `retrieval_quality DATA MODELS STATE [LISTS]` indexes SciFact and CoSQA from `DATA` with the
 //! model in `MODELS`, keeping the index in `STATE` so that a second run only searches, and
 //! prints nDCG@10 and MRR@100 by mode with paired bootstrap intervals of hybrid against each
-//! part. With `LISTS`, both lists of every query are written there as JSON lines, for trying
-//! fusions out.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks on its streams")]
+//! part. With `LISTS`, the best documents of either list with both scores are written there as JSON lines, for
+//! trying fusions out.
+#![expect(clippy::print_stdout, reason = "a command line tool talks on its streams")]
+
+mod support;
 
 use std::{
     collections::{BTreeMap, HashMap},
     fs::{self, File},
     io::{BufWriter, Write},
     path::Path,
-    time::Duration,
 };
 
 use anyhow::{Context, Result};
-use holdfast_embedding::Models;
-use holdfast_knowledge::{
-    Config, Explain, Group, Knowledge, KnowledgeError, Mode, NewDocument, PutDocuments, SearchRequest, Watch,
-};
-use holdfast_storage::{Caller, Storage};
+use holdfast_embedding::{Priority, Purpose};
+use holdfast_knowledge::{Explain, Group, Mode, NewDocument, SearchRequest};
+use holdfast_storage::ChunkKey;
 use serde_json::{Value, json};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use support::{House, field, json_lines};
 
 /// A judged collection.
 struct Set {
@@ -37,6 +37,8 @@ struct Set {
 type Runs = BTreeMap<&'static str, Vec<Vec<String>>>;
 
 const MODES: [(&str, Mode); 3] = [("lexical", Mode::Lexical), ("dense", Mode::Dense), ("hybrid", Mode::Hybrid)];
+/// Of either list.
+const DUMPED: usize = 200;
 const RESAMPLES: usize = 10_000;
 const SEED: u64 = 20_261_120;
 
@@ -46,62 +48,25 @@ async fn main() -> Result<()> {
     let [data, models, state, lists @ ..] = &arguments[..] else {
         anyhow::bail!("usage: retrieval_quality DATA MODELS STATE [LISTS]");
     };
-    let state = Path::new(state);
-    fs::create_dir_all(state.join("db"))?;
-    let shutdown = CancellationToken::new();
-    let tasks = TaskTracker::new();
-    let storage = Storage::open_at(&state.join("db/holdfast.db"), &state.join("index"))?;
-    let embedding = holdfast_embedding::Config { models_dir: models.into(), ..Default::default() };
-    let models = Models::start(embedding, shutdown.clone(), tasks.clone());
-    let config = Config { watch: Watch::No, ..Config::default() };
-    let knowledge = Knowledge::start(config, storage.clone(), models, shutdown.clone(), tasks.clone()).await?;
+    let house = House::open(Path::new(models), Path::new(state)).await?;
     let mut dump = lists.first().map(|path| File::create(path).map(BufWriter::new)).transpose()?;
     for set in [scifact(Path::new(data))?, cosqa(Path::new(data))?] {
-        index(&knowledge, &set).await?;
-        let runs = search(&knowledge, &set, dump.as_mut()).await?;
+        house.fill(set.name, &set.documents).await?;
+        let runs = search(&house, &set, dump.as_mut()).await?;
         report(&set, &runs);
     }
-    shutdown.cancel();
-    tasks.close();
-    tasks.wait().await;
-    tokio::task::block_in_place(|| storage.close());
+    house.close().await;
     Ok(())
 }
 
-async fn index(knowledge: &Knowledge, set: &Set) -> Result<()> {
-    let caller = Caller::owner();
-    match knowledge.create_collection(&caller, set.name, None).await {
-        Ok(_) => {}
-        Err(KnowledgeError::Exists { .. }) => return Ok(()),
-        Err(error) => return Err(error.into()),
-    }
-    for (index, batch) in set.documents.chunks(128).enumerate() {
-        let report = knowledge
-            .put_documents(
-                &caller,
-                PutDocuments {
-                    collection: set.name.to_owned(),
-                    documents: batch.to_vec(),
-                    wait: Some(Duration::from_secs(300)),
-                    idempotency: None,
-                },
-            )
-            .await?;
-        anyhow::ensure!(report.job.state.is_final(), "documents were not in after five minutes");
-        eprintln!("{}: {} of {}", set.name, index * 128 + batch.len(), set.documents.len());
-    }
-    Ok(())
-}
-
-async fn search(knowledge: &Knowledge, set: &Set, mut dump: Option<&mut BufWriter<File>>) -> Result<Runs> {
-    let caller = Caller::owner();
+async fn search(house: &House, set: &Set, mut dump: Option<&mut BufWriter<File>>) -> Result<Runs> {
     let mut runs = Runs::new();
     for (id, query) in &set.queries {
-        let mut lists = serde_json::Map::new();
         for (name, mode) in MODES {
-            let response = knowledge
+            let response = house
+                .knowledge
                 .search(
-                    &caller,
+                    &house.caller,
                     SearchRequest {
                         query: query.clone(),
                         collections: vec![set.name.to_owned()],
@@ -116,18 +81,47 @@ async fn search(knowledge: &Knowledge, set: &Set, mut dump: Option<&mut BufWrite
                 )
                 .await?;
             anyhow::ensure!(response.degraded.is_none(), "degraded: {:?}", response.degraded);
-            let scored: Vec<Value> = response.results.iter().map(|r| json!([r.document_id, r.score])).collect();
-            lists.insert(name.to_owned(), scored.into());
             let ids = response.results.into_iter().map(|result| result.document_id).collect();
             runs.entry(name).or_default().push(ids);
         }
         if let Some(dump) = dump.as_deref_mut() {
             let relevant = &set.relevant[id];
-            let line = json!({"set": set.name, "query": id, "relevant": relevant, "lists": lists});
+            let scores = scores(house, set, query).await?;
+            let line = json!({"set": set.name, "query": id, "relevant": relevant, "scores": scores});
             writeln!(dump, "{line}")?;
         }
     }
     Ok(runs)
+}
+
+/// Document and both its scores, for the best of either list.
+async fn scores(house: &House, set: &Set, query: &str) -> Result<Vec<Value>> {
+    let (_, _, generation) = house.storage.active_generation(set.name)?;
+    let generation = generation.context("an empty collection")?.id;
+    let indexes = house.storage.projections().indexes(generation).context("no indexes")?;
+    let embedder = house.models.get(house.models.default_model())?;
+    let vectors = embedder.embed(vec![query.to_owned()], Purpose::Query, Priority::Interactive).await?;
+    let everything = indexes.vectors().len();
+    let lists =
+        [indexes.vectors().nearest(&vectors[0], everything, None)?, indexes.lexical().query(query, everything, None)?];
+    let mut joined: HashMap<ChunkKey, [f32; 2]> = HashMap::new();
+    for scored in lists.iter().flat_map(|list| list.iter().take(DUMPED)) {
+        joined.insert(scored.key, [0.0; 2]);
+    }
+    for (side, list) in lists.iter().enumerate() {
+        for scored in list {
+            if let Some(scores) = joined.get_mut(&scored.key) {
+                scores[side] = scored.score;
+            }
+        }
+    }
+    joined
+        .into_iter()
+        .map(|(key, [dense, lexical])| {
+            let hit = house.storage.hit(generation, key)?.context("a chunk without a document")?;
+            Ok(json!([hit.document_id, dense, lexical]))
+        })
+        .collect()
 }
 
 fn report(set: &Set, runs: &Runs) {
@@ -196,18 +190,12 @@ fn bootstrap(gains: &[f64]) -> (f64, f64) {
 
 fn scifact(data: &Path) -> Result<Set> {
     let folder = data.join("scifact");
-    let lines = |name: &str| -> Result<Vec<Value>> {
-        let path = folder.join(name);
-        let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-        text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
-    };
-    let text = |value: &Value, field: &str| value[field].as_str().unwrap_or_default().to_owned();
-    let documents = lines("corpus.jsonl")?
+    let documents = json_lines(&folder.join("corpus.jsonl"))?
         .iter()
         .map(|line| NewDocument {
-            id: Some(text(line, "_id")),
-            title: Some(text(line, "title")),
-            content: text(line, "text"),
+            id: Some(field(line, "_id")),
+            title: Some(field(line, "title")),
+            content: field(line, "text"),
             content_type: Some("text/plain".into()),
             ..NewDocument::default()
         })
@@ -221,9 +209,9 @@ fn scifact(data: &Path) -> Result<Set> {
             relevant.entry(query.to_owned()).or_default().push(document.to_owned());
         }
     }
-    let queries = lines("queries.jsonl")?
+    let queries = json_lines(&folder.join("queries.jsonl"))?
         .iter()
-        .map(|line| (text(line, "_id"), text(line, "text")))
+        .map(|line| (field(line, "_id"), field(line, "text")))
         .filter(|(id, _)| relevant.contains_key(id))
         .collect();
     Ok(Set { name: "scifact", documents, queries, relevant })

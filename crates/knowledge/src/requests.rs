@@ -240,8 +240,9 @@ pub struct Explanation {
 /// A place in a list.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Standing {
-    /// From 1.
-    pub rank: usize,
+    /// From 1; none where the list as far as it was read does not contain the chunk, and only
+    /// its score was looked up.
+    pub rank: Option<usize>,
     /// Cosine similarity, or BM25.
     pub score: f32,
 }

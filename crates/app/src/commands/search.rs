@@ -136,8 +136,9 @@ fn one(rank: usize, result: &Value, query: &str, output: Output) -> String {
 
 fn explained(explain: &Value) -> Option<String> {
     let place = |list: &str| {
-        let (rank, score) = (explain[list]["rank"].as_u64()?, explain[list]["score"].as_f64()?);
-        Some(format!("{list}: rank {rank}, score {score:.3}"))
+        let score = explain[list]["score"].as_f64()?;
+        let rank = explain[list]["rank"].as_u64().map_or("not ranked".to_owned(), |rank| format!("rank {rank}"));
+        Some(format!("{list}: {rank}, score {score:.3}"))
     };
     let places: Vec<String> = ["dense", "lexical"].into_iter().filter_map(place).collect();
     (!places.is_empty()).then(|| places.join("; "))

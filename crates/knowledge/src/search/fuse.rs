@@ -1,9 +1,11 @@
 //! Two ranked lists become one. Pure.
 //!
-//! Within one collection the lists are joined by a convex combination of normalised scores
-//! (Bruch, Gai, Ingber: "An Analysis of Fusion Functions for Hybrid Retrieval", ACM TOIS 2023);
-//! across collections, whose scores are not comparable, by reciprocal rank (Cormack, Clarke,
-//! Buettcher, SIGIR 2009). Why, with the measurements, is in `docs/decisions/`.
+//! Within one collection a chunk's score is its cosine similarity plus a share of its BM25, both as
+//! they are: a convex combination (Bruch, Gai, Ingber: "An Analysis of Fusion Functions for Hybrid
+//! Retrieval", ACM TOIS 2023) without normalising, so that long questions, of which many words
+//! match, lean on words more than short ones do. Across collections, whose BM25 is not comparable,
+//! it is reciprocal rank (Cormack, Clarke, Buettcher, SIGIR 2009). Why, with the measurements, is
+//! in `docs/decisions/`.
 
 use std::collections::HashMap;
 
@@ -11,8 +13,8 @@ use holdfast_storage::{ChunkKey, Scored};
 
 use crate::{Explanation, Standing};
 
-/// The weight of meaning against words.
-pub(crate) const DENSE_WEIGHT: f32 = 0.5;
+/// What a point of BM25 is worth in cosine similarity.
+pub(crate) const LEXICAL_WEIGHT: f32 = 0.008;
 /// The constant of reciprocal rank fusion, from its paper.
 const RANK_CONSTANT: f32 = 60.0;
 
@@ -22,6 +24,15 @@ pub(crate) struct Fused {
     pub key: ChunkKey,
     pub score: f32,
     pub standing: Explanation,
+}
+
+/// What one index says: its best, and what it was asked about besides.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct List {
+    /// Best first.
+    pub ranked: Vec<Scored>,
+    /// Scores of chunks that only the other list has.
+    pub besides: Vec<Scored>,
 }
 
 /// A list alone: its scores stand.
@@ -40,45 +51,32 @@ fn alone(list: &[Scored], explain: impl Fn(Standing) -> Explanation) -> Vec<Fuse
         .map(|(index, scored)| Fused {
             key: scored.key,
             score: scored.score,
-            standing: explain(Standing { rank: index + 1, score: scored.score }),
+            standing: explain(Standing { rank: Some(index + 1), score: scored.score }),
         })
         .collect()
 }
 
 /// Both lists in one, best first; ties by key.
-pub(crate) fn hybrid(dense: &[Scored], lexical: &[Scored], dense_weight: f32) -> Vec<Fused> {
-    let dense_scale = Scale::of(dense);
-    let lexical_scale = Scale::of(lexical);
-    let mut joined: HashMap<ChunkKey, Fused> = HashMap::with_capacity(dense.len() + lexical.len());
-    for (index, scored) in dense.iter().enumerate() {
-        let fused = entry(&mut joined, scored.key);
-        fused.score += dense_weight * dense_scale.normalise(scored.score);
-        fused.standing.dense = Some(Standing { rank: index + 1, score: scored.score });
+pub(crate) fn hybrid(dense: &List, lexical: &List) -> Vec<Fused> {
+    let mut joined: HashMap<ChunkKey, Fused> = HashMap::with_capacity(dense.ranked.len() + lexical.ranked.len());
+    for (key, standing) in standings(dense) {
+        let fused = entry(&mut joined, key);
+        // Below nought the angle says no more than that the two have nothing in common.
+        fused.score += standing.score.max(0.0);
+        fused.standing.dense = Some(standing);
     }
-    for (index, scored) in lexical.iter().enumerate() {
-        let fused = entry(&mut joined, scored.key);
-        fused.score += (1.0 - dense_weight) * lexical_scale.normalise(scored.score);
-        fused.standing.lexical = Some(Standing { rank: index + 1, score: scored.score });
+    for (key, standing) in standings(lexical) {
+        let fused = entry(&mut joined, key);
+        fused.score += LEXICAL_WEIGHT * standing.score;
+        fused.standing.lexical = Some(standing);
     }
     sorted(joined.into_values().collect())
 }
 
-/// The range of a list's scores, from 0 to the best. A cosine of 0 means unrelated and a BM25 of
-/// 0 means no word in common, so nought is the natural floor of both: with the worst of the list
-/// as the floor, the same chunk would score otherwise in a longer list.
-struct Scale {
-    best: f32,
-}
-
-impl Scale {
-    fn of(list: &[Scored]) -> Self {
-        let best = list.iter().map(|scored| scored.score).fold(0.0, f32::max);
-        Self { best: if best > 0.0 { best } else { 1.0 } }
-    }
-
-    fn normalise(&self, score: f32) -> f32 {
-        (score / self.best).max(0.0)
-    }
+fn standings(list: &List) -> impl Iterator<Item = (ChunkKey, Standing)> + '_ {
+    let ranked = list.ranked.iter().enumerate().map(|(index, scored)| (scored, Some(index + 1)));
+    let besides = list.besides.iter().map(|scored| (scored, None));
+    ranked.chain(besides).map(|(scored, rank)| (scored.key, Standing { rank, score: scored.score }))
 }
 
 /// Lists of several collections in one, by rank alone; `(list, entry)`, best first, ties by the
@@ -120,33 +118,46 @@ mod tests {
         fused.iter().map(|fused| fused.key.get()).collect()
     }
 
+    fn ranked(entries: &[(u64, f32)]) -> List {
+        List { ranked: list(entries), besides: Vec::new() }
+    }
+
     #[test]
     fn a_chunk_in_both_lists_beats_one_in_either() {
-        let fused = hybrid(&list(&[(1, 0.8), (2, 0.7)]), &list(&[(3, 9.0), (2, 8.0)]), 0.5);
+        let fused = hybrid(&ranked(&[(1, 0.8), (2, 0.79)]), &ranked(&[(3, 9.0), (2, 8.0)]));
         assert_eq!(keys(&fused), [2, 1, 3]);
         let both = &fused[0].standing;
-        assert_eq!(both.dense, Some(Standing { rank: 2, score: 0.7 }));
-        assert_eq!(both.lexical, Some(Standing { rank: 2, score: 8.0 }));
+        assert_eq!(both.dense, Some(Standing { rank: Some(2), score: 0.79 }));
+        assert_eq!(both.lexical, Some(Standing { rank: Some(2), score: 8.0 }));
+    }
+
+    #[test]
+    fn what_one_list_lacks_counts_without_a_rank() {
+        let lexical = List { ranked: list(&[(1, 9.0)]), besides: list(&[(2, 1.0)]) };
+        let fused = hybrid(&ranked(&[(2, 0.5), (1, 0.49)]), &lexical);
+        assert_eq!(keys(&fused), [1, 2]);
+        assert_eq!(fused[1].standing.lexical, Some(Standing { rank: None, score: 1.0 }));
+        assert!((fused[1].score - 0.5 - LEXICAL_WEIGHT).abs() < 1e-6);
     }
 
     #[test]
     fn a_missing_list_leaves_the_other_in_its_order() {
-        let only = list(&[(5, 0.9), (4, 0.2)]);
-        assert_eq!(keys(&hybrid(&only, &[], 0.5)), [5, 4]);
-        assert_eq!(keys(&hybrid(&[], &only, 0.5)), [5, 4]);
-        assert!(hybrid(&[], &[], 0.5).is_empty());
+        let only = ranked(&[(5, 0.9), (4, 0.2)]);
+        assert_eq!(keys(&hybrid(&only, &List::default())), [5, 4]);
+        assert_eq!(keys(&hybrid(&List::default(), &only)), [5, 4]);
+        assert!(hybrid(&List::default(), &List::default()).is_empty());
     }
 
     #[test]
     fn negative_similarities_count_for_nothing() {
-        let fused = hybrid(&list(&[(1, -0.2), (2, -0.9)]), &[], 0.5);
+        let fused = hybrid(&ranked(&[(1, -0.2), (2, -0.9)]), &List::default());
         assert!(fused.iter().all(|fused| fused.score == 0.0), "{fused:?}");
     }
 
     #[test]
     fn a_longer_list_does_not_change_what_was_above() {
-        let short = hybrid(&list(&[(1, 0.9), (2, 0.5)]), &list(&[(2, 4.0)]), 0.5);
-        let long = hybrid(&list(&[(1, 0.9), (2, 0.5), (3, 0.1)]), &list(&[(2, 4.0), (4, 1.0)]), 0.5);
+        let short = hybrid(&ranked(&[(1, 0.9), (2, 0.5)]), &ranked(&[(2, 4.0)]));
+        let long = hybrid(&ranked(&[(1, 0.9), (2, 0.5), (3, 0.1)]), &ranked(&[(2, 4.0), (4, 1.0)]));
         assert_eq!(short[0], long[0]);
         assert_eq!(short[1], long[1]);
     }

@@ -13,7 +13,7 @@ mod page;
 mod snippet;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -24,7 +24,7 @@ use holdfast_storage::{Caller, ChunkKey, Filter, Scored, Storage, projection::In
 use self::{
     cache::{Caches, Digest},
     cursor::Cursor,
-    fuse::Fused,
+    fuse::{Fused, List},
     page::Page,
 };
 use crate::{Explain, KnowledgeError, Mode, SearchRequest, SearchResponse, SearchResult, names};
@@ -253,12 +253,12 @@ impl Searcher {
                 Some(indexes) => self.lists(prepared, place, indexes, depth)?,
                 None => Lists::default(),
             };
-            exhausted &= lists_of.dense.len() < depth && lists_of.lexical.len() < depth;
+            exhausted &= lists_of.dense.ranked.len() < depth && lists_of.lexical.ranked.len() < depth;
             degraded = degraded.or(lists_of.degraded);
             lists.push(match prepared.request.mode {
-                Mode::Dense => fuse::dense_only(&lists_of.dense),
-                Mode::Lexical => fuse::lexical_only(&lists_of.lexical),
-                Mode::Hybrid => fuse::hybrid(&lists_of.dense, &lists_of.lexical, fuse::DENSE_WEIGHT),
+                Mode::Dense => fuse::dense_only(&lists_of.dense.ranked),
+                Mode::Lexical => fuse::lexical_only(&lists_of.lexical.ranked),
+                Mode::Hybrid => fuse::hybrid(&lists_of.dense, &lists_of.lexical),
             });
         }
         let entries = match lists.len() {
@@ -282,7 +282,7 @@ impl Searcher {
         if request.mode != Mode::Dense {
             let words = indexes.lexical().query(&request.query, depth, filter);
             match words {
-                Ok(list) => lists.lexical = list,
+                Ok(list) => lists.lexical.ranked = list,
                 Err(error) if request.mode == Mode::Hybrid => {
                     tracing::error!(
                         error = &error as &dyn std::error::Error,
@@ -302,7 +302,10 @@ impl Searcher {
             if let Some(least) = request.min_score {
                 list.retain(|scored| scored.score >= least);
             }
-            lists.dense = list;
+            lists.dense.ranked = list;
+            if request.mode == Mode::Hybrid {
+                complete(&mut lists, indexes, &request.query, vector)?;
+            }
         }
         Ok(lists)
     }
@@ -350,9 +353,32 @@ impl Searcher {
 
 #[derive(Default)]
 struct Lists {
-    dense: Vec<Scored>,
-    lexical: Vec<Scored>,
+    dense: List,
+    lexical: List,
     degraded: Option<String>,
+}
+
+/// Asks each index about what only the other has found: a chunk that is missing from a list is
+/// not one without a score.
+fn complete(lists: &mut Lists, indexes: &Indexes, query: &str, vector: &[f32]) -> Result<(), KnowledgeError> {
+    let of_words = lacking(&lists.dense.ranked, &lists.lexical.ranked);
+    if !of_words.is_empty() {
+        let asked = AllowedSet::new(of_words);
+        let scored = indexes.vectors().nearest(vector, asked.len(), Some(&asked));
+        lists.dense.besides = scored.map_err(|error| KnowledgeError::Storage(error.into()))?;
+    }
+    let of_meaning = lacking(&lists.lexical.ranked, &lists.dense.ranked);
+    if lists.degraded.is_none() && !of_meaning.is_empty() {
+        let scored = indexes.lexical().scores(query, &of_meaning);
+        lists.lexical.besides = scored.map_err(|error| KnowledgeError::Storage(error.into()))?;
+    }
+    Ok(())
+}
+
+/// The chunks of `other` that are not in `list`.
+fn lacking(list: &[Scored], other: &[Scored]) -> Vec<ChunkKey> {
+    let held: HashSet<ChunkKey> = list.iter().map(|scored| scored.key).collect();
+    other.iter().map(|scored| scored.key).filter(|key| !held.contains(key)).collect()
 }
 
 impl Prepared {

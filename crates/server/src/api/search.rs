@@ -68,7 +68,8 @@ struct Reasons {
 
 #[derive(Debug, Serialize)]
 struct Place {
-    rank: usize,
+    /// None where only the score was looked up.
+    rank: Option<usize>,
     score: f32,
 }
 

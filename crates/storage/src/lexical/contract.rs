@@ -26,7 +26,7 @@ macro_rules! lexical_contract {
         $crate::lexical::contract::lexical_contract!(
             $open;
             starts_empty, ranks_by_words, applies_idempotently, replaces_and_removes,
-            breaks_ties_by_key, scores_do_not_depend_on_history, filters_before_the_limit,
+            breaks_ties_by_key, scores_what_is_asked_for, scores_do_not_depend_on_history, filters_before_the_limit,
             filters_as_the_reference_does, takes_queries_as_words, bounds_long_queries,
             keeps_its_position, shows_whole_changes_only, finds_documents_by_title_and_path,
         );
@@ -83,6 +83,37 @@ pub(super) fn starts_empty(open: Open) {
     assert!(present(&*index).is_empty());
     let all = Filter::All(Vec::new());
     assert!(index.matching(&all).unwrap().is_empty());
+}
+
+/// To the last bit what a query gives, whatever was replaced and removed meanwhile.
+pub(super) fn scores_what_is_asked_for(open: Open) {
+    let dir = tempfile::tempdir().unwrap();
+    let index = open(dir.path());
+    let words = ["nix", "store", "garbage", "collection", "profile", "channel", "flake"];
+    let text = |seed: u64| {
+        let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut word = || {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            words[(random >> 40) as usize % words.len()]
+        };
+        (0..seed % 40).map(|_| word()).collect::<Vec<_>>().join(" ")
+    };
+    for step in 0..6 {
+        let added: Vec<Chunk> = (step * 60..step * 60 + 100).map(|key| chunk(key, &text(key + step))).collect();
+        apply(&*index, step + 1, &[step * 50 + 3, step * 50 + 4], &added);
+    }
+    let query = "nix garbage flake, nowhere";
+    let mut all = index.query(query, 10_000, None).unwrap();
+    let wanted: Vec<ChunkKey> = (0..500).step_by(3).chain([9_999]).map(ChunkKey::new).collect();
+    let mut scored = index.scores(query, &wanted).unwrap();
+    all.retain(|scored| wanted.contains(&scored.key));
+    for list in [&mut all, &mut scored] {
+        list.sort_by_key(|scored| scored.key);
+    }
+    assert!(scored.len() > 50);
+    assert_eq!(scored, all);
+    assert!(index.scores(query, &[]).unwrap().is_empty());
+    assert!(index.scores("", &wanted).unwrap().is_empty());
 }
 
 pub(super) fn ranks_by_words(open: Open) {

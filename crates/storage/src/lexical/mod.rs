@@ -38,6 +38,10 @@ pub trait LexicalIndex: Send + Sync {
     /// only chunks that pass take part, though scores stay what they are without.
     fn query(&self, text: &str, limit: usize, filter: Option<&Filter>) -> Result<Vec<Scored>, LexicalError>;
 
+    /// The scores that [`Self::query`] gives to these chunks, however low; those without a word
+    /// of `text`, and those that are not here, are left out. In no particular order.
+    fn scores(&self, text: &str, keys: &[ChunkKey]) -> Result<Vec<Scored>, LexicalError>;
+
     /// Every chunk that passes `filter`, in no particular order.
     fn matching(&self, filter: &Filter) -> Result<Vec<ChunkKey>, LexicalError>;
 

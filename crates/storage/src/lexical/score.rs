@@ -70,6 +70,34 @@ pub(super) fn search(
     Ok(best.into_sorted())
 }
 
+/// What [`search`] gives to the given rows of each segment, ascending; rows that no term is in
+/// are left out.
+pub(super) fn scores(snapshot: &Snapshot, text: &str, rows: &[Vec<DocId>]) -> ::tantivy::Result<Vec<Scored>> {
+    let query = weighted_terms(snapshot, text)?;
+    let curve = Curve::new(snapshot.average_length());
+    let mut scored = Vec::new();
+    for (index, (segment, rows)) in snapshot.segments().iter().zip(rows).enumerate() {
+        // Added in the order of `search`, so that the sums are equal to the last bit.
+        let mut sums = vec![0.0; rows.len()];
+        for term in &query {
+            let Some(place) = term.places.get(index).and_then(Option::as_ref).filter(|_| !rows.is_empty()) else {
+                continue;
+            };
+            let mut postings = segment.words.read_block_postings_from_terminfo(place, IndexRecordOption::WithFreqs)?;
+            for (row, sum) in rows.iter().zip(&mut sums) {
+                let at = postings.seek(*row);
+                if postings.docs().get(at) == Some(row) {
+                    let length = segment.lengths[*row as usize];
+                    *sum += term.weight * curve.value(postings.freqs()[at], length);
+                }
+            }
+        }
+        let matched = rows.iter().zip(sums).filter(|(_, sum)| *sum > 0.0);
+        scored.extend(matched.map(|(row, score)| Scored { key: segment.key(*row), score }));
+    }
+    Ok(scored)
+}
+
 /// A term of the query with its place in each segment.
 struct WeightedTerm {
     weight: f32,

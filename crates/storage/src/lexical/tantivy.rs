@@ -387,6 +387,15 @@ impl LexicalIndex for TantivyIndex {
         score::search(&snapshot, text, limit, rows.as_deref()).map_err(self.failed("search"))
     }
 
+    fn scores(&self, text: &str, keys: &[ChunkKey]) -> Result<Vec<Scored>, LexicalError> {
+        let snapshot = self.snapshot();
+        let mut rows = Vec::with_capacity(snapshot.segments.len());
+        for segment in &snapshot.segments {
+            rows.push(segment.rows_of(keys, self.fields.key).map_err(self.failed("look up chunks"))?);
+        }
+        score::scores(&snapshot, text, &rows).map_err(self.failed("search"))
+    }
+
     fn matching(&self, filter: &Filter) -> Result<Vec<ChunkKey>, LexicalError> {
         let snapshot = self.snapshot();
         let rows = self.filter_rows(&snapshot, filter)?;
@@ -509,13 +518,8 @@ impl Snapshot {
 
     fn contains(&self, key: &Term) -> ::tantivy::Result<bool> {
         for segment in &self.segments {
-            if let Some(mut rows) = segment.key_terms.read_postings(key, IndexRecordOption::Basic)? {
-                while rows.doc() != TERMINATED {
-                    if !segment.reader.is_deleted(rows.doc()) {
-                        return Ok(true);
-                    }
-                    rows.advance();
-                }
+            if segment.row(key)?.is_some() {
+                return Ok(true);
             }
         }
         Ok(false)
@@ -525,6 +529,29 @@ impl Snapshot {
 impl Segment {
     pub(super) fn key(&self, row: u32) -> ChunkKey {
         ChunkKey::new(self.keys.get_val(row))
+    }
+
+    /// The row of the chunk with this key, unless it is deleted or not here.
+    fn row(&self, key: &Term) -> ::tantivy::Result<Option<u32>> {
+        let Some(mut rows) = self.key_terms.read_postings(key, IndexRecordOption::Basic)? else { return Ok(None) };
+        while rows.doc() != TERMINATED {
+            if !self.reader.is_deleted(rows.doc()) {
+                return Ok(Some(rows.doc()));
+            }
+            rows.advance();
+        }
+        Ok(None)
+    }
+
+    /// The rows of those of `keys` that are here, ascending.
+    fn rows_of(&self, keys: &[ChunkKey], field: Field) -> ::tantivy::Result<Vec<u32>> {
+        let mut rows = Vec::new();
+        for key in keys {
+            rows.extend(self.row(&Term::from_field_u64(field, key.get()))?);
+        }
+        rows.sort_unstable();
+        rows.dedup();
+        Ok(rows)
     }
 
     fn filter_rows(&self, name: &Arc<str>, filter: &Filter) -> ::tantivy::Result<Arc<Rows>> {

@@ -122,12 +122,6 @@ impl UsearchIndex {
         Ok(Self { shared })
     }
 
-    /// Waits until the graph has every row that it should have. For tests and measurements.
-    pub fn settle(&self) {
-        build::start_if_needed(&self.shared);
-        self.shared.wait_until_built();
-    }
-
     /// How many rows are in the graph, removed ones that it still walks through included.
     pub fn graph_rows(&self) -> usize {
         let graphs = self.shared.graphs();
@@ -233,6 +227,11 @@ impl VectorIndex for UsearchIndex {
                 Ok((self.shared.table.snapshot(), image.transpose()?))
             })
         })
+    }
+
+    fn settle(&self) {
+        build::start_if_needed(&self.shared);
+        self.shared.wait_until_built();
     }
 
     fn len(&self) -> usize {

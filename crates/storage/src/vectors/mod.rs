@@ -70,6 +70,9 @@ pub trait VectorIndex: Send + Sync {
     /// [`VectorError::Io`], for one when the disk is full.
     fn checkpoint(&self) -> Result<(), VectorError>;
 
+    /// Waits until what is built in the background is built; searches are right before, and faster after.
+    fn settle(&self) {}
+
     /// How many vectors there are.
     fn len(&self) -> usize;
 
