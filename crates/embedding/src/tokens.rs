@@ -51,8 +51,7 @@ impl Tokens {
         if window < 3 {
             return Err(invalid(format!("its window of {window} tokens leaves no room for text")));
         }
-        let engine =
-            WordPiece::read(&bytes).map_or_else(|| Engine::Library(Box::new(tokenizer)), Engine::WordPiece);
+        let engine = WordPiece::read(&bytes).map_or_else(|| Engine::Library(Box::new(tokenizer)), Engine::WordPiece);
         Ok(Tokens { model: model.to_owned(), engine, first, last, window })
     }
 

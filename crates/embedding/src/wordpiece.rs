@@ -157,14 +157,7 @@ impl WordPiece {
         }
     }
 
-    fn cased(
-        &self,
-        c: char,
-        class: u8,
-        origin: Origin,
-        word: &mut Word,
-        emit: &mut impl FnMut(u32, usize, usize),
-    ) {
+    fn cased(&self, c: char, class: u8, origin: Origin, word: &mut Word, emit: &mut impl FnMut(u32, usize, usize)) {
         if !self.lowercases {
             return self.normal(c, class, origin, word, emit);
         }
@@ -174,14 +167,7 @@ impl WordPiece {
     }
 
     /// Takes a character as normalisation leaves it.
-    fn normal(
-        &self,
-        c: char,
-        class: u8,
-        origin: Origin,
-        word: &mut Word,
-        emit: &mut impl FnMut(u32, usize, usize),
-    ) {
+    fn normal(&self, c: char, class: u8, origin: Origin, word: &mut Word, emit: &mut impl FnMut(u32, usize, usize)) {
         if c.is_whitespace() {
             self.end_word(word, emit);
         } else if c.is_ascii_punctuation() || c.is_punctuation() {

@@ -6,7 +6,6 @@
 //! both indexes. Prints documents a second of every round, to the moment when the last document can be found.
 #![expect(clippy::print_stdout, reason = "a command line tool talks on its streams")]
 
-#[allow(dead_code, reason = "only some of the programs have documents in hand")]
 mod support;
 
 use std::{
@@ -43,7 +42,10 @@ async fn main() -> Result<()> {
         }
         let took = index(&house, &name, &files, documents).await?;
         let rate = documents as f64 / took.as_secs_f64();
-        println!("{}", json!({"round": round, "documents": documents, "seconds": took.as_secs_f64(), "documents_per_second": rate.round()}));
+        println!(
+            "{}",
+            json!({"model": house.models.default_model(), "round": round, "documents": documents, "seconds": took.as_secs_f64(), "documents_per_second": rate.round()})
+        );
         house.knowledge.remove_collection(&house.caller, &name).await?;
     }
     house.close().await;

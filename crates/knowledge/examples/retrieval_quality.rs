@@ -7,6 +7,8 @@
 //! trying fusions out.
 #![expect(clippy::print_stdout, reason = "a command line tool talks on its streams")]
 
+#[path = "support/fill.rs"]
+mod fill;
 mod support;
 
 use std::{
@@ -51,7 +53,7 @@ async fn main() -> Result<()> {
     let house = House::open(Path::new(models), Path::new(state)).await?;
     let mut dump = lists.first().map(|path| File::create(path).map(BufWriter::new)).transpose()?;
     for set in [scifact(Path::new(data))?, cosqa(Path::new(data))?] {
-        house.fill(set.name, &set.documents).await?;
+        fill::fill(&house, set.name, &set.documents).await?;
         let runs = search(&house, &set, dump.as_mut()).await?;
         report(&set, &runs);
     }

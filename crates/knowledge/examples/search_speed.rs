@@ -7,6 +7,8 @@
 //! comes from a scan of every vector.
 #![expect(clippy::print_stdout, reason = "a command line tool talks on its streams")]
 
+#[path = "support/fill.rs"]
+mod fill;
 mod support;
 
 use std::{
@@ -19,11 +21,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use holdfast_embedding::{Priority, Purpose};
 use holdfast_knowledge::{Explain, Group, Mode, NewDocument, SearchRequest};
-use holdfast_storage::{
-    Filter,
-    projection::Indexes,
-    vectors::AllowedSet,
-};
+use holdfast_storage::{Filter, projection::Indexes, vectors::AllowedSet};
 use serde_json::{Value, json};
 
 use support::{House, field, json_lines};
@@ -46,7 +44,7 @@ async fn main() -> Result<()> {
     };
     let data = Path::new(data);
     let house = House::open(Path::new(models), Path::new(state)).await?;
-    house.fill(COLLECTION, &documents(texts(data)?)).await?;
+    fill::fill(&house, COLLECTION, &documents(texts(data)?)).await?;
     let (_, _, generation) = house.storage.active_generation(COLLECTION)?;
     let generation = generation.context("the collection is empty")?.id;
     house.storage.projections().wait_current(generation, Duration::from_secs(600)).await?;
@@ -80,7 +78,10 @@ fn measure(house: &House, indexes: &Indexes, queries: &[Query]) -> Result<()> {
         let hybrid = percentiles(house, queries, Mode::Hybrid, filter.as_ref())?;
         let dense = percentiles(house, queries, Mode::Dense, filter.as_ref())?;
         let recall = recall(house, indexes, queries, filter.as_ref())?;
-        println!("{}", json!({"filter": name, "dense_recall_at_10": recall, "hybrid_milliseconds": hybrid, "dense_milliseconds": dense}));
+        println!(
+            "{}",
+            json!({"filter": name, "dense_recall_at_10": recall, "hybrid_milliseconds": hybrid, "dense_milliseconds": dense})
+        );
     }
     Ok(())
 }
@@ -125,8 +126,11 @@ fn recall(house: &House, indexes: &Indexes, queries: &[Query], filter: Option<&F
         truth.truncate(LIMIT);
         let scores: HashMap<_, _> = truth.iter().map(|scored| (scored.key, scored.score)).collect();
         let least = truth.last().map_or(f32::INFINITY, |scored| scored.score);
-        let answer =
-            house.knowledge.search_with_vector(&house.caller, request(query, Mode::Dense, filter), query.vector.clone())?;
+        let answer = house.knowledge.search_with_vector(
+            &house.caller,
+            request(query, Mode::Dense, filter),
+            query.vector.clone(),
+        )?;
         found += answer
             .results
             .iter()
@@ -141,11 +145,8 @@ async fn queries(house: &House, data: &Path) -> Result<Vec<Query>> {
     let claims = json_lines(&data.join("scifact/queries.jsonl"))?;
     let questions: Vec<Value> =
         serde_json::from_str(&fs::read_to_string(data.join("cosqa/cosqa-retrieval-dev-500.json"))?)?;
-    let texts: Vec<String> = claims
-        .iter()
-        .map(|line| field(line, "text"))
-        .chain(questions.iter().map(|line| field(line, "doc")))
-        .collect();
+    let texts: Vec<String> =
+        claims.iter().map(|line| field(line, "text")).chain(questions.iter().map(|line| field(line, "doc"))).collect();
     let embedder = house.models.get(house.models.default_model())?;
     let mut queries = Vec::with_capacity(texts.len());
     for batch in texts.chunks(64) {
@@ -162,8 +163,7 @@ fn texts(data: &Path) -> Result<Vec<String>> {
         let text = format!("{}. {}", field(&line, "title"), field(&line, "text"));
         sentences.push(text.split_inclusive(". ").map(|sentence| sentence.trim().to_owned()).collect());
     }
-    let codes: HashMap<String, u64> =
-        serde_json::from_str(&fs::read_to_string(data.join("cosqa/code_idx_map.txt"))?)?;
+    let codes: HashMap<String, u64> = serde_json::from_str(&fs::read_to_string(data.join("cosqa/code_idx_map.txt"))?)?;
     let mut codes: Vec<(u64, String)> = codes.into_iter().map(|(code, id)| (id, code)).collect();
     codes.sort();
     let mut windows = Vec::new();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use holdfast_storage::{
     Caller,
     documents::{Document, DocumentQuery},
-    jobs::Idempotency,
+    jobs::{Handover, Idempotency},
 };
 
 use crate::{
@@ -18,13 +18,16 @@ const LIMIT_MAX: usize = 1_000;
 const WAIT_MAX: Duration = Duration::from_secs(300);
 
 impl Knowledge {
-    /// Accepts documents. When this returns they are safe and will be indexed; with `wait`, and
-    /// if the time suffices, they are and can be found.
+    /// Accepts documents, each on its own: what is wrong with one does not hold up the others.
+    /// When this returns they are safe and will be indexed; with `wait`, and if the time suffices,
+    /// they are and can be found.
+    ///
+    /// # Errors
+    /// When not one of them could be accepted, why the first could not.
     pub async fn put_documents(&self, caller: &Caller, request: PutDocuments) -> Result<JobReport, KnowledgeError> {
         names::collection(&request.collection)?;
-        let documents = self.checked(request.documents)?;
+        let documents = self.handover(request.documents)?;
         let (collection_id, _, _) = self.inner.storage.active_generation(&request.collection)?;
-        let payloads = documents.iter().map(NewDocument::to_payload).collect();
         let idempotency = request.idempotency.map(|key| Idempotency {
             caller: caller.id().to_owned(),
             route: key.route,
@@ -32,7 +35,7 @@ impl Knowledge {
             body_hash: key.body_hash,
         });
         let storage = &self.inner.storage;
-        let id = storage.accept_documents(collection_id, payloads, idempotency).await?;
+        let id = storage.accept_documents(collection_id, documents, idempotency).await?;
         self.inner.acceptance.wake();
         if let Some(wait) = request.wait {
             let wait = wait.min(WAIT_MAX);
@@ -44,35 +47,39 @@ impl Knowledge {
         self.job(caller, &id).await
     }
 
-    fn checked(&self, documents: Vec<NewDocument>) -> Result<Vec<NewDocument>, KnowledgeError> {
-        let config = &self.inner.config;
-        let most = config.documents_per_request_max;
+    fn handover(&self, documents: Vec<NewDocument>) -> Result<Vec<Handover>, KnowledgeError> {
+        let most = self.inner.config.documents_per_request_max;
         if documents.is_empty() || documents.len() > most {
             return Err(KnowledgeError::invalid("documents", format!("must be 1 to {most}, are {}", documents.len())));
         }
-        documents
-            .into_iter()
-            .map(|mut document| {
-                for (field, text) in
-                    [("id", &document.id), ("title", &document.title), ("content_type", &document.content_type)]
-                {
-                    if let Some(text) = text {
-                        names::text_field(field, text)?;
-                    }
-                }
-                if let Some(path) = &document.path {
-                    names::path(path)?;
-                }
-                if document.content.len() > config.document_bytes_max {
-                    return Err(KnowledgeError::invalid(
-                        "content",
-                        format!("must not be larger than {} bytes", config.document_bytes_max),
-                    ));
-                }
-                document.metadata = names::metadata(document.metadata)?;
-                Ok(document)
-            })
-            .collect()
+        let mut checked: Vec<_> = documents.into_iter().map(|document| self.checked(document)).collect();
+        if checked.iter().all(Result::is_err) {
+            checked.swap_remove(0)?;
+        }
+        let handover = |checked: Result<NewDocument, KnowledgeError>| match checked {
+            Ok(document) => Handover::Accepted(document.to_payload()),
+            Err(problem) => Handover::Refused { code: "invalid_field".to_owned(), detail: problem.to_string() },
+        };
+        Ok(checked.into_iter().map(handover).collect())
+    }
+
+    fn checked(&self, mut document: NewDocument) -> Result<NewDocument, KnowledgeError> {
+        for (field, text) in
+            [("id", &document.id), ("title", &document.title), ("content_type", &document.content_type)]
+        {
+            if let Some(text) = text {
+                names::text_field(field, text)?;
+            }
+        }
+        if let Some(path) = &document.path {
+            names::path(path)?;
+        }
+        let most = self.inner.config.document_bytes_max;
+        if document.content.len() > most {
+            return Err(KnowledgeError::invalid("content", format!("must not be larger than {most} bytes")));
+        }
+        document.metadata = names::metadata(document.metadata)?;
+        Ok(document)
     }
 
     /// Waits until a job of accepted documents is over and its documents can be found.

@@ -1,28 +1,67 @@
-//! How the parts of the knowledge base are, as far as they show it by themselves.
+//! How the parts of the knowledge base are, by trying them.
+//!
+//! One task does a little of everything at intervals: a text is embedded, the database written,
+//! each index asked. It is woken by a timer and by the model becoming ready, and ends with the
+//! knowledge base. What it found last is what [`Knowledge::health`] tells, with its age; a task
+//! that is stuck is noticed by that.
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
-    time::SystemTime,
+    sync::{Mutex, PoisonError, RwLock},
+    time::{Duration, Instant, SystemTime},
 };
 
-use holdfast_embedding::ModelState;
-use holdfast_resilience::health::{Component, Since, Status};
-use holdfast_storage::projection::ProjectionStatus;
+use holdfast_embedding::{EmbedError, Embedder, ModelState, Priority, Purpose};
+use holdfast_resilience::health::{Component, STALE_AFTER, Since, Status};
+use holdfast_storage::projection::{Indexes, ProjectionStatus};
+use tokio_util::sync::CancellationToken;
 
-use crate::{Inner, Knowledge};
+use crate::{Inner, Knowledge, KnowledgeError};
 
-/// Remembers since when each part has been as it is.
+/// How often everything is tried.
+const INTERVAL: Duration = Duration::from_secs(4);
+/// How long a part may take for what is next to nothing.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// What is embedded and searched for.
+const PROBE: &str = "holdfast";
+
+/// How everything is, and when that was found out.
+#[derive(Clone, Debug)]
+pub struct HealthReport {
+    /// Every part.
+    pub components: Vec<Component>,
+    /// When the parts were tried.
+    pub checked_at: SystemTime,
+    /// How long ago, where that is too long to mean anything.
+    pub stale: Option<Duration>,
+}
+
+/// What was found last, and since when each part has been as it is.
 pub(crate) struct Health {
+    measured: RwLock<Measured>,
     parts: Mutex<BTreeMap<&'static str, Since>>,
+}
+
+/// One round of trying.
+struct Measured {
+    at: Instant,
+    checked_at: SystemTime,
+    findings: BTreeMap<&'static str, Finding>,
 }
 
 /// How a part is right now.
 type Finding = (Status, Option<String>);
 
+const READY: Finding = (Status::Ready, None);
+
+fn down(reason: impl ToString) -> Finding {
+    (Status::Down, Some(reason.to_string()))
+}
+
 impl Health {
     pub(crate) fn new() -> Self {
-        Self { parts: Mutex::default() }
+        let nothing = Measured { at: Instant::now(), checked_at: SystemTime::now(), findings: BTreeMap::new() };
+        Self { measured: RwLock::new(nothing), parts: Mutex::default() }
     }
 
     fn observe(&self, name: &'static str, (status, reason): Finding) -> Component {
@@ -35,17 +74,143 @@ impl Health {
 }
 
 impl Knowledge {
-    /// How each part is.
-    pub fn components(&self) -> Vec<Component> {
+    /// How each part was when it was last tried. What is known without trying is told at once: a
+    /// model that is not there yet, a commit that failed.
+    pub fn health(&self) -> HealthReport {
         let inner = &self.inner;
-        let health = &inner.health;
-        vec![
-            health.observe("embedding", embedding(inner)),
-            health.observe("database", database(inner)),
-            health.observe("vectors", index(inner, "vectors")),
-            health.observe("lexical", index(inner, "lexical")),
-            health.observe("sources", sources(inner)),
-        ]
+        let measured = inner.health.measured.read().unwrap_or_else(PoisonError::into_inner);
+        let found = |name: &str| measured.findings.get(name).cloned().unwrap_or_else(|| down("not tried yet"));
+        let components = vec![
+            inner.health.observe("embedding", loading(inner).unwrap_or_else(|| found("embedding"))),
+            inner.health.observe("database", inner.storage.failure().map_or_else(|| found("database"), down)),
+            inner.health.observe("vectors", found("vectors")),
+            inner.health.observe("lexical", found("lexical")),
+            inner.health.observe("sources", found("sources")),
+        ];
+        let age = measured.at.elapsed();
+        HealthReport { components, checked_at: measured.checked_at, stale: (age > STALE_AFTER).then_some(age) }
+    }
+
+    /// Tries everything at intervals until the knowledge base shuts down.
+    pub(crate) async fn keep_watch(self, shutdown: CancellationToken) {
+        let mut timer = tokio::time::interval(INTERVAL);
+        timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = self.try_everything() => {}
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                _ = timer.tick() => {}
+                () = self.model_ready() => {}
+            }
+        }
+    }
+
+    /// Comes back when the default model becomes ready; never where it is.
+    async fn model_ready(&self) {
+        if loading(&self.inner).is_some()
+            && let Ok(embedder) = self.inner.models.get(self.inner.models.default_model())
+            && embedder.ready().await.is_ok()
+        {
+            return;
+        }
+        std::future::pending().await
+    }
+
+    async fn try_everything(&self) {
+        let inner = &self.inner;
+        let (embedding, database, indexes) = tokio::join!(
+            in_time(try_embedding(inner)),
+            in_time(try_database(inner)),
+            in_time(async {
+                self.blocking(|inner| {
+                    Ok([
+                        ("vectors", try_index(inner, "vectors")),
+                        ("lexical", try_index(inner, "lexical")),
+                        ("sources", sources(inner)),
+                    ])
+                })
+                .await
+            }),
+        );
+        let mut findings = BTreeMap::from([
+            ("embedding", embedding.unwrap_or_else(down)),
+            ("database", database.unwrap_or_else(down)),
+        ]);
+        let late = |error: KnowledgeError| ["vectors", "lexical", "sources"].map(|name| (name, down(&error)));
+        findings.extend(indexes.unwrap_or_else(late));
+        let measured = Measured { at: Instant::now(), checked_at: SystemTime::now(), findings };
+        *inner.health.measured.write().unwrap_or_else(PoisonError::into_inner) = measured;
+    }
+}
+
+async fn in_time<T>(trial: impl Future<Output = Result<T, KnowledgeError>>) -> Result<T, KnowledgeError> {
+    tokio::time::timeout(PATIENCE, trial).await.unwrap_or(Err(KnowledgeError::Deadline { deadline: PATIENCE }))
+}
+
+/// What the default model is doing instead of answering.
+fn loading(inner: &Inner) -> Option<Finding> {
+    match inner.models.get(inner.models.default_model()).map(|embedder: Embedder| embedder.state()) {
+        Ok(ModelState::Ready) => None,
+        Ok(state) => Some(down(state)),
+        Err(error) => Some(down(error)),
+    }
+}
+
+async fn try_embedding(inner: &Inner) -> Result<Finding, KnowledgeError> {
+    if let Some(finding) = loading(inner) {
+        return Ok(finding);
+    }
+    let embedder = inner.models.get(inner.models.default_model())?;
+    match embedder.embed(vec![PROBE.to_owned()], Purpose::Query, Priority::Interactive).await {
+        Ok(_) => Ok(READY),
+        // Full of work is not broken.
+        Err(error @ EmbedError::Overloaded { .. }) => Ok((Status::Degraded, Some(error.to_string()))),
+        Err(error) => Ok(down(error)),
+    }
+}
+
+async fn try_database(inner: &Inner) -> Result<Finding, KnowledgeError> {
+    Ok(inner.storage.probe().await.map_or_else(down, |()| READY))
+}
+
+fn try_index(inner: &Inner, name: &str) -> Finding {
+    let projections = inner.storage.projections();
+    let statuses = match projections.status() {
+        Ok(statuses) => statuses,
+        Err(error) => return down(error),
+    };
+    for status in statuses.into_iter().filter(|status| status.index == name) {
+        if let Some(reason) = status.failure {
+            return (Status::Degraded, Some(reason));
+        }
+        let Some(indexes) = projections.indexes(status.generation_id) else { continue };
+        if let Err(error) = ask(&indexes, name) {
+            return down(error);
+        }
+    }
+    READY
+}
+
+fn ask(indexes: &Indexes, name: &str) -> Result<(), Box<dyn std::error::Error>> {
+    if name == "lexical" {
+        indexes.lexical().query(PROBE, 1, None)?;
+    } else {
+        indexes.vectors().nearest(&vec![1.0; indexes.generation.space.dimensions], 1, None)?;
+    }
+    Ok(())
+}
+
+fn sources(inner: &Inner) -> Finding {
+    if let Some(trouble) = inner.watcher.as_ref().and_then(|watcher| watcher.trouble()) {
+        return (Status::Degraded, Some(trouble));
+    }
+    match inner.storage.failing_sources() {
+        Ok((0, _)) => READY,
+        Ok((failing, all)) => (Status::Degraded, Some(format!("{failing} of {all} sources could not be read"))),
+        Err(error) => down(error),
     }
 }
 
@@ -77,51 +242,5 @@ fn observe_indexes(statuses: &[ProjectionStatus]) {
         let backlog: u64 = of().map(|status| status.backlog).sum();
         metrics::gauge!("holdfast_index_chunks", "index" => index).set(chunks as f64);
         metrics::gauge!("holdfast_index_backlog", "index" => index).set(backlog as f64);
-    }
-}
-
-const READY: Finding = (Status::Ready, None);
-
-fn embedding(inner: &Inner) -> Finding {
-    match inner.models.get(inner.models.default_model()) {
-        Ok(embedder) => match embedder.state() {
-            ModelState::Ready => READY,
-            state => (Status::Down, Some(state.to_string())),
-        },
-        Err(error) => (Status::Down, Some(error.to_string())),
-    }
-}
-
-fn database(inner: &Inner) -> Finding {
-    match inner.storage.failure() {
-        None => READY,
-        Some(reason) => (Status::Down, Some(reason)),
-    }
-}
-
-fn index(inner: &Inner, name: &str) -> Finding {
-    match inner.storage.projections().status() {
-        Ok(statuses) => statuses
-            .into_iter()
-            .filter(|status| status.index == name)
-            .find_map(|status| status.failure)
-            .map_or(READY, |reason| (Status::Degraded, Some(reason))),
-        Err(error) => (Status::Down, Some(error.to_string())),
-    }
-}
-
-fn sources(inner: &Inner) -> Finding {
-    if let Some(trouble) = inner.watcher.as_ref().and_then(|watcher| watcher.trouble()) {
-        return (Status::Degraded, Some(trouble));
-    }
-    match inner.storage.sources() {
-        Ok(sources) => {
-            let failed = sources.iter().filter(|source| source.last_error.is_some()).count();
-            match failed {
-                0 => READY,
-                _ => (Status::Degraded, Some(format!("{failed} of {} sources could not be read", sources.len()))),
-            }
-        }
-        Err(error) => (Status::Down, Some(error.to_string())),
     }
 }

@@ -25,6 +25,7 @@ use holdfast_storage::{Caller, Storage, StorageError};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use error::KnowledgeError;
+pub use health::HealthReport;
 pub use requests::*;
 
 use files::FileLimits;
@@ -154,6 +155,7 @@ impl Knowledge {
         };
         let knowledge = Self { inner: Arc::new(inner) };
         knowledge.take_up().await?;
+        tasks.spawn(knowledge.clone().keep_watch(shutdown.clone()));
         tasks.spawn(knowledge.clone().housekeeping(shutdown));
         Ok(knowledge)
     }

@@ -1,9 +1,9 @@
 //! The probes, which need no key and are never refused for load.
 //!
-//! They say what the parts measured of themselves; nothing is measured here. What they say is for machines and for
+//! They say what was measured in the background; nothing is measured here. What they say is for machines and for
 //! strangers: names of parts and their reasons, no paths, names of collections or texts.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::{
     Json,
@@ -11,12 +11,13 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use holdfast_knowledge::HealthReport;
 use holdfast_resilience::health::{Component, Status, worst};
 use serde::Serialize;
 
 use crate::{
     Server,
-    error::{Failure, public, seconds},
+    error::{public, seconds},
     timestamp,
 };
 
@@ -61,40 +62,43 @@ pub(crate) async fn startup() -> impl IntoResponse {
 }
 
 /// 200 when work can be sent here, 503 with the reason when not.
-pub(crate) async fn ready(State(server): State<Server>) -> Result<Response, Failure> {
-    let components = server.blocking(|server| server.knowledge().components()).await?;
-    let (code, readiness) = judge(&server, &components);
-    Ok(answer(code, readiness))
+pub(crate) async fn ready(State(server): State<Server>) -> Response {
+    let (code, readiness) = judge(&server, &server.knowledge().health());
+    answer(code, readiness)
 }
 
 /// The same with every part's word.
-pub(crate) async fn summary(State(server): State<Server>) -> Result<Response, Failure> {
-    let components = server.blocking(|server| server.knowledge().components()).await?;
-    let (code, readiness) = judge(&server, &components);
+pub(crate) async fn summary(State(server): State<Server>) -> Response {
+    let report = server.knowledge().health();
+    let (code, readiness) = judge(&server, &report);
     let part = |component: Component| Part { name: component.name, status: component.status.as_str() };
     let summary = Summary {
         readiness,
         version: server.version(),
         uptime_seconds: server.uptime().as_secs(),
-        components: components.into_iter().map(part).collect(),
+        components: report.components.into_iter().map(part).collect(),
     };
-    Ok(answer(code, summary))
+    answer(code, summary)
 }
 
-fn judge(server: &Server, components: &[Component]) -> (StatusCode, Readiness) {
-    let mut readiness = Readiness {
-        status: worst(components).as_str(),
-        reason: reason(components),
-        checked_at: timestamp::from_system(SystemTime::now()),
+fn judge(server: &Server, report: &HealthReport) -> (StatusCode, Readiness) {
+    let components = &report.components;
+    let readiness = |status: Status, reason| Readiness {
+        status: status.as_str(),
+        reason,
+        checked_at: timestamp::from_system(report.checked_at),
     };
     if server.shutdown().is_cancelled() {
-        readiness.status = Status::Down.as_str();
-        readiness.reason = Some("shutting down".to_owned());
-        return (StatusCode::SERVICE_UNAVAILABLE, readiness);
+        return (StatusCode::SERVICE_UNAVAILABLE, readiness(Status::Down, Some("shutting down".to_owned())));
     }
+    if let Some(age) = report.stale {
+        let reason = format!("the parts were last tried {} s ago", age.as_secs());
+        return (StatusCode::SERVICE_UNAVAILABLE, readiness(Status::Down, Some(reason)));
+    }
+    let status = worst(components);
     // What is degraded still does its work.
-    let unready = worst(components) == Status::Down;
-    (if unready { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }, readiness)
+    let code = if status == Status::Down { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    (code, readiness(status, reason(components)))
 }
 
 /// Why, from the worst part on.
@@ -126,6 +130,8 @@ fn answer(code: StatusCode, body: impl Serialize) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
 
     #[test]

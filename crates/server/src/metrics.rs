@@ -88,7 +88,7 @@ fn look_up(server: &Server) -> Result<(), Failure> {
     }
     gauge!("holdfast_http_connections").set(server.active_connections() as f64);
     gauge!("holdfast_uptime_seconds").set(server.uptime().as_secs_f64());
-    for component in server.knowledge().components() {
+    for component in server.knowledge().health().components {
         let value = match component.status {
             Status::Ready => 0.0,
             Status::Degraded => 1.0,

@@ -127,6 +127,20 @@ pub struct WaitingItem {
     pub payload: String,
 }
 
+/// A document as it is handed over to [`Storage::accept_documents`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Handover {
+    /// It will be indexed; written down as its caller can read it again.
+    Accepted(String),
+    /// It cannot be, and the others can.
+    Refused {
+        /// A stable word.
+        code: String,
+        /// A sentence.
+        detail: String,
+    },
+}
+
 /// What became of an accepted document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JobItemResult {
@@ -171,12 +185,12 @@ impl Storage {
         self.database.write(move |connection| insert(connection, &job, JobState::Running, 0)).await
     }
 
-    /// Accepts documents: once this returns they will be indexed. The same idempotent request
-    /// again returns the same job.
+    /// Accepts documents: once this returns they will be indexed, but for those that are refused
+    /// already. The same idempotent request again returns the same job.
     pub async fn accept_documents(
         &self,
         collection_id: i64,
-        payloads: Vec<String>,
+        documents: Vec<Handover>,
         idempotency: Option<Idempotency>,
     ) -> Result<String, StorageError> {
         self.database
@@ -187,13 +201,22 @@ impl Storage {
                     return Ok(job);
                 }
                 let job = NewJob { kind: "documents", collection_id, source_id: None };
-                let id = insert(connection, &job, JobState::Queued, payloads.len())?;
+                let id = insert(connection, &job, JobState::Queued, documents.len())?;
                 let mut statement = connection.prepare_cached(
                     "INSERT INTO job_documents (job_id, ordinal, payload, status)
                      VALUES (?1, ?2, ?3, 'queued')",
                 )?;
-                for (ordinal, payload) in payloads.iter().enumerate() {
+                for (ordinal, document) in (0..).zip(&documents) {
+                    let payload = match document {
+                        Handover::Accepted(payload) => Some(payload),
+                        Handover::Refused { .. } => None,
+                    };
                     statement.execute((&id, ordinal, payload))?;
+                    if let Handover::Refused { code, detail } = document {
+                        let item = JobItem { job_id: id.clone(), ordinal };
+                        let result = JobItemResult::Refused { code: code.clone(), detail: detail.clone() };
+                        settle_item(connection, &item, &result)?;
+                    }
                 }
                 if let Some(request) = &idempotency {
                     remember(connection, request, &id)?;
@@ -394,7 +417,10 @@ pub(crate) fn settle_item(connection: &Connection, item: &JobItem, result: &JobI
              WHERE id = ?1",
         )?
         .execute((&item.job_id, now_ms(), !refused, refused))?;
-    Ok(())
+    let ended = connection
+        .prepare_cached("SELECT state = 'done' FROM jobs WHERE id = ?1")?
+        .query_row([&item.job_id], |row| row.get(0))?;
+    if ended { forget_old(connection) } else { Ok(()) }
 }
 
 fn remembered(connection: &Connection, request: &Idempotency) -> Result<Option<String>, StorageError> {

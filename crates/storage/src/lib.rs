@@ -84,10 +84,11 @@ impl Storage {
         self.database.failure()
     }
 
-    /// A write that does nothing but reach the disk: whether the database can be written.
+    /// A write that changes nothing and reaches the disk: whether the database can be written.
     pub async fn probe(&self) -> Result<(), StorageError> {
         self.database
             .write(|connection| {
+                // Nothing reads this number; setting it writes a page, whatever it was.
                 connection.execute_batch("PRAGMA user_version = 1")?;
                 Ok(())
             })

@@ -344,6 +344,10 @@ impl Indexes {
             }
             Kind::Lexical => {
                 let mut held = self.lexical.write().unwrap_or_else(PoisonError::into_inner);
+                // A merge that still ran would write into the folder of the new one.
+                if let Err(error) = held.rest() {
+                    tracing::debug!(%error, "the old lexical index did not come to rest in order");
+                }
                 remove_all(&path)?;
                 *held = open_lexical(&self.directory)?;
             }

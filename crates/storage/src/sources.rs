@@ -90,6 +90,14 @@ impl Storage {
         })
     }
 
+    /// How many sources could not be read at their last scan, and how many there are.
+    pub fn failing_sources(&self) -> Result<(u64, u64), StorageError> {
+        self.database.read(|connection| {
+            let counts = "SELECT count(last_error), count(*) FROM sources";
+            Ok(connection.prepare_cached(counts)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?)
+        })
+    }
+
     /// The source of that id.
     pub fn source(&self, public_id: &str) -> Result<Source, StorageError> {
         self.database.read_snapshot(|connection| {

@@ -38,7 +38,6 @@ const LIBRARY_OWNERS: &[(&str, &[&str])] = &[
     ("rten-tensor", &["embedding"]),
     // Only knowledge reads the formats and watches the folders of documents.
     ("pulldown-cmark", &["knowledge"]),
-    ("text-splitter", &["knowledge"]),
     ("tree-sitter", &["knowledge"]),
     ("ignore", &["knowledge"]),
     ("notify", &["knowledge"]),

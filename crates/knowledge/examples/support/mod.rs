@@ -8,13 +8,11 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use holdfast_embedding::Models;
-use holdfast_knowledge::{Config, Knowledge, KnowledgeError, NewDocument, PutDocuments, Watch};
+use holdfast_knowledge::{Config, Knowledge, Watch};
 use holdfast_storage::{Caller, Storage, jobs::JobState};
 use serde_json::Value;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Documents handed over at once.
-const BATCH: usize = 128;
 /// How long a batch may take on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -49,33 +47,6 @@ impl House {
         self.tasks.close();
         self.tasks.wait().await;
         tokio::task::block_in_place(|| self.storage.close());
-    }
-
-    /// Makes the collection hold exactly these documents, of which it may hold some already.
-    #[expect(clippy::print_stderr, reason = "progress is for people")]
-    pub async fn fill(&self, collection: &str, documents: &[NewDocument]) -> Result<()> {
-        match self.knowledge.create_collection(&self.caller, collection, None).await {
-            Ok(_) | Err(KnowledgeError::Exists { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let held = self.knowledge.collection(&self.caller, collection).await?.documents;
-        if held == documents.len() as u64 {
-            return Ok(());
-        }
-        for (index, batch) in documents.chunks(BATCH).enumerate() {
-            let request = PutDocuments {
-                collection: collection.to_owned(),
-                documents: batch.to_vec(),
-                wait: Some(PATIENCE),
-                idempotency: None,
-            };
-            let id = self.knowledge.put_documents(&self.caller, request).await?.job.id;
-            self.finished(&id).await?;
-            if index % 8 == 0 {
-                eprintln!("{collection}: {} of {}", index * BATCH + batch.len(), documents.len());
-            }
-        }
-        Ok(())
     }
 
     /// Waits until a job has succeeded.

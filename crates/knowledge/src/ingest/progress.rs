@@ -33,9 +33,15 @@ pub(crate) struct Job {
 
 struct Counts {
     progress: Progress,
-    /// Whether everything there is to do has been counted into `total`.
-    complete: bool,
+    /// How much there will be to do, as far as somebody has counted ahead.
+    foreseen: u64,
     written_at: Instant,
+}
+
+impl Counts {
+    fn reported(&self) -> Progress {
+        Progress { total: self.progress.total.max(self.foreseen), ..self.progress }
+    }
 }
 
 /// What became of one file or document.
@@ -53,7 +59,7 @@ impl Jobs {
 
     pub(crate) async fn start(&self, job: NewJob) -> Result<Arc<Job>, StorageError> {
         let id = self.storage.create_job(job).await?;
-        let counts = Counts { progress: Progress::default(), complete: false, written_at: Instant::now() };
+        let counts = Counts { progress: Progress::default(), foreseen: 0, written_at: Instant::now() };
         let job = Arc::new(Job { id: id.clone(), counts: Mutex::new(counts), settled: Notify::new() });
         self.lock().insert(id, Arc::clone(&job));
         Ok(job)
@@ -61,7 +67,7 @@ impl Jobs {
 
     /// Work that nobody asked for and nobody will ask about: counted, not written down.
     pub(crate) fn unrecorded() -> Arc<Job> {
-        let counts = Counts { progress: Progress::default(), complete: false, written_at: Instant::now() };
+        let counts = Counts { progress: Progress::default(), foreseen: 0, written_at: Instant::now() };
         Arc::new(Job { id: String::new(), counts: Mutex::new(counts), settled: Notify::new() })
     }
 
@@ -77,7 +83,6 @@ impl Jobs {
 
     /// Ends a job once all that was counted is settled; `error` ends it as failed.
     pub(crate) async fn finish(&self, job: &Job, error: Option<(String, String)>) {
-        job.with(|counts| counts.complete = true);
         if error.is_none() && !self.settled(job).await {
             // Shutting down: the next start ends the job as interrupted and goes on.
             return;
@@ -116,7 +121,7 @@ impl Jobs {
             if due {
                 counts.written_at = Instant::now();
             }
-            due.then_some(counts.progress)
+            due.then_some(counts.reported())
         });
         let Some(progress) = due else { return };
         let written = self.storage.update_job(job.id.clone(), JobState::Running, progress, None).await;
@@ -143,8 +148,14 @@ impl Job {
         self.id.is_empty()
     }
 
+    /// How far it is, of what is to do as far as that is known.
     pub(crate) fn progress(&self) -> Progress {
-        self.with(|counts| counts.progress)
+        self.with(|counts| counts.reported())
+    }
+
+    /// There will be this much to do in all; what is counted one by one decides in the end.
+    pub(crate) fn foresee(&self, total: u64) {
+        self.with(|counts| counts.foreseen = total);
     }
 
     /// One more to do.
@@ -168,7 +179,7 @@ impl Job {
             tokio::pin!(settled);
             // Enabled before the look, so that what settles in between is not missed.
             settled.as_mut().enable();
-            let progress = self.progress();
+            let progress = self.with(|counts| counts.progress);
             if progress.done + progress.skipped + progress.failed >= progress.total {
                 return;
             }

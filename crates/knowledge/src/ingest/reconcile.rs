@@ -222,6 +222,7 @@ impl Sources {
             target = self.shared.parts.targets.active(&source.collection) => target?,
         };
         let (found, mut arriving) = mpsc::channel(FOUND_MAX);
+        let counting = self.count_ahead(source, scope, job);
         let walk = self.walk(PathBuf::from(&source.root), found);
         let mut seen = Seen::default();
         while let Some(found) = arriving.recv().await {
@@ -229,6 +230,11 @@ impl Sources {
             self.shared.parts.jobs.note(job).await;
         }
         let walked = walk.await.map_err(|_| KnowledgeError::ShuttingDown)?;
+        // Everything was met by now, so what was foreseen has no more to say.
+        if let Some(counting) = counting {
+            counting.await.map_err(|_| KnowledgeError::ShuttingDown)?;
+            job.foresee(0);
+        }
         // A root that cannot be read says nothing about what is gone: an unmounted disk must not
         // empty the index.
         walked?;
@@ -248,6 +254,27 @@ impl Sources {
                 if applied? { Ok(()) } else { Err(KnowledgeError::Deadline { deadline: FINDABLE_WITHIN }) }
             }
         }
+    }
+
+    /// Counts the files of a job that will read all of them, ahead of the walk that waits for the
+    /// pipeline, so that the time left can be told from the beginning.
+    fn count_ahead(&self, source: &Source, scope: &Scope, job: &Arc<Job>) -> Option<tokio::task::JoinHandle<()>> {
+        if job.is_unrecorded() || *scope != Scope::Everything {
+            return None;
+        }
+        let (root, limits) = (PathBuf::from(&source.root), self.shared.parts.limits.clone());
+        let (job, shutdown) = (Arc::clone(job), self.shared.parts.shutdown.clone());
+        Some(self.shared.parts.tasks.spawn_blocking(move || {
+            let mut total = job.progress().total;
+            let counted = files::walk(&root, &limits, &mut |_| {
+                total += 1;
+                if shutdown.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            // The walk that reads says what is wrong.
+            if counted.is_ok() {
+                job.foresee(total);
+            }
+        }))
     }
 
     fn walk(&self, root: PathBuf, found: mpsc::Sender<Found>) -> tokio::task::JoinHandle<Result<(), KnowledgeError>> {

@@ -66,6 +66,20 @@ impl House {
         .await
     }
 
+    /// What the probe says once every part has been tried and found well.
+    pub async fn until_ready(&self) -> Result<Value> {
+        let ready = async {
+            loop {
+                let reply = self.get("/health/ready").await?;
+                if reply.status == 200 {
+                    return reply.json();
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, ready).await?
+    }
+
     /// The same house again, whose model has lost its weights in between.
     pub async fn again_without_model(self) -> Result<Self> {
         let folder = self.close_keeping().await?;

@@ -12,7 +12,7 @@ use crate::house::{House, TINY, ask, logged};
 #[tokio::test(flavor = "multi_thread")]
 async fn probes_and_status_tell_the_same() -> Result<()> {
     let house = House::new().await?;
-    let ready = house.get("/health/ready").await?.expect(200)?;
+    let ready = house.until_ready().await?;
     ensure!(ready["status"] == "ready" && ready["reason"].is_null() && ready["checked_at"].is_string(), "{ready}");
     let summary = house.get("/health").await?.expect(200)?;
     ensure!(summary["version"] == "1.2.3" && summary["status"] == "ready", "{summary}");

@@ -239,3 +239,21 @@ async fn without_a_model_words_still_find_and_the_rest_says_when() -> Result<()>
     }
     house.close().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_bad_document_does_not_hold_up_the_others() -> Result<()> {
+    let house = House::new().await?;
+    let documents = json!({ "documents": [
+        { "id": "good", "content": "the moon is far" },
+        { "id": "bad", "path": "../up", "content": "x" },
+        { "id": "late", "content": "the sun is further" },
+    ] });
+    let answer = house.post("/api/v1/documents", documents).await?.expect(200)?;
+    let statuses: Vec<&str> =
+        answer["documents"].as_array().context("no list")?.iter().filter_map(|one| one["status"].as_str()).collect();
+    ensure!(statuses == ["indexed", "refused", "indexed"], "{answer}");
+    ensure!(answer["documents"][1]["error"]["code"] == "invalid_field", "{answer}");
+    house.get("/api/v1/documents/bad").await?.problem(404, "document_not_found")?;
+    house.get("/api/v1/documents/late").await?.expect(200)?;
+    house.close().await
+}

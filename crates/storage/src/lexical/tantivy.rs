@@ -22,7 +22,6 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread::JoinHandle,
-    time::{Duration, Instant},
 };
 
 use ::tantivy::{
@@ -88,7 +87,6 @@ struct Writing {
     merge: Option<JoinHandle<()>>,
     /// A commit may have happened that the snapshot does not show.
     stale: bool,
-    used: Option<Instant>,
 }
 
 impl TantivyIndex {
@@ -184,18 +182,6 @@ impl TantivyIndex {
         }
         self.discard_writer(&mut writing);
         Ok(())
-    }
-
-    /// [`Self::release_writer`] if nothing was written for `idle`. Returns whether it was done.
-    ///
-    /// # Errors
-    /// As [`Self::release_writer`].
-    pub fn release_writer_after(&self, idle: Duration) -> Result<bool, LexicalError> {
-        let due = self.lock().used.is_some_and(|used| used.elapsed() >= idle);
-        if due {
-            self.release_writer()?;
-        }
-        Ok(due)
     }
 
     /// Bytes on disk.
@@ -348,7 +334,6 @@ impl TantivyIndex {
             self.await_merge(merge);
         }
         writing.writer = None;
-        writing.used = None;
     }
 
     /// The rows of each segment that pass `filter`.
@@ -370,7 +355,6 @@ impl LexicalIndex for TantivyIndex {
         if writing.stale {
             self.refresh(&mut writing)?;
         }
-        writing.used = Some(Instant::now());
         writing.stale = true;
         if let Err(error) = self.commit(&mut writing, change) {
             self.discard_writer(&mut writing);

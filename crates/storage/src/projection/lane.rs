@@ -24,6 +24,9 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(20);
 /// How many positions may pass before the vectors are written out all the same.
 const CHECKPOINT_POSITIONS: u64 = 20_000;
 
+/// How long nothing must have been written until an index gives back what writing needs.
+const REST_AFTER: Duration = Duration::from_secs(5);
+
 /// Which of the two indexes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
@@ -65,20 +68,27 @@ pub(super) struct Lane {
     kind: Kind,
     shared: Arc<Shared>,
     checkpointed_at: Instant,
+    /// When something was last applied, until the indexes rest.
+    applied_at: Option<Instant>,
 }
 
 impl Lane {
     pub(super) fn new(kind: Kind, shared: Arc<Shared>) -> Self {
-        Self { kind, shared, checkpointed_at: Instant::now() }
+        Self { kind, shared, checkpointed_at: Instant::now(), applied_at: None }
     }
 
     pub(super) fn run(mut self) {
         loop {
             let stopping = self.shared.stopping.load(Ordering::SeqCst);
             for indexes in self.shared.all() {
+                let before = indexes.extent(self.kind);
                 self.advance(&indexes);
+                if indexes.extent(self.kind) != before {
+                    self.applied_at = Some(Instant::now());
+                }
             }
             self.checkpoint(stopping);
+            self.rest();
             if self.kind == Kind::Vectors {
                 self.shared.sweep();
             }
@@ -87,6 +97,19 @@ impl Lane {
             }
             let signal = Arc::clone(&self.shared.signals[self.kind as usize]);
             signal.wait(RETRY_INTERVAL);
+        }
+    }
+
+    /// After a while without writing, finishes merging and frees the memory of writing.
+    fn rest(&mut self) {
+        if self.kind != Kind::Lexical || self.applied_at.is_none_or(|at| at.elapsed() < REST_AFTER) {
+            return;
+        }
+        self.applied_at = None;
+        for indexes in self.shared.all() {
+            if let Err(error) = indexes.lexical().rest() {
+                tracing::warn!(%error, "a lexical index did not come to rest; the next change tries again");
+            }
         }
     }
 

@@ -2,10 +2,14 @@
 
 use holdfast_storage::{
     StorageError,
-    jobs::{Idempotency, JobItem, JobState},
+    jobs::{Handover, Idempotency, JobItem, JobState},
 };
 
 use crate::Bench;
+
+fn accepted(payload: &str) -> Handover {
+    Handover::Accepted(payload.to_owned())
+}
 
 fn request(key: &str, body: &str) -> Option<Idempotency> {
     Some(Idempotency {
@@ -20,7 +24,7 @@ fn request(key: &str, body: &str) -> Option<Idempotency> {
 async fn the_same_request_again_is_the_same_job_and_another_is_refused() {
     let bench = Bench::new().await;
     let accept = |payload: &str, idempotency| {
-        bench.storage.accept_documents(bench.collection, vec![payload.to_owned()], idempotency)
+        bench.storage.accept_documents(bench.collection, vec![Handover::Accepted(payload.to_owned())], idempotency)
     };
     let first = accept("x", request("k", "x")).await.unwrap();
     assert_eq!(accept("x", request("k", "x")).await.unwrap(), first);
@@ -33,7 +37,7 @@ async fn the_same_request_again_is_the_same_job_and_another_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_is_done_with_its_last_document_and_a_second_end_changes_nothing() {
     let bench = Bench::new().await;
-    let payloads = vec!["one".to_owned(), "two".to_owned()];
+    let payloads = vec![accepted("one"), accepted("two")];
     let job = bench.storage.accept_documents(bench.collection, payloads, None).await.unwrap();
     let item = |ordinal| JobItem { job_id: job.clone(), ordinal };
     let mut write = bench.document("a", &["alpha"]);
@@ -55,10 +59,27 @@ async fn a_job_is_done_with_its_last_document_and_a_second_end_changes_nothing()
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_accepted_waits_across_a_restart() {
     let bench = Bench::new().await;
-    let job = bench.storage.accept_documents(bench.collection, vec!["one".into()], None).await.unwrap();
+    let job = bench.storage.accept_documents(bench.collection, vec![accepted("one")], None).await.unwrap();
     let bench = bench.reopen(|_| {}).await;
     bench.storage.close_interrupted_jobs().await.unwrap();
     let waiting = bench.storage.waiting_documents(10).unwrap();
     assert_eq!((waiting.len(), waiting[0].payload.as_str()), (1, "one"));
     assert_eq!(bench.storage.job(&job).unwrap().state, JobState::Queued);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_at_once_does_not_hold_up_the_rest() {
+    let bench = Bench::new().await;
+    let refused = || Handover::Refused { code: "bad".into(), detail: "it is bad".into() };
+    let documents = vec![refused(), accepted("one"), refused()];
+    let job = bench.storage.accept_documents(bench.collection, documents, None).await.unwrap();
+    let waiting = bench.storage.waiting_documents(10).unwrap();
+    assert_eq!((waiting.len(), waiting[0].item.ordinal), (1, 1));
+    let mut write = bench.document("a", &["alpha"]);
+    write.job_item = Some(waiting[0].item.clone());
+    bench.storage.write_documents(vec![write]).await.unwrap().remove(0).unwrap();
+    let done = bench.storage.job(&job).unwrap();
+    assert_eq!((done.state, done.progress.done, done.progress.failed), (JobState::Done, 1, 2));
+    let states: Vec<String> = bench.storage.job_items(&job).unwrap().into_iter().map(|item| item.status).collect();
+    assert_eq!(states, ["refused", "indexed", "refused"]);
 }
