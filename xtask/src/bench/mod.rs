@@ -4,10 +4,14 @@
 //! its figures to standard output, and fails when a figure is worse than what `docs/BENCHMARKS.md` promises.
 
 mod encoder;
+mod faults;
+mod indexing;
 mod retrieval;
+mod search;
+mod serving;
 mod survive;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::Command};
 
 use anyhow::{Result, bail};
 
@@ -19,8 +23,16 @@ use crate::shell;
 pub enum Benchmark {
     /// The encoder against sentence-transformers and the stored golden vectors: the lowest cosine
     Encoder(encoder::Options),
+    /// Input and output errors and a full disk: a coded error, no crash, recovery by itself
+    Faults(faults::Options),
+    /// Indexing without the embedding: documents a second
+    Indexing(indexing::Options),
     /// Search on judged data: nDCG@10 and MRR@100 by mode
     Retrieval(retrieval::Options),
+    /// Search over 100 000 chunks, in process: time and recall, with and without filters
+    Search,
+    /// The server from outside: start, memory, cached searches
+    Serving,
     /// Kills or power losses at random moments: what is lost, if anything
     Survive(survive::Options),
 }
@@ -29,7 +41,11 @@ pub enum Benchmark {
 pub fn run(repository: &Repository, benchmark: Benchmark) -> Result<()> {
     match benchmark {
         Benchmark::Encoder(options) => encoder::run(repository, &options),
+        Benchmark::Faults(options) => faults::run(repository, &options),
+        Benchmark::Indexing(options) => indexing::run(repository, &options),
         Benchmark::Retrieval(options) => retrieval::run(repository, &options),
+        Benchmark::Search => search::run(repository),
+        Benchmark::Serving => serving::run(repository),
         Benchmark::Survive(options) => survive::run(repository, &options),
     }
 }
@@ -55,6 +71,31 @@ fn models_folder() -> Result<PathBuf> {
     if !folder.join("all-MiniLM-L6-v2/model.safetensors").is_file() {
         bail!("there is no model in {}\nhint: cargo xtask test --install", folder.display());
     }
+    Ok(folder)
+}
+
+/// A measuring program of `knowledge`, built in release mode, with its first arguments: where the data, the models and
+/// the state lie that it keeps for the next time.
+fn example(repository: &Repository, name: &str) -> Result<Command> {
+    let mut build = shell::command("cargo");
+    build.current_dir(&repository.root).args(["build", "--release", "--workspace", "--example", name]);
+    shell::run(&mut build)?;
+    let mut measure = shell::command(repository.target_folder()?.join("release/examples").join(name));
+    measure.arg(data_folder(repository)?).arg(models_folder()?).arg(state_folder(name)?);
+    Ok(measure)
+}
+
+/// The program itself, built in release mode.
+fn program(repository: &Repository) -> Result<PathBuf> {
+    let mut build = shell::command("cargo");
+    shell::run(build.current_dir(&repository.root).args(["build", "--release", "--package", "holdfast"]))?;
+    Ok(repository.target_folder()?.join("release/holdfast"))
+}
+
+/// Where a benchmark keeps what it need not do again.
+fn state_folder(name: &str) -> Result<PathBuf> {
+    let folder = shell::cache_folder()?.join("bench").join(name);
+    std::fs::create_dir_all(&folder)?;
     Ok(folder)
 }
 

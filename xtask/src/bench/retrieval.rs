@@ -19,11 +19,5 @@ pub struct Options {
 
 /// Indexes both sets, searches and prints; the index is kept in the cache folder for the next time.
 pub fn run(repository: &Repository, options: &Options) -> Result<()> {
-    let data = super::data_folder(repository)?;
-    let models = super::models_folder()?;
-    let mut measure = shell::command("cargo");
-    measure.current_dir(&repository.root).args(["run", "--release", "--package", "holdfast-knowledge"]);
-    measure.args(["--example", "retrieval_quality", "--"]).args([data, models]);
-    measure.arg(shell::cache_folder()?.join("bench/retrieval")).args(&options.lists);
-    shell::run(&mut measure)
+    shell::run(super::example(repository, "retrieval_quality")?.args(&options.lists))
 }

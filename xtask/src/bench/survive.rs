@@ -27,9 +27,7 @@ pub fn run(repository: &Repository, options: &Options) -> Result<()> {
         None => super::data_folder(repository)?.join("nix-docs"),
     };
     let models = super::models_folder()?;
-    let mut build = shell::command("cargo");
-    shell::run(build.current_dir(&repository.root).args(["build", "--release", "--package", "holdfast"]))?;
-    let program = repository.target_folder()?.join("release/holdfast");
+    let program = super::program(repository)?;
     let mut strike = shell::command("python3");
     strike.current_dir(&repository.root).args(["bench/survive.py", &options.mode]).args([program, models, corpus]);
     shell::run(strike.args(["--rounds", &options.rounds.to_string()]))

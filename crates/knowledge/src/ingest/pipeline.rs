@@ -268,17 +268,33 @@ impl Stage {
             Read::Document(moving) => return Some(*moving),
             Read::Unchanged { touched: None } => (Ok(()), Outcome::Done),
             Read::Unchanged { touched: Some((source_id, path, modified_ns)) } => {
-                (self.storage.touch_file(source_id, path, modified_ns).await, Outcome::Done)
+                (self.touch(source_id, path, modified_ns).await, Outcome::Done)
             }
-            Read::Skipped { source_id, file } => {
-                (self.storage.skip_files(source_id, vec![*file]).await, Outcome::Skipped)
-            }
+            Read::Skipped { source_id, file } => (self.skip(source_id, *file).await, Outcome::Skipped),
         };
         match recorded {
             Ok(()) => self.settle(account, outcome),
             Err(error) => self.fail(account, "storage_failed", &error).await,
         }
         None
+    }
+
+    async fn touch(&self, source_id: i64, path: String, modified_ns: i64) -> Result<(), StorageError> {
+        loop {
+            match self.storage.touch_file(source_id, path.clone(), modified_ns).await {
+                Err(error) => self.await_disk(error).await?,
+                touched => return touched,
+            }
+        }
+    }
+
+    async fn skip(&self, source_id: i64, file: SourceFile) -> Result<(), StorageError> {
+        loop {
+            match self.storage.skip_files(source_id, vec![file.clone()]).await {
+                Err(error) => self.await_disk(error).await?,
+                skipped => return skipped,
+            }
+        }
     }
 
     fn incoming(&self, origin: Origin, target: &Target) -> Result<ReadText, Failure> {
@@ -390,7 +406,7 @@ impl Stage {
         let Some(target) = batch.first().map(|moving| Arc::clone(&moving.target)) else {
             return batch;
         };
-        let mut missing = match self.missing(&target, &batch) {
+        let mut missing = match self.missing(&target, &batch).await {
             Ok(missing) => missing,
             Err(error) => {
                 for moving in batch {
@@ -427,10 +443,15 @@ impl Stage {
     }
 
     /// What is not embedded yet of a batch, each text once.
-    fn missing(&self, target: &Target, batch: &[Moving]) -> Result<Vec<(EmbedHash, String)>, StorageError> {
+    async fn missing(&self, target: &Target, batch: &[Moving]) -> Result<Vec<(EmbedHash, String)>, StorageError> {
         let hashes: Vec<EmbedHash> =
             batch.iter().flat_map(|moving| moving.prepared.texts.iter().map(|(hash, _)| *hash)).collect();
-        let mut known = self.storage.stored_vectors(target.generation.space.id, &hashes)?;
+        let mut known = loop {
+            match self.storage.stored_vectors(target.generation.space.id, &hashes) {
+                Err(error) => self.await_disk(error).await?,
+                Ok(known) => break known,
+            }
+        };
         let mut missing = Vec::new();
         for (hash, text) in batch.iter().flat_map(|moving| &moving.prepared.texts) {
             if known.insert(*hash) {
@@ -438,6 +459,20 @@ impl Stage {
             }
         }
         Ok(missing)
+    }
+
+    /// After an error of the disk, a pause before the next try: a full or failing disk gets better
+    /// or it does not; giving up would not help, and what waits meanwhile is bounded. Any other
+    /// error comes back.
+    async fn await_disk(&self, error: StorageError) -> Result<(), StorageError> {
+        if !is_of_the_disk(&error) {
+            return Err(error);
+        }
+        tracing::warn!(error = &error as &dyn std::error::Error, "the disk fails; indexing waits for it");
+        tokio::select! {
+            () = self.shutdown.cancelled() => Err(StorageError::Closed),
+            () = tokio::time::sleep(STORAGE_PAUSE) => Ok(()),
+        }
     }
 
     /// Vectors for `texts`, waiting as long as the model needs to be able to make them.
@@ -467,6 +502,13 @@ impl Stage {
             let writes = batch.iter().map(|moving| moving.prepared.write.clone()).collect();
             let results = match self.storage.write_documents(writes).await {
                 Ok(results) => results,
+                Err(StorageError::Closed) => return,
+                Err(error) if is_of_the_disk(&error) => {
+                    if self.await_disk(error).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
                 Err(error) => {
                     for moving in &batch {
                         self.fail(&Account::of(moving), "storage_failed", &error).await;
@@ -478,11 +520,7 @@ impl Stage {
             for (moving, result) in batch.into_iter().zip(results) {
                 match result {
                     Ok(written) => self.written(&moving, written.change),
-                    // A full or failing disk gets better or it does not; giving up would not
-                    // help, and what waits meanwhile is bounded.
-                    Err(StorageError::Full(_) | StorageError::Device(_) | StorageError::ReadOnly(_)) => {
-                        again.push(moving)
-                    }
+                    Err(error) if is_of_the_disk(&error) => again.push(moving),
                     Err(StorageError::Superseded) => self.superseded(&moving),
                     Err(StorageError::Closed) => return,
                     Err(error) => {
@@ -531,7 +569,8 @@ impl Stage {
     /// Settles something as failed; an accepted document is refused with the reason.
     async fn fail(&self, account: &Account, code: &str, error: &(dyn std::error::Error + Send + Sync + 'static)) {
         tracing::error!(error = error as &dyn std::error::Error, code, "failed to index a document");
-        if let Some(item) = &account.item {
+        // What is interrupted still waits, and is taken up at the next start.
+        if let Some(item) = account.item.as_ref().filter(|_| !self.shutdown.is_cancelled()) {
             let refused = self.storage.refuse_item(item.clone(), code.to_owned(), error.to_string());
             if let Err(error) = refused.await {
                 tracing::error!(
@@ -563,6 +602,11 @@ impl Origin {
             Self::File { .. } | Self::Stored { .. } => None,
         }
     }
+}
+
+/// Whether an error lies in the disk, and not in what was asked of it.
+fn is_of_the_disk(error: &StorageError) -> bool {
+    matches!(error, StorageError::Full(_) | StorageError::Device(_) | StorageError::ReadOnly(_))
 }
 
 /// What reading came to.
