@@ -21,7 +21,7 @@ pub mod split;
 use std::{sync::Arc, time::Duration};
 
 use holdfast_embedding::Models;
-use holdfast_storage::{Caller, Storage, StorageError};
+use holdfast_storage::{Caller, Storage, StorageError, jobs::InterruptedReembedding};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use error::KnowledgeError;
@@ -193,6 +193,7 @@ impl Knowledge {
     /// Takes up what a former process left, and looks at every source.
     async fn take_up(&self) -> Result<(), KnowledgeError> {
         let inner = &self.inner;
+        let moves = inner.storage.interrupted_reembeddings()?;
         let interrupted = inner.storage.close_interrupted_jobs().await?;
         if interrupted > 0 {
             tracing::info!(interrupted, "taking up what the last run left unfinished");
@@ -207,6 +208,12 @@ impl Knowledge {
             if let Some(building) = &collection.building {
                 let model = building.space.model.clone();
                 inner.reembedding.start(&collection.name, collection.id, &model).await?;
+            }
+        }
+        for interrupted in moves {
+            if !inner.reembedding.is_running(interrupted.collection_id) {
+                let InterruptedReembedding { collection, collection_id, model } = interrupted;
+                inner.reembedding.start(&collection, collection_id, &model).await?;
             }
         }
         for source in inner.storage.sources()? {

@@ -92,6 +92,19 @@ pub struct NewJob {
     pub collection_id: i64,
     /// The source it is about.
     pub source_id: Option<i64>,
+    /// The model it moves the collection to.
+    pub model: Option<String>,
+}
+
+/// A re-embedding that a former process did not end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterruptedReembedding {
+    /// The collection.
+    pub collection_id: i64,
+    /// Its name.
+    pub collection: String,
+    /// The model it was to be moved to.
+    pub model: String,
 }
 
 /// A request that must not be carried out twice.
@@ -200,7 +213,7 @@ impl Storage {
                 {
                     return Ok(job);
                 }
-                let job = NewJob { kind: "documents", collection_id, source_id: None };
+                let job = NewJob { kind: "documents", collection_id, source_id: None, model: None };
                 let id = insert(connection, &job, JobState::Queued, documents.len())?;
                 let mut statement = connection.prepare_cached(
                     "INSERT INTO job_documents (job_id, ordinal, payload, status)
@@ -293,6 +306,21 @@ impl Storage {
             .await
     }
 
+    /// Re-embeddings that a former process left running, of collections that are not moved yet;
+    /// to be asked before [`Storage::close_interrupted_jobs`].
+    pub fn interrupted_reembeddings(&self) -> Result<Vec<InterruptedReembedding>, StorageError> {
+        self.database.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT c.id, c.name, j.model FROM jobs j JOIN collections c ON c.id = j.collection_id
+                 WHERE j.kind = 'reembed' AND j.state = 'running' AND j.model <> c.model ORDER BY j.id",
+            )?;
+            let rows = statement.query_map([], |row| {
+                Ok(InterruptedReembedding { collection_id: row.get(0)?, collection: row.get(1)?, model: row.get(2)? })
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+
     /// Ends the jobs that a former process left running; what they did stands, and what they
     /// were for is taken up anew. Accepted documents are not among them: they still wait.
     pub async fn close_interrupted_jobs(&self) -> Result<usize, StorageError> {
@@ -378,10 +406,10 @@ fn insert(connection: &Connection, job: &NewJob, state: JobState, total: usize) 
     let id = format!("job_{}", Uuid::now_v7().simple());
     connection
         .prepare_cached(
-            "INSERT INTO jobs (id, kind, collection_id, source_id, state, total, created_at_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO jobs (id, kind, collection_id, source_id, model, state, total, created_at_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
-        .execute((&id, job.kind, job.collection_id, job.source_id, state.as_str(), total, now_ms()))?;
+        .execute((&id, job.kind, job.collection_id, job.source_id, &job.model, state.as_str(), total, now_ms()))?;
     Ok(id)
 }
 

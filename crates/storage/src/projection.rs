@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
@@ -85,6 +85,8 @@ pub(crate) struct Shared {
     signals: [Arc<Signal>; 2],
     /// Counts applied steps, so that a reader can wait for its own write.
     applied: watch::Sender<u64>,
+    /// Counts writes that the indexes are to follow.
+    changes: AtomicU64,
     stopping: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -97,6 +99,7 @@ impl Projections {
             generations: RwLock::default(),
             signals: [Arc::default(), Arc::default()],
             applied: watch::Sender::new(0),
+            changes: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             threads: Mutex::default(),
         });
@@ -126,11 +129,13 @@ impl Projections {
     }
 
     pub(crate) fn outbox_grew(&self) {
+        self.shared.changes.fetch_add(1, Ordering::SeqCst);
         self.wake();
     }
 
     /// Opens the indexes of new generations, drops those of removed ones.
     pub(crate) fn generations_changed(&self) {
+        self.shared.changes.fetch_add(1, Ordering::SeqCst);
         if let Err(error) = self.shared.refresh_generations() {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
@@ -144,6 +149,13 @@ impl Projections {
         for signal in &self.shared.signals {
             signal.raise();
         }
+    }
+
+    /// Another number after every write of documents, from before that write is acknowledged:
+    /// what was read from SQL at one number holds as long as the number does. Starts anew with
+    /// the process.
+    pub fn changes(&self) -> u64 {
+        self.shared.changes.load(Ordering::SeqCst)
     }
 
     /// The indexes of a generation.

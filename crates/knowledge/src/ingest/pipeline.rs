@@ -604,9 +604,11 @@ impl Origin {
     }
 }
 
-/// Whether an error lies in the disk, and not in what was asked of it.
+/// Whether an error lies in the disk, and not in what was asked of it. SQLite calls a page that
+/// could not be read damage, too.
 fn is_of_the_disk(error: &StorageError) -> bool {
-    matches!(error, StorageError::Full(_) | StorageError::Device(_) | StorageError::ReadOnly(_))
+    use StorageError::{Damaged, Device, Full, ReadOnly};
+    matches!(error, Full(_) | Device(_) | ReadOnly(_) | Damaged(_))
 }
 
 /// What reading came to.

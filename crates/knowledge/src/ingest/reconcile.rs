@@ -126,7 +126,8 @@ impl Sources {
                 Joined::Unrecorded => self.quiet(source.id).await,
             }
         }
-        let new_job = NewJob { kind: "source", collection_id: source.collection_id, source_id: Some(source.id) };
+        let new_job =
+            NewJob { kind: "source", collection_id: source.collection_id, source_id: Some(source.id), model: None };
         let job = match self.shared.parts.jobs.start(new_job).await {
             Ok(job) => job,
             Err(error) => {

@@ -59,7 +59,7 @@ impl Reembedding {
         if !self.lock().insert(collection_id) {
             return Err(KnowledgeError::InProgress { what: format!("re-embedding of collection {collection:?}") });
         }
-        let new_job = NewJob { kind: "reembed", collection_id, source_id: None };
+        let new_job = NewJob { kind: "reembed", collection_id, source_id: None, model: Some(model.to_owned()) };
         let job = match self.jobs.start(new_job).await {
             Ok(job) => job,
             Err(error) => {

@@ -92,10 +92,20 @@ impl FromStr for Digest {
     }
 }
 
+/// An answer by what it depends on: the search and the indexes, the page, and what SQL held.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct AnswerName {
+    pub digest: Digest,
+    pub cursor: Option<String>,
+    /// [`holdfast_storage::projection::Projections::changes`] before the first look: a write is
+    /// seen in SQL before the indexes follow it.
+    pub changes: u64,
+}
+
 /// The caches of searching; cloning is shallow.
 #[derive(Clone)]
 pub(super) struct Caches {
-    answers: Cache<(Digest, Option<String>), Arc<SearchResponse>>,
+    answers: Cache<AnswerName, Arc<SearchResponse>>,
     rankings: Cache<Digest, Arc<Ranking>>,
     allowed: Cache<FilterName, Arc<AllowedSet>>,
 }
@@ -120,12 +130,12 @@ impl Caches {
         }
     }
 
-    pub(super) fn answer(&self, digest: &Digest, cursor: Option<&str>) -> Option<Arc<SearchResponse>> {
-        self.answers.get(&(*digest, cursor.map(str::to_owned)))
+    pub(super) fn answer(&self, name: &AnswerName) -> Option<Arc<SearchResponse>> {
+        self.answers.get(name)
     }
 
-    pub(super) fn keep_answer(&self, digest: &Digest, cursor: Option<&str>, response: &SearchResponse) {
-        self.answers.insert((*digest, cursor.map(str::to_owned)), Arc::new(response.clone()));
+    pub(super) fn keep_answer(&self, name: AnswerName, response: &SearchResponse) {
+        self.answers.insert(name, Arc::new(response.clone()));
     }
 
     pub(super) fn ranking(&self, digest: &Digest) -> Option<Arc<Ranking>> {

@@ -22,7 +22,7 @@ use holdfast_embedding::{EmbedError, Models, Priority, Purpose};
 use holdfast_storage::{Caller, ChunkKey, Filter, Scored, Storage, projection::Indexes, vectors::AllowedSet};
 
 use self::{
-    cache::{Caches, Digest},
+    cache::{AnswerName, Caches, Digest},
     cursor::Cursor,
     fuse::{Fused, List},
     page::Page,
@@ -67,6 +67,13 @@ struct Prepared {
     digest: Digest,
 }
 
+/// Whether an answer may be given again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Worth {
+    Keeping,
+    Once,
+}
+
 /// What was found for a search, to be read page by page.
 pub(crate) struct Ranking {
     /// `(place, chunk)`, best first.
@@ -95,9 +102,11 @@ impl Searcher {
     ) -> Result<SearchResponse, KnowledgeError> {
         let began = Instant::now();
         validate(&request)?;
+        let changes = self.storage.projections().changes();
         let places = self.places(&request)?;
         let digest = Digest::of(caller, &request, &places);
-        if let Some(kept) = self.caches.answer(&digest, request.cursor.as_deref()) {
+        let name = AnswerName { digest, cursor: request.cursor.clone(), changes };
+        if let Some(kept) = self.caches.answer(&name) {
             metrics::counter!("holdfast_search_cache_total", "outcome" => "hit").increment(1);
             let mut response = kept.as_ref().clone();
             response.took = began.elapsed();
@@ -108,7 +117,10 @@ impl Searcher {
         let prepared = self.prepare(request, places, digest).await?;
         let this = self.clone();
         let found = tokio::task::spawn_blocking(move || this.run(&prepared));
-        let mut response = found.await.map_err(|_| KnowledgeError::ShuttingDown)??;
+        let (mut response, worth) = found.await.map_err(|_| KnowledgeError::ShuttingDown)??;
+        if worth == Worth::Keeping {
+            self.caches.keep_answer(name, &response);
+        }
         response.took = began.elapsed();
         Ok(response)
     }
@@ -199,7 +211,7 @@ impl Searcher {
     }
 
     /// The part that blocks: indexes and SQL.
-    fn run(&self, prepared: &Prepared) -> Result<SearchResponse, KnowledgeError> {
+    fn run(&self, prepared: &Prepared) -> Result<(SearchResponse, Worth), KnowledgeError> {
         let cursor = prepared.request.cursor.as_deref().map(Cursor::parse).transpose()?;
         let from = cursor.as_ref().map_or(0, |cursor| cursor.position);
         let digest = cursor.as_ref().map_or(prepared.digest, |cursor| cursor.digest);
@@ -225,10 +237,9 @@ impl Searcher {
         let next =
             (page.more || !ranking.exhausted && page.full).then(|| Cursor { digest, position: page.end }.to_string());
         let response = self.respond(prepared, page, next, ranking.degraded.clone())?;
-        if response.degraded.is_none() && digest == prepared.digest {
-            self.caches.keep_answer(&digest, prepared.request.cursor.as_deref(), &response);
-        }
-        Ok(response)
+        // What is degraded would outlast its cause, and a page of an older ranking its ranking.
+        let worth = if response.degraded.is_none() && digest == prepared.digest { Worth::Keeping } else { Worth::Once };
+        Ok((response, worth))
     }
 
     /// The ranking again from longer lists. What was there keeps its place, since pages of it

@@ -33,7 +33,7 @@ macro_rules! migration {
 }
 
 /// Every migration there is, in order.
-pub const MIGRATIONS: &[Migration] = &[migration!(1, "0001_knowledge")];
+pub const MIGRATIONS: &[Migration] = &[migration!(1, "0001_knowledge"), migration!(2, "0002_job_model")];
 
 const LEDGER: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (
     version       INTEGER PRIMARY KEY,
