@@ -2,12 +2,14 @@
 
     faults.py errors BINARY MODELS CORPUS     (strace)
     faults.py full   BINARY MODELS CORPUS     (root; a small tmpfs and a small ext4 on a loop device)
+    faults.py many   BINARY MODELS CORPUS
 
 `errors` lets system calls on files fail for a while in the midst of indexing and of requests. `full`
 puts the data directory on a small file system and fills that up. While the trouble lasts, writing
 must be refused with a coded error or succeed, and searching must go on; once it is over, everything
 must be indexed without anybody's help, `doctor` must find nothing, what was acknowledged must be
-there, and the log must tell of no panic. Exit code 0 if it is so.
+there, and the log must tell of no panic. A data directory that cannot be written must be refused
+with a code. `many` indexes 200 000 equal files and follows the memory. Exit code 0 if it is so.
 
 Standard library only.
 """
@@ -16,6 +18,7 @@ import http.client
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,29 +27,34 @@ import time
 from pathlib import Path
 
 START_SECONDS = 60
+MANY = 200_000
+RESIDENT_MAX_MB = 400
 RECOVERY_SECONDS = 120
 
-# System calls that fail together, the error, and which of them fail: the first ones belong to
-# starting, which may fail as a whole.
+# System calls that fail together, and with which error.
 ERRORS = [
-    ("fdatasync,fsync", "EIO", "30..60"),
-    ("pwrite64", "ENOSPC", "300..500"),
-    ("pwrite64", "EIO", "300..500"),
-    ("pread64", "EIO", "400..440"),
-    ("ftruncate,fallocate", "ENOSPC", "5..15"),
-    ("rename,renameat,renameat2", "EACCES", "10..30"),
-    ("unlink,unlinkat", "EIO", "5..30"),
+    ("fdatasync,fsync", "EIO"),
+    ("pwrite64", "ENOSPC"),
+    ("pwrite64", "EIO"),
+    ("pread64", "EIO"),
+    ("ftruncate,fallocate", "ENOSPC"),
+    ("rename,renameat,renameat2", "EACCES"),
+    ("unlink,unlinkat", "EIO"),
+    ("openat", "EMFILE"),
+    ("mmap", "ENOMEM"),
 ]
+# Every third call fails, so that retrying meets both.
+WHICH = "1+3"
 
 
 class Server:
     """A running server, perhaps under strace."""
 
-    def __init__(self, binary, data, corpus, strace=()):
+    def __init__(self, binary, data, corpus):
         self.binary, self.data = binary, data
         self.log = open(Path(tempfile.mkstemp(prefix="holdfast-faults-")[1]), "w+")
         self.process = subprocess.Popen(
-            [*strace, binary, "--data-dir", str(data), "--listen", "127.0.0.1:0", "--json", "up", str(corpus)],
+            [binary, "--data-dir", str(data), "--listen", "127.0.0.1:0", "--json", "up", str(corpus)],
             stdout=subprocess.PIPE,
             stderr=self.log,
             text=True,
@@ -93,10 +101,7 @@ class Server:
                 raise SystemExit(f"the log tells of a panic: {self.told()}")
 
     def stop(self):
-        # strace passes the signal on to nobody, so it goes to the server itself.
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        pid = int(children[0]) if children else self.process.pid
-        os.kill(pid, 2)
+        self.process.send_signal(signal.SIGINT)
         code = self.process.wait(60)
         self.check_told()
         if code != 0:
@@ -133,12 +138,12 @@ def trouble(server, acknowledged, seconds, until=None):
             code = f"{status} {answer['code']}" if status >= 400 else str(status)
             seen[f"{kind}: {code}"] = seen.get(f"{kind}: {code}", 0) + 1
             if kind == "write" and status < 300:
-                acknowledged.append(name)
+                acknowledged[name] = answer["job_id"]
         time.sleep(0.05)
     return seen
 
 
-def recover(server, acknowledged):
+def recover(server, acknowledged, wanted):
     """Waits until everything is in, and looks at it."""
     end = time.monotonic() + RECOVERY_SECONDS
     status = None
@@ -147,14 +152,16 @@ def recover(server, acknowledged):
         status, _ = server.put("after the trouble")
         jobs = server.call("GET", "/api/v1/jobs?limit=100")[1]
         busy = [job for job in jobs.get("jobs", [{"state": "unknown"}]) if job["state"] not in ("done", "failed")]
-        if status < 300 and not busy and server.indexed.is_set():
+        missing = None if status >= 300 or busy or not server.indexed.is_set() else wanted - documents(server)
+        if missing == set():
             break
         time.sleep(0.5)
     else:
-        raise SystemExit(f"no recovery within {RECOVERY_SECONDS} s: last write {status}, {server.told()[-3000:]}")
-    lost = [name for name in acknowledged if server.call("GET", f"/api/v1/documents/{name}")[0] != 200]
-    if lost:
-        raise SystemExit(f"acknowledged and lost: {lost}")
+        told = server.told()[-3000:]
+        raise SystemExit(f"no recovery in {RECOVERY_SECONDS} s: last write {status}, missing {missing}, {told}")
+    for name, job in acknowledged.items():
+        if server.call("GET", f"/api/v1/documents/{name}")[0] != 200:
+            raise SystemExit(f"{name} was acknowledged and is lost: {server.call('GET', f'/api/v1/jobs/{job}')[1]}")
     findings = cli(server.binary, server.data, "doctor")["findings"]
     if findings:
         raise SystemExit(f"doctor found: {findings}")
@@ -192,23 +199,26 @@ def prepare(data, models):
 
 def errors(binary, models, corpus, folder):
     wanted = calm(binary, models, corpus, folder)
-    for number, (calls, error, which) in enumerate(ERRORS):
+    for number, (calls, error) in enumerate(ERRORS):
         data = prepare(folder / f"errors-{number}", models)
-        strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={calls}"]
-        strace += ["-e", f"inject={calls}:error={error}:when={which}"]
-        server = Server(binary, data, corpus, strace)
-        acknowledged = []
-        seen = trouble(server, acknowledged, 15)
-        recover(server, acknowledged)
-        missing = wanted - documents(server)
+        server = Server(binary, data, corpus)
+        acknowledged = {}
+        trouble(server, acknowledged, 1)
+        inject = f"inject={calls}:error={error}:when={WHICH}"
+        strace = subprocess.Popen(
+            ["strace", "-f", "-qq", "-o", "/dev/null", "-p", str(server.process.pid), "-e", f"trace={calls}", "-e", inject]
+        )
+        seen = trouble(server, acknowledged, 10)
+        strace.send_signal(signal.SIGINT)
+        strace.wait()
+        recover(server, acknowledged, wanted)
         server.stop()
-        if missing:
-            raise SystemExit(f"not indexed after the trouble: {missing}")
-        report = {"fault": f"{calls} {error}", "answers": seen, "acknowledged": len(acknowledged), "lost": 0}
+        report = {"fault": f"{calls} {error}", "answers meanwhile": seen, "acknowledged": len(acknowledged), "lost": 0}
         print(json.dumps(report), flush=True)
 
 
 def full(binary, models, corpus, folder):
+    read_only(binary, models, folder)
     wanted = calm(binary, models, corpus, folder)
     for kind in ("tmpfs", "ext4"):
         point = folder / kind
@@ -231,7 +241,7 @@ def fill_up(binary, models, corpus, point, kind, wanted):
     data = prepare(point / "data", models)
     ballast = point / "ballast"
     server = Server(binary, data, corpus)
-    acknowledged = []
+    acknowledged = {}
     seen = trouble(server, acknowledged, 3)
     fill(ballast)
     refused = lambda seen: any(name.startswith("write: 5") for name in seen)
@@ -262,11 +272,8 @@ def fill_up(binary, models, corpus, point, kind, wanted):
     fill(ballast)
     trouble(server, acknowledged, 10)
     ballast.unlink()
-    recover(server, acknowledged)
-    missing = wanted - documents(server)
+    recover(server, acknowledged, wanted)
     server.stop()
-    if missing:
-        raise SystemExit(f"not indexed after the trouble: {missing}")
     report = {
         "fault": f"full {kind}",
         "answers": seen,
@@ -276,6 +283,49 @@ def fill_up(binary, models, corpus, point, kind, wanted):
         "lost": 0,
     }
     print(json.dumps(report), flush=True)
+
+
+def read_only(binary, models, folder):
+    """A data directory on a file system that cannot be written."""
+    point = folder / "read-only"
+    point.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "holdfast-faults", point], check=True)
+    try:
+        data = prepare(point / "data", models)
+        cli(binary, data, "status")
+        subprocess.run(["mount", "-o", "remount,ro", point], check=True)
+        command = [binary, "--data-dir", str(data), "--json", "up"]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        if run.returncode != 1 or '"code"' not in run.stderr or "panicked" in run.stderr:
+            raise SystemExit(f"a read-only data directory: {run.returncode} {run.stdout}{run.stderr}")
+        problem = json.loads(run.stderr.strip().splitlines()[-1])
+        print(json.dumps({"fault": "read-only", "code": problem["code"], "hint": problem.get("hint")}), flush=True)
+    finally:
+        subprocess.run(["umount", point], check=True)
+
+
+def many(binary, models, corpus, folder):
+    """Very many small files of equal content, and the most memory they take."""
+    files = folder / "files"
+    for number in range(MANY):
+        part = files / str(number % 200)
+        if number < 200:
+            part.mkdir(parents=True)
+        (part / f"{number}.txt").write_text("The same words in every file.")
+    data = prepare(folder / "many", models)
+    began = time.monotonic()
+    server = Server(binary, data, files)
+    most = 0
+    while not server.indexed.wait(0.2):
+        server.check_alive()
+        status = Path(f"/proc/{server.process.pid}/status").read_text()
+        most = max(most, *(int(line.split()[1]) // 1024 for line in status.splitlines() if line.startswith("VmRSS")))
+    seconds = round(time.monotonic() - began, 1)
+    held = server.call("GET", "/api/v1/collections/default")[1]["documents"]
+    server.stop()
+    print(json.dumps({"files": MANY, "documents": held, "seconds": seconds, "most resident, MB": most}), flush=True)
+    if held != MANY or most > RESIDENT_MAX_MB:
+        raise SystemExit(f"{held} documents in {most} MB")
 
 
 def fill(ballast):
@@ -293,7 +343,7 @@ def fill(ballast):
 def main():
     kind, binary, models, corpus = sys.argv[1:]
     folder = Path(tempfile.mkdtemp(prefix="holdfast-faults-"))
-    run = {"errors": errors, "full": full}[kind]
+    run = {"errors": errors, "full": full, "many": many}[kind]
     run(binary, Path(models).resolve(), Path(corpus).resolve(), folder)
     shutil.rmtree(folder)
     return 0

@@ -13,11 +13,13 @@ use tokio::time::Instant;
 
 use crate::{
     output::{BARS, Form, Output, count, say},
-    transport::{Request, Transport, encode},
+    transport::{Refusal, Request, Transport, encode},
 };
 
 /// How often progress is asked for.
 const INTERVAL: Duration = Duration::from_millis(100);
+/// How long a program may fail to say how far it is.
+const PATIENCE: Duration = Duration::from_secs(300);
 /// How often a line is printed where there is no bar.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 /// How often a JSON line is printed.
@@ -81,31 +83,39 @@ impl Outcome {
     }
 }
 
-/// Watches jobs until every one has ended, and shows how far they are.
+/// Watches jobs until every one has ended, and shows how far they are. A program that cannot say, because its disk
+/// fails, is asked again for a while.
 pub async fn follow(transport: &Transport, jobs: &[String], output: Output) -> Result<Outcome> {
     let started = Instant::now();
     let mut display = Display::new(output);
-    let mut ended: Vec<Option<Value>> = vec![None; jobs.len()];
+    let mut seen: Vec<Value> = vec![Value::Null; jobs.len()];
+    let mut answered = Instant::now();
     loop {
-        let mut counts = Counts::default();
-        for (id, ended) in jobs.iter().zip(&mut ended) {
-            let job = match ended {
-                Some(job) => job.clone(),
-                None => transport.send(Request::get(format!("/api/v1/jobs/{}", encode(id)))).await?,
-            };
-            counts = counts.plus(Counts::of(&job));
-            if matches!(job["state"].as_str(), Some("done" | "failed")) {
-                *ended = Some(job);
+        for (id, job) in jobs.iter().zip(&mut seen).filter(|(_, job)| !has_ended(job)) {
+            match transport.send(Request::get(format!("/api/v1/jobs/{}", encode(id)))).await {
+                Ok(now) => (*job, answered) = (now, Instant::now()),
+                Err(error) if passes(&error) && answered.elapsed() < PATIENCE => {}
+                Err(error) => return Err(error),
             }
         }
-        if ended.iter().all(Option::is_some) {
+        let counts = seen.iter().map(Counts::of).fold(Counts::default(), Counts::plus);
+        if seen.iter().all(has_ended) {
             display.finish();
-            return Ok(Outcome { counts, took: started.elapsed(), jobs: ended.into_iter().flatten().collect() });
+            return Ok(Outcome { counts, took: started.elapsed(), jobs: seen });
         }
         let waiting_for = if counts.done == 0 { model_stage(transport).await } else { None };
         display.show(counts, waiting_for, started.elapsed())?;
         tokio::time::sleep(INTERVAL).await;
     }
+}
+
+fn has_ended(job: &Value) -> bool {
+    matches!(job["state"].as_str(), Some("done" | "failed"))
+}
+
+/// Whether the trouble is the program's, not the question's.
+fn passes(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Refusal>().is_some_and(|refusal| refusal.status >= 500)
 }
 
 /// What the embedding model is doing, while it is not ready: nothing is indexed without it.

@@ -8,7 +8,7 @@ use crate::shell;
 /// What `bench faults` can be told.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Only this one: `errors`, which needs strace, or `full`, which needs root
+    /// Only this one: `errors`, which needs strace, `full`, which needs root, or `many`
     kind: Option<String>,
 }
 
@@ -16,7 +16,7 @@ pub struct Options {
 pub fn run(repository: &Repository, options: &Options) -> Result<()> {
     let corpus = super::data_folder(repository)?.join("nix-docs");
     let program = super::program(repository)?;
-    let kinds = options.kind.as_ref().map_or(vec!["errors", "full"], |kind| vec![kind]);
+    let kinds = options.kind.as_ref().map_or(vec!["errors", "full", "many"], |kind| vec![kind]);
     for kind in kinds {
         let mut trouble = shell::command("python3");
         trouble.current_dir(&repository.root).args(["bench/faults.py", kind]);

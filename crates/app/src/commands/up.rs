@@ -173,7 +173,14 @@ fn announce(session: &Session, program: &Program, address: Option<SocketAddr>, a
 /// Adds the paths as sources, and shows how far they are until all is in.
 async fn index(session: &Session, collection: &str, transport: &Transport, paths: &[PathBuf]) -> Result<()> {
     let added = add::sources(transport, collection, paths).await?;
-    let outcome = progress::follow(transport, &added.jobs, session.output).await?;
+    let outcome = match progress::follow(transport, &added.jobs, session.output).await {
+        Ok(outcome) => outcome,
+        // That nobody can see how far it is ends no server.
+        Err(error) => {
+            tracing::warn!(error = format!("{error:#}"), "lost sight of the progress; indexing goes on");
+            return Ok(());
+        }
+    };
     let chunks = add::chunks(transport, collection).await;
     if session.output.form() == Form::Json {
         session.output.json(&json!({

@@ -144,6 +144,11 @@ pub enum SkipReason {
     },
 }
 
+/// Whether a file that was skipped for the reason of this code may be readable the next time, looking just the same.
+pub(crate) fn may_pass(code: &str) -> bool {
+    matches!(code, "unreadable" | "changed_while_read" | "vanished")
+}
+
 impl SkipReason {
     /// A stable name in snake case.
     pub fn code(&self) -> &'static str {

@@ -4,7 +4,7 @@
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use holdfast_storage::{Caller, vectors::AllowedSet};
-use moka::sync::Cache;
+use moka::{policy::EvictionPolicy, sync::Cache};
 
 use super::{Place, Ranking};
 use crate::{SearchRequest, SearchResponse};
@@ -111,19 +111,23 @@ pub(super) struct Caches {
 }
 
 impl Caches {
-    /// Half of `bytes` for answers, a quarter each for rankings and filters.
+    /// Half of `bytes` for answers, a quarter each for rankings and filters. What is new is always kept, and what was
+    /// used longest ago is dropped for it: a cursor that was just given out must work.
     pub(super) fn new(bytes: u64) -> Self {
         Self {
             answers: Cache::builder()
+                .eviction_policy(EvictionPolicy::lru())
                 .max_capacity(bytes / 2)
                 .weigher(|_, response: &Arc<SearchResponse>| weight(size_of_answer(response)))
                 .build(),
             rankings: Cache::builder()
+                .eviction_policy(EvictionPolicy::lru())
                 .max_capacity(bytes / 4)
                 .time_to_live(RANKING_KEPT)
                 .weigher(|_, ranking: &Arc<Ranking>| weight(ranking.entries.len() * size_of::<(usize, super::Fused)>()))
                 .build(),
             allowed: Cache::builder()
+                .eviction_policy(EvictionPolicy::lru())
                 .max_capacity(bytes / 4)
                 .weigher(|_, set: &Arc<AllowedSet>| weight(set.len() * 24))
                 .build(),
