@@ -61,6 +61,9 @@ pub enum Watch {
     Yes,
     /// A source is read when it is added, at every start and when asked.
     No,
+    /// A source is read when it is added and when asked; what a former process left unfinished is
+    /// left to the next that stays.
+    WhenAsked,
 }
 
 /// Whether `doctor` puts right what it finds.
@@ -193,16 +196,19 @@ impl Knowledge {
     /// Takes up what a former process left, and looks at every source.
     async fn take_up(&self) -> Result<(), KnowledgeError> {
         let inner = &self.inner;
-        let moves = inner.storage.interrupted_reembeddings()?;
-        let interrupted = inner.storage.close_interrupted_jobs().await?;
-        if interrupted > 0 {
-            tracing::info!(interrupted, "taking up what the last run left unfinished");
-        }
         let name = inner.config.default_collection.clone();
         let model = inner.models.default_model().to_owned();
         match inner.storage.create_collection(name, model).await {
             Ok(_) | Err(StorageError::Exists { .. }) => {}
             Err(error) => return Err(error.into()),
+        }
+        if inner.config.watch == Watch::WhenAsked {
+            return Ok(());
+        }
+        let moves = inner.storage.interrupted_reembeddings()?;
+        let interrupted = inner.storage.close_interrupted_jobs().await?;
+        if interrupted > 0 {
+            tracing::info!(interrupted, "taking up what the last run left unfinished");
         }
         for collection in inner.storage.collections()? {
             if let Some(building) = &collection.building {

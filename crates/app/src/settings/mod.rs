@@ -109,7 +109,7 @@ impl Settings {
 
     /// The same for a program that lives for one command, which is over before anything could change.
     pub fn for_one_command(mut self) -> Self {
-        self.knowledge.watch = Watch::No;
+        self.knowledge.watch = Watch::WhenAsked;
         self
     }
 }
