@@ -14,6 +14,7 @@ with a code. `many` indexes 200 000 equal files and follows the memory. Exit cod
 Standard library only.
 """
 
+import atexit
 import http.client
 import json
 import os
@@ -41,7 +42,6 @@ ERRORS = [
     ("rename,renameat,renameat2", "EACCES"),
     ("unlink,unlinkat", "EIO"),
     ("openat", "EMFILE"),
-    ("mmap", "ENOMEM"),
 ]
 # Every third call fails, so that retrying meets both.
 WHICH = "1+3"
@@ -59,6 +59,8 @@ class Server:
             stderr=self.log,
             text=True,
         )
+        # Whatever ends the script ends the server.
+        atexit.register(self.process.kill)
         self.listening, self.indexed = threading.Event(), threading.Event()
         threading.Thread(target=self.follow, daemon=True).start()
         if not self.listening.wait(START_SECONDS) or self.process.poll() is not None:

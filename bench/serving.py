@@ -11,6 +11,7 @@ written document ends what was cached. Exit code 0 if every figure is as promise
 Standard library only.
 """
 
+import atexit
 import http.client
 import json
 import statistics
@@ -42,6 +43,8 @@ class Server:
             text=True,
         )
         self.key = None
+        # Whatever ends the script ends the server.
+        atexit.register(self.process.kill)
 
     def until(self, event):
         """Follows what the server says until it says that."""

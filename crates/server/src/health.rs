@@ -63,14 +63,14 @@ pub(crate) async fn startup() -> impl IntoResponse {
 
 /// 200 when work can be sent here, 503 with the reason when not.
 pub(crate) async fn ready(State(server): State<Server>) -> Response {
-    let (code, readiness) = judge(&server, &server.knowledge().health());
+    let (code, readiness) = judge(&server.knowledge().health(), server.shutdown().is_cancelled());
     answer(code, readiness)
 }
 
 /// The same with every part's word.
 pub(crate) async fn summary(State(server): State<Server>) -> Response {
     let report = server.knowledge().health();
-    let (code, readiness) = judge(&server, &report);
+    let (code, readiness) = judge(&report, server.shutdown().is_cancelled());
     let part = |component: Component| Part { name: component.name, status: component.status.as_str() };
     let summary = Summary {
         readiness,
@@ -81,14 +81,14 @@ pub(crate) async fn summary(State(server): State<Server>) -> Response {
     answer(code, summary)
 }
 
-fn judge(server: &Server, report: &HealthReport) -> (StatusCode, Readiness) {
+fn judge(report: &HealthReport, is_stopping: bool) -> (StatusCode, Readiness) {
     let components = &report.components;
     let readiness = |status: Status, reason| Readiness {
         status: status.as_str(),
         reason,
         checked_at: timestamp::from_system(report.checked_at),
     };
-    if server.shutdown().is_cancelled() {
+    if is_stopping {
         return (StatusCode::SERVICE_UNAVAILABLE, readiness(Status::Down, Some("shutting down".to_owned())));
     }
     if let Some(age) = report.stale {
@@ -149,5 +149,22 @@ mod tests {
         ];
         assert_eq!(reason(&parts).as_deref(), Some("model is down; lexical: 3 changes behind"));
         assert_eq!(reason(&parts[1..2]), None);
+    }
+
+    #[test]
+    fn what_was_found_too_long_ago_says_nothing() {
+        let ready = Component {
+            name: "database".to_owned(),
+            status: Status::Ready,
+            reason: None,
+            since: SystemTime::UNIX_EPOCH,
+        };
+        let mut report = HealthReport { components: vec![ready], checked_at: SystemTime::UNIX_EPOCH, stale: None };
+        assert_eq!(judge(&report, false).0, StatusCode::OK);
+        assert_eq!(judge(&report, true).0, StatusCode::SERVICE_UNAVAILABLE);
+        report.stale = Some(Duration::from_secs(90));
+        let (code, readiness) = judge(&report, false);
+        assert_eq!((code, readiness.status), (StatusCode::SERVICE_UNAVAILABLE, "down"));
+        assert_eq!(readiness.reason.as_deref(), Some("the parts were last tried 90 s ago"));
     }
 }

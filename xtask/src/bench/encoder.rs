@@ -72,7 +72,7 @@ impl Encoder {
         }
         let mut build = shell::command("cargo");
         build.current_dir(&repository.root);
-        shell::run(build.args(["build", "--release", "--package", "holdfast-embedding", "--example", "embed_lines"]))?;
+        shell::run(build.args(["build", "--release", "--workspace", "--example", "embed_lines"]))?;
         let program = repository.target_folder()?.join("release/examples/embed_lines");
         let folder = shell::cache_folder()?.join("bench/encoder");
         fs::create_dir_all(&folder).with_context(|| format!("failed to create {}", folder.display()))?;
