@@ -301,6 +301,8 @@ def read_only(binary, models, folder):
         if run.returncode != 1 or '"code"' not in run.stderr or "panicked" in run.stderr:
             raise SystemExit(f"a read-only data directory: {run.returncode} {run.stdout}{run.stderr}")
         problem = json.loads(run.stderr.strip().splitlines()[-1])
+        if problem["code"] != "storage_read_only":
+            raise SystemExit(f"a read-only data directory: {problem}")
         print(json.dumps({"fault": "read-only", "code": problem["code"], "hint": problem.get("hint")}), flush=True)
     finally:
         subprocess.run(["umount", point], check=True)

@@ -149,11 +149,12 @@ def test_a_newer_database_is_refused_untouched(binary, tmp_path):
         refused = run(binary, data_dir, *arguments)
         assert refused.returncode == 1, (arguments, refused.stdout)
         problem = json.loads(refused.stderr.strip().splitlines()[-1])
-        assert "newer" in problem["detail"] + problem.get("hint", ""), problem
+        assert problem["code"] == "database_newer", problem
     assert hashlib.sha256(path.read_bytes()).hexdigest() == before
 
 
 def test_a_directory_in_use_names_its_holder(binary, hostile):
     refused = run(binary, hostile.data_dir, "up")
     assert refused.returncode == 1
+    assert '"code":"data_directory_in_use"' in refused.stderr, refused.stderr
     assert str(hostile.process.pid) in refused.stderr, refused.stderr

@@ -30,6 +30,7 @@ mod hint;
 use std::{io, process::ExitCode};
 
 use clap::Parser;
+use holdfast_storage::StorageError;
 
 use crate::{arguments::Arguments, output::say, transport::Refusal};
 
@@ -86,5 +87,25 @@ fn problem(error: &anyhow::Error) -> serde_json::Value {
     if let Some(refusal) = error.downcast_ref::<Refusal>() {
         return refusal.document.clone();
     }
-    serde_json::json!({ "code": "command_failed", "detail": hint::sentence(error), "hint": hint::of(error) })
+    serde_json::json!({ "code": code(error), "detail": hint::sentence(error), "hint": hint::of(error) })
+}
+
+/// A stable word for a failure that no server told. `docs/ERRORS.md` lists them.
+fn code(error: &anyhow::Error) -> &'static str {
+    use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, StorageFull};
+    match error.chain().find_map(|cause| cause.downcast_ref::<StorageError>()) {
+        Some(StorageError::InUse { .. }) => "data_directory_in_use",
+        Some(StorageError::Newer { .. }) => "database_newer",
+        Some(StorageError::ForeignSchema { .. }) => "database_foreign",
+        Some(StorageError::Damaged(_)) => "storage_damaged",
+        Some(StorageError::Device(_)) => "storage_unavailable",
+        Some(StorageError::Full(_)) => "storage_full",
+        Some(StorageError::ReadOnly(_)) => "storage_read_only",
+        Some(StorageError::File { source, .. }) => match source.kind() {
+            StorageFull => "storage_full",
+            PermissionDenied | ReadOnlyFilesystem => "storage_read_only",
+            _ => "storage_unavailable",
+        },
+        _ => "command_failed",
+    }
 }
