@@ -67,7 +67,8 @@ class Server:
             headers["Authorization"] = f"Bearer {self.key}"
         self.connection.request(method, path, json.dumps(body) if body is not None else None, headers)
         answer = self.connection.getresponse()
-        return answer.status, json.loads(answer.read())
+        text = answer.read()
+        return answer.status, json.loads(text) if text else None
 
     def search(self, query):
         began = time.perf_counter()

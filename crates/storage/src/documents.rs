@@ -664,9 +664,7 @@ fn store_text(connection: &Connection, document: i64, text: &str) -> Result<(), 
 }
 
 fn store_chunks(connection: &Connection, write: &DocumentWrite, document: i64) -> Result<(), StorageError> {
-    connection
-        .prepare_cached("DELETE FROM chunks WHERE generation_id = ?1 AND document_id = ?2")?
-        .execute((write.generation_id, document))?;
+    connection.prepare_cached(REMOVE_CHUNKS)?.execute((write.generation_id, document))?;
     let mut statement = connection.prepare_cached(
         "INSERT INTO chunks (generation_id, key, document_id, ordinal, start_byte, end_byte,
              token_count, heading, embed_hash)
@@ -696,17 +694,21 @@ fn require_vectors(
     document: i64,
     space_id: i64,
 ) -> Result<(), StorageError> {
-    let lacking: bool = connection
-        .prepare_cached(
-            "SELECT EXISTS (
-                 SELECT 1 FROM chunks c
-                 WHERE c.generation_id = ?1 AND c.document_id = ?2 AND NOT EXISTS (
-                     SELECT 1 FROM vectors v
-                     WHERE v.space_id = ?3 AND v.embed_hash = c.embed_hash))",
-        )?
-        .query_row((generation_id, document, space_id), |row| row.get(0))?;
+    let lacking: bool =
+        connection.prepare_cached(LACKS_VECTORS)?.query_row((generation_id, document, space_id), |row| row.get(0))?;
     if lacking { Err(StorageError::Superseded) } else { Ok(()) }
 }
+
+// Left to itself, SQLite walks over every chunk of the generation for either of these two.
+const REMOVE_CHUNKS: &str =
+    "DELETE FROM chunks INDEXED BY chunks_by_document WHERE generation_id = ?1 AND document_id = ?2";
+
+const LACKS_VECTORS: &str = "SELECT EXISTS (
+    SELECT 1 FROM chunks c INDEXED BY chunks_by_document
+    WHERE c.generation_id = ?1 AND c.document_id = ?2 AND NOT EXISTS (
+        SELECT 1 FROM vectors v WHERE v.space_id = ?3 AND v.embed_hash = c.embed_hash))";
+
+const GENERATIONS_OF: &str = "SELECT generation_id FROM generation_documents WHERE document_id = ?1";
 
 fn remove_other_chunks(connection: &Connection, document: i64, generation_id: i64) -> Result<(), StorageError> {
     for other in generations_of(connection, document)? {
@@ -718,8 +720,7 @@ fn remove_other_chunks(connection: &Connection, document: i64, generation_id: i6
 }
 
 fn generations_of(connection: &Connection, document: i64) -> Result<Vec<i64>, StorageError> {
-    let mut statement =
-        connection.prepare_cached("SELECT generation_id FROM generation_documents WHERE document_id = ?1")?;
+    let mut statement = connection.prepare_cached(GENERATIONS_OF)?;
     let rows = statement.query_map([document], |row| row.get(0))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
@@ -727,9 +728,7 @@ fn generations_of(connection: &Connection, document: i64) -> Result<Vec<i64>, St
 /// Takes a document's chunks out of one generation and tells its indexes.
 fn remove_chunks(connection: &Connection, generation_id: i64, document: i64) -> Result<(), StorageError> {
     let removed = held_keys(connection, generation_id, document)?.into_iter().collect();
-    connection
-        .prepare_cached("DELETE FROM chunks WHERE generation_id = ?1 AND document_id = ?2")?
-        .execute((generation_id, document))?;
+    connection.prepare_cached(REMOVE_CHUNKS)?.execute((generation_id, document))?;
     connection
         .prepare_cached("DELETE FROM generation_documents WHERE generation_id = ?1 AND document_id = ?2")?
         .execute((generation_id, document))?;
@@ -767,4 +766,31 @@ fn finish(connection: &Connection, write: &DocumentWrite, document: i64, revisio
         jobs::settle_item(connection, item, &result)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::migrate;
+
+    /// What every write asks must not take longer the more there is.
+    #[test]
+    fn writing_looks_up_and_does_not_scan() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate::up(&mut connection, migrate::newest()).unwrap();
+        for (statement, index) in [
+            (REMOVE_CHUNKS, "chunks_by_document"),
+            (LACKS_VECTORS, "chunks_by_document"),
+            (GENERATIONS_OF, "generation_documents_by_document"),
+        ] {
+            let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).unwrap();
+            let count = plan.parameter_count();
+            let steps: Vec<String> = plan
+                .query_map(rusqlite::params_from_iter(std::iter::repeat_n(1, count)), |row| row.get(3))
+                .unwrap()
+                .collect::<Result<_, _>>()
+                .unwrap();
+            assert!(steps.iter().any(|step| step.contains(&format!("INDEX {index} (document_id=?"))), "{steps:?}");
+        }
+    }
 }

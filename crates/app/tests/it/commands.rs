@@ -167,7 +167,7 @@ fn the_schema_goes_down_and_up_again() -> Result<()> {
     -- stdout
     -- stderr
     error: version 99 is not up from here
-    hint: give a version from 2 to 2
+    hint: give a version from 3 to 3
     "#);
     let _server = home.up(&[])?;
     let refused = home.run(&["db", "status"])?;
