@@ -95,15 +95,16 @@ impl Knowledge {
     pub(crate) async fn keep_watch(self, shutdown: CancellationToken) {
         let mut timer = tokio::time::interval(INTERVAL);
         timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        timer.reset();
         loop {
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = self.try_everything() => {}
-            }
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 _ = timer.tick() => {}
                 () = self.model_ready() => {}
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = self.try_everything() => {}
             }
         }
     }
@@ -119,7 +120,7 @@ impl Knowledge {
         std::future::pending().await
     }
 
-    async fn try_everything(&self) {
+    pub(crate) async fn try_everything(&self) {
         let inner = &self.inner;
         let (embedding, database, indexes) = tokio::join!(
             in_time(try_embedding(inner)),

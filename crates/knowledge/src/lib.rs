@@ -158,6 +158,8 @@ impl Knowledge {
         };
         let knowledge = Self { inner: Arc::new(inner) };
         knowledge.take_up().await?;
+        // Once here, so that nobody who asks at once is told that nothing was tried yet.
+        knowledge.try_everything().await;
         tasks.spawn(knowledge.clone().keep_watch(shutdown.clone()));
         tasks.spawn(knowledge.clone().housekeeping(shutdown));
         Ok(knowledge)

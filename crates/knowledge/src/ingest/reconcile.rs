@@ -267,8 +267,8 @@ impl Sources {
         }
         let (root, limits) = (PathBuf::from(&source.root), self.shared.parts.limits.clone());
         let (job, shutdown) = (Arc::clone(job), self.shared.parts.shutdown.clone());
+        let mut total = job.progress().total;
         Some(self.shared.parts.tasks.spawn_blocking(move || {
-            let mut total = job.progress().total;
             let counted = files::walk(&root, &limits, &mut |_| {
                 total += 1;
                 if shutdown.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
