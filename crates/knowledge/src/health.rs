@@ -46,6 +46,8 @@ pub(crate) struct Health {
 struct Measured {
     at: Instant,
     checked_at: SystemTime,
+    /// Whether the default model was ready when the round began.
+    with_model: bool,
     findings: BTreeMap<&'static str, Finding>,
 }
 
@@ -60,7 +62,12 @@ fn down(reason: impl ToString) -> Finding {
 
 impl Health {
     pub(crate) fn new() -> Self {
-        let nothing = Measured { at: Instant::now(), checked_at: SystemTime::now(), findings: BTreeMap::new() };
+        let nothing = Measured {
+            at: Instant::now(),
+            checked_at: SystemTime::now(),
+            with_model: false,
+            findings: BTreeMap::new(),
+        };
         Self { measured: RwLock::new(nothing), parts: Mutex::default() }
     }
 
@@ -109,9 +116,10 @@ impl Knowledge {
         }
     }
 
-    /// Comes back when the default model becomes ready; never where it is.
+    /// Comes back when the default model is ready and was not yet when it was last tried.
     async fn model_ready(&self) {
-        if loading(&self.inner).is_some()
+        let tried = self.inner.health.measured.read().unwrap_or_else(PoisonError::into_inner).with_model;
+        if !tried
             && let Ok(embedder) = self.inner.models.get(self.inner.models.default_model())
             && embedder.ready().await.is_ok()
         {
@@ -122,6 +130,7 @@ impl Knowledge {
 
     pub(crate) async fn try_everything(&self) {
         let inner = &self.inner;
+        let with_model = loading(inner).is_none();
         let (embedding, database, indexes) = tokio::join!(
             in_time(try_embedding(inner)),
             in_time(try_database(inner)),
@@ -142,7 +151,7 @@ impl Knowledge {
         ]);
         let late = |error: KnowledgeError| ["vectors", "lexical", "sources"].map(|name| (name, down(&error)));
         findings.extend(indexes.unwrap_or_else(late));
-        let measured = Measured { at: Instant::now(), checked_at: SystemTime::now(), findings };
+        let measured = Measured { at: Instant::now(), checked_at: SystemTime::now(), with_model, findings };
         *inner.health.measured.write().unwrap_or_else(PoisonError::into_inner) = measured;
     }
 }
