@@ -12,6 +12,7 @@ import signal
 import subprocess
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, Queue
@@ -115,29 +116,38 @@ class Events:
                 return event
 
 
+@contextmanager
+def running(binary, data_dir, *paths):
+    """The program serving these paths, all of them indexed; it has to end well when it is interrupted."""
+    log = data_dir.parent / "server.log"
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(
+            [binary, "--data-dir", data_dir, "--json", "--listen", "127.0.0.1:0", "up", *paths],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            stdin=subprocess.DEVNULL,
+        )
+        try:
+            events = Events(process)
+            listening = events.wait_for("listening")
+            events.wait_for("indexed")
+            yield Server(data_dir, listening["url"], listening["admin_key"], process)
+            assert process.poll() is None, "the server died"
+            process.send_signal(signal.SIGINT)
+            assert process.wait(PATIENCE_S) == 0, "the server did not stop cleanly"
+            assert "panicked" not in log.read_text()
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
 @pytest.fixture(scope="session")
 def server(binary, tmp_path_factory):
     """A server that has indexed the fixtures and is ready."""
     data_dir = furnish(tmp_path_factory.mktemp("server") / "data")
-    log = (data_dir.parent / "server.log").open("wb")
-    process = subprocess.Popen(
-        [binary, "--data-dir", data_dir, "--json", "--listen", "127.0.0.1:0", "up", FIXTURES / "docs"],
-        stdout=subprocess.PIPE,
-        stderr=log,
-        stdin=subprocess.DEVNULL,
-    )
-    try:
-        events = Events(process)
-        listening = events.wait_for("listening")
-        events.wait_for("indexed")
-        yield Server(data_dir, listening["url"], listening["admin_key"], process)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(PATIENCE_S) == 0, "the server did not stop cleanly"
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-        log.close()
+    with running(binary, data_dir, FIXTURES / "docs") as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -3,14 +3,17 @@
 import hashlib
 import json
 import os
+import signal
+import socket
 import sqlite3
 import subprocess
 import threading
 import time
+from urllib.parse import urlsplit
 
 import pytest
 
-from conftest import PATIENCE_S, Events, Server, furnish
+from conftest import PATIENCE_S, Events, furnish, running
 
 EQUAL_FILES = 3_000
 # `cargo xtask bench faults many` does the same with 200 000.
@@ -57,30 +60,12 @@ def hostile(binary, tmp_path_factory):
 
     writer = threading.Thread(target=keep_changing)
     writer.start()
-    data_dir = furnish(base / "data")
-    with (base / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            [binary, "--data-dir", data_dir, "--json", "--listen", "127.0.0.1:0", "up", folder],
-            stdout=subprocess.PIPE,
-            stderr=log,
-            stdin=subprocess.DEVNULL,
-        )
-        try:
-            events = Events(process)
-            listening = events.wait_for("listening")
-            server = Server(data_dir, listening["url"], listening["admin_key"], process)
-            events.wait_for("indexed")
+    try:
+        with running(binary, furnish(base / "data"), folder) as server:
             yield server
-            assert process.poll() is None, "the server died"
-            process.terminate()
-            assert process.wait(PATIENCE_S) == 0
-            assert "panicked" not in (base / "server.log").read_text()
-        finally:
-            stop.set()
-            writer.join()
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+    finally:
+        stop.set()
+        writer.join()
 
 
 def test_good_files_are_in_and_bad_ones_are_reported(hostile):
@@ -158,3 +143,37 @@ def test_a_directory_in_use_names_its_holder(binary, hostile):
     assert refused.returncode == 1
     assert '"code":"data_directory_in_use"' in refused.stderr, refused.stderr
     assert str(hostile.process.pid) in refused.stderr, refused.stderr
+
+
+def test_a_second_signal_does_not_wait(binary, tmp_path):
+    data_dir = furnish(tmp_path / "data")
+    process = subprocess.Popen(
+        [binary, "--data-dir", data_dir, "--json", "--listen", "127.0.0.1:0", "up"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL,
+    )
+    try:
+        listening = Events(process).wait_for("listening")
+        address = urlsplit(listening["url"])
+        with socket.create_connection((address.hostname, address.port)) as connection:
+            # A body that never comes: the first signal waits for the request to end.
+            head = (
+                "POST /api/v1/search HTTP/1.1",
+                f"Host: {address.netloc}",
+                f"Authorization: Bearer {listening['admin_key']}",
+                "Content-Type: application/json",
+                "Content-Length: 10",
+            )
+            connection.sendall("\r\n".join([*head, "", ""]).encode())
+            time.sleep(0.5)
+            process.send_signal(signal.SIGINT)
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(3)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(5) == 130
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    assert run(binary, data_dir, "status").returncode == 0
