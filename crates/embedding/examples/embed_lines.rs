@@ -1,12 +1,12 @@
 //! Embeds texts from a file, for comparison with another implementation.
 //!
-//! `embed_lines MODEL_FOLDER TEXTS VECTORS`: TEXTS has one JSON string a line, VECTORS gets one JSON array a line. What
+//! `embed_lines MODEL_FOLDER f32|int8 TEXTS VECTORS`: TEXTS has one JSON string a line, VECTORS gets one JSON array a line. What
 //! is measured on the way is said on stderr.
 
 use std::{
     fs::File,
     io::{BufRead, BufReader, BufWriter, Write},
-    path::PathBuf,
+    path::Path,
     time::Instant,
 };
 
@@ -19,26 +19,29 @@ const REQUEST_TEXTS: usize = 256;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let [model, texts, vectors]: [PathBuf; 3] = std::env::args_os()
-        .skip(1)
-        .map(PathBuf::from)
-        .collect::<Vec<_>>()
-        .try_into()
-        .map_err(|_| anyhow::anyhow!("usage: embed_lines MODEL_FOLDER TEXTS VECTORS"))?;
-    let texts = read_texts(&texts)?;
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [model, precision, texts, vectors] = &arguments[..] else {
+        anyhow::bail!("usage: embed_lines MODEL_FOLDER f32|int8 TEXTS VECTORS");
+    };
+    let precision = serde_json::from_value(precision.as_str().into()).context("a precision is f32 or int8")?;
+    let texts = read_texts(Path::new(texts))?;
     let directory = tempfile::tempdir()?;
     let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let config =
-        Config { models_dir: directory.path().to_owned(), default_model: "compared".to_owned(), ..Config::default() };
+    let config = Config {
+        models_dir: directory.path().to_owned(),
+        default_model: "compared".to_owned(),
+        precision,
+        ..Config::default()
+    };
     let models = Models::start(config, shutdown.clone(), tasks.clone());
-    models.pull("compared", Some(ModelSource::Folder(model)), |_| {}).await?;
+    models.pull("compared", Some(ModelSource::Folder(model.into())), |_| {}).await?;
     let embedder = models.get("compared")?;
     embedder.ready().await?;
 
     let tokenizer = embedder.tokenizer()?;
     let room = tokenizer.window() - 2;
     let tokens = texts.iter().map(|text| Ok(tokenizer.count(text)?.min(room) + 2)).sum::<anyhow::Result<usize>>()?;
-    let mut output = BufWriter::new(File::create(&vectors)?);
+    let mut output = BufWriter::new(File::create(vectors)?);
     let mut seconds = 0.0;
     for request in texts.chunks(REQUEST_TEXTS) {
         let started = Instant::now();
@@ -62,7 +65,7 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn read_texts(path: &PathBuf) -> anyhow::Result<Vec<String>> {
+fn read_texts(path: &Path) -> anyhow::Result<Vec<String>> {
     let file = File::open(path).with_context(|| format!("failed to open {}", path.display()))?;
     BufReader::new(file)
         .lines()

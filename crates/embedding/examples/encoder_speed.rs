@@ -16,10 +16,17 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let model = std::env::args_os().nth(1).map(PathBuf::from).context("usage: encoder_speed MODEL_FOLDER")?;
+    let mut arguments = std::env::args().skip(1);
+    let usage = "usage: encoder_speed MODEL_FOLDER f32|int8";
+    let model = arguments.next().map(PathBuf::from).context(usage)?;
+    let precision = serde_json::from_value(arguments.next().context(usage)?.into()).context(usage)?;
     let directory = tempfile::tempdir()?;
-    let config =
-        Config { models_dir: directory.path().to_owned(), default_model: "measured".to_owned(), ..Config::default() };
+    let config = Config {
+        models_dir: directory.path().to_owned(),
+        default_model: "measured".to_owned(),
+        precision,
+        ..Config::default()
+    };
     let models = Models::start(config, CancellationToken::new(), TaskTracker::new());
     models.pull("measured", Some(ModelSource::Folder(model)), |_| {}).await?;
     let embedder = models.get("measured")?;

@@ -51,8 +51,10 @@ pub struct Config {
     pub known_models: Vec<KnownModel>,
     /// Root address of the model hub, without a trailing slash.
     pub hub_endpoint: String,
-    /// Threads that compute; 0 takes as many as the machine has.
+    /// Threads that compute for each model; 0 takes as many as the machine has.
     pub threads: usize,
+    /// The arithmetic of the encoder.
+    pub precision: Precision,
     /// How many texts may wait for each priority before requests are refused as overloaded.
     pub max_queued_texts: usize,
     /// Patience while fetching model files.
@@ -68,6 +70,7 @@ impl Default for Config {
             known_models: known_models(),
             hub_endpoint: "https://huggingface.co".to_owned(),
             threads: 0,
+            precision: Precision::Int8,
             max_queued_texts: 4096,
             fetch: FetchLimits::default(),
         }

@@ -7,13 +7,15 @@
 use std::{
     collections::HashMap,
     fmt,
+    num::NonZero,
+    panic::resume_unwind,
     path::Path,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
     time::Instant,
 };
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::{runtime::Handle, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -44,8 +46,6 @@ struct Shared {
     store: Store,
     /// Every model that was asked for, with the signal that its files changed.
     asked: Mutex<HashMap<String, (Embedder, Arc<Notify>)>>,
-    /// One pool for all models: each batch may use all cores, and two never oversubscribe them.
-    pool: OnceLock<Arc<ThreadPool>>,
     shutdown: CancellationToken,
     tasks: TaskTracker,
     runtime: Handle,
@@ -63,15 +63,7 @@ impl Models {
     /// Everything started here ends after `shutdown` is cancelled, and is counted by `tasks`.
     pub fn start(config: Config, shutdown: CancellationToken, tasks: TaskTracker) -> Models {
         let store = Store::new(config.models_dir.clone(), config.known_models.clone());
-        let shared = Shared {
-            config,
-            store,
-            asked: Mutex::default(),
-            pool: OnceLock::new(),
-            shutdown,
-            tasks,
-            runtime: Handle::current(),
-        };
+        let shared = Shared { config, store, asked: Mutex::default(), shutdown, tasks, runtime: Handle::current() };
         let models = Models { shared: Arc::new(shared) };
         let name = models.shared.config.default_model.clone();
         if let Err(error) = models.get(&name) {
@@ -234,74 +226,91 @@ impl Loading {
     async fn read(&self) -> Result<(), EmbedError> {
         self.embedder.set_state(ModelState::Loading);
         let (shared, name) = (Arc::clone(&self.shared), self.embedder.name().to_owned());
-        let read = tokio::task::spawn_blocking(move || {
-            let pool = shared.pool()?;
-            pool.install(|| read_model(&shared.store, &name)).map(|parts| (parts, pool))
-        });
-        let ((encoder, tokens, space), pool) = read
+        let precision = shared.config.precision;
+        let read = tokio::task::spawn_blocking(move || read_model(&shared.store, &name, precision));
+        let (encoder, tokens, space) = read
             .await
             .map_err(|_| EmbedError::Encoder { reason: "loading panicked; the log has the place".to_owned() })??;
-        let (tokens, space) = (Arc::new(tokens), Arc::new(space));
-        let queue = Arc::new(Queue::new(self.embedder.name(), self.shared.config.max_queued_texts));
-        let worker = Worker::new(Arc::clone(&queue), encoder, Arc::clone(&tokens), pool);
-        // The tracker waits for the thread as for a task.
-        let tracked = self.shared.tasks.token();
-        std::thread::Builder::new()
-            .name(format!("embed {}", self.embedder.name()))
-            .spawn(move || {
+        let (encoder, tokens, space) = (Arc::new(encoder), Arc::new(tokens), Arc::new(space));
+        let workers = self.shared.threads();
+        tracing::info!(
+            model = self.embedder.name(),
+            kernel = encoder.kernel_name(),
+            ?precision,
+            workers,
+            "the embedding model {} computes with {} on {workers} threads",
+            self.embedder.name(),
+            encoder.kernel_name()
+        );
+        let limit = self.shared.config.max_queued_texts;
+        let queue = Arc::new(Queue::new(self.embedder.name(), limit, space.window, workers));
+        for number in 0..workers {
+            let worker = Worker::new(Arc::clone(&queue), Arc::clone(&encoder), Arc::clone(&tokens));
+            // The tracker waits for the thread as for a task.
+            let tracked = self.shared.tasks.token();
+            let started = thread::Builder::new().name(format!("embed {number}")).spawn(move || {
                 worker.run();
                 drop(tracked);
-            })
-            .map_err(EmbedError::io("start a thread for", self.shared.store.folder(self.embedder.name())))?;
+            });
+            if let Err(error) = started {
+                queue.close();
+                let folder = self.shared.store.folder(self.embedder.name());
+                return Err(EmbedError::io("start a thread for", folder)(error));
+            }
+        }
         self.embedder.set_loaded(Loaded { space, tokens, queue });
         Ok(())
     }
 }
 
 impl Shared {
-    fn pool(&self) -> Result<Arc<ThreadPool>, EmbedError> {
-        if let Some(pool) = self.pool.get() {
-            return Ok(Arc::clone(pool));
+    /// Threads that compute for one model: what is set, or what the machine and the control group's quota allow.
+    fn threads(&self) -> usize {
+        match self.config.threads {
+            0 => thread::available_parallelism().map_or(1, NonZero::get),
+            threads => threads,
         }
-        let built = ThreadPoolBuilder::new()
-            .num_threads(self.config.threads)
-            .thread_name(|index| format!("encode {index}"))
-            .build()
-            .map_err(|error| EmbedError::Encoder { reason: format!("no threads to compute with: {error}") })?;
-        Ok(Arc::clone(self.pool.get_or_init(|| Arc::new(built))))
     }
 }
 
 /// Checks every file of a model against its manifest and reads it, both at once: hashing costs no more time than
 /// packing the weights, so there is no need to trust sizes and times.
-fn read_model(store: &Store, name: &str) -> Result<(Encoder, Tokens, EmbeddingSpace), EmbedError> {
+fn read_model(
+    store: &Store,
+    name: &str,
+    precision: Precision,
+) -> Result<(Encoder, Tokens, EmbeddingSpace), EmbedError> {
     let manifest = store.manifest(name)?.ok_or_else(|| store.unknown(name))?;
     let folder = store.folder(name);
     let check = || manifest.files.iter().try_for_each(|file| check_file(&folder.join(&file.path), file));
-    let (checked, parts) = rayon::join(check, || read_folder(name, &folder));
+    let (checked, parts) = thread::scope(|scope| {
+        let checked = scope.spawn(check);
+        let parts = read_folder(name, &folder, precision);
+        (checked.join().unwrap_or_else(|panic| resume_unwind(panic)), parts)
+    });
     checked?;
     let (encoder, tokens) = parts?;
-    let space = space(&manifest, encoder.settings());
+    let space = space(&manifest, encoder.settings(), precision);
     Ok((encoder, tokens, space))
 }
 
 /// Reads a folder with a model's files, and refuses what cannot be used.
-pub(crate) fn read_folder(name: &str, folder: &Path) -> Result<(Encoder, Tokens), EmbedError> {
+pub(crate) fn read_folder(name: &str, folder: &Path, precision: Precision) -> Result<(Encoder, Tokens), EmbedError> {
     let settings = Settings::load(name, folder)?;
     let tokens = Tokens::load(name, &folder.join(TOKENIZER), settings.window)?;
     tokens.fits(settings.vocabulary)?;
-    let encoder = Encoder::load(settings, &folder.join(WEIGHTS))?;
+    let encoder = Encoder::load(settings, precision, &folder.join(WEIGHTS))?;
     Ok((encoder, tokens))
 }
 
-fn space(manifest: &Manifest, settings: &Settings) -> EmbeddingSpace {
+fn space(manifest: &Manifest, settings: &Settings, precision: Precision) -> EmbeddingSpace {
     let hash = |path| manifest.sha256(path).unwrap_or_default().to_owned();
     EmbeddingSpace {
         model: settings.model.clone(),
         revision: hash(WEIGHTS),
         tokenizer: hash(TOKENIZER),
         window: settings.window,
-        precision: Precision::F32,
+        precision,
         dimensions: settings.hidden,
         pooling: settings.pooling,
         normalised: settings.normalised,

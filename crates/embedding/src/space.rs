@@ -35,6 +35,8 @@ pub struct EmbeddingSpace {
 pub enum Precision {
     /// 32-bit floating point throughout.
     F32,
+    /// The linear layers multiply bytes: weights with a scale an output, activations with a scale and a zero a token.
+    Int8,
 }
 
 /// How the vectors of a text's tokens become one vector.
@@ -65,6 +67,7 @@ impl EmbeddingSpace {
         } = self;
         let precision = match precision {
             Precision::F32 => "f32",
+            Precision::Int8 => "int8",
         };
         let pooling = match pooling {
             Pooling::Mean => "mean",
@@ -112,7 +115,7 @@ mod tests {
 
     #[test]
     fn every_field_changes_the_fingerprint() {
-        let mut spaces = vec![space(); 10];
+        let mut spaces = vec![space(); 11];
         spaces[1].model = "n".to_owned();
         spaces[2].revision = "s".to_owned();
         spaces[3].tokenizer = "u".to_owned();
@@ -122,10 +125,11 @@ mod tests {
         spaces[7].normalised = false;
         spaces[8].query_prefix = "x".to_owned();
         spaces[9].document_prefix = "x".to_owned();
+        spaces[10].precision = Precision::Int8;
         let mut prints: Vec<String> = spaces.iter().map(EmbeddingSpace::fingerprint).collect();
         prints.sort_unstable();
         prints.dedup();
-        assert_eq!(prints.len(), 10);
+        assert_eq!(prints.len(), 11);
     }
 
     #[test]

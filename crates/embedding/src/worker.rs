@@ -1,11 +1,12 @@
-//! The queue in front of a model and the thread that works it off.
+//! The queue in front of a model and the threads that work it off.
 //!
-//! One thread a model, because the encoder fills all cores by itself: more would only fight over them. It wakes when a
-//! job is pushed, and ends after [`Queue::close`]: what waits with interactive priority is still answered, bulk work is
-//! told of the shutdown. Between two batches interactive texts overtake bulk ones, so a query never waits for more than
-//! one batch.
+//! As many threads a model as the machine may use, each of which takes some texts, encodes them from beginning to end and
+//! takes the next: no thread ever waits for another. They wake when a job is pushed, and end after [`Queue::close`]: what
+//! waits with interactive priority is still answered, bulk work is told of the shutdown.
 //!
-//! Texts are batched in their order of arrival. Sorting them by length would save padding, but a batch has none.
+//! Texts are taken as soon as a thread is free, whosever they are: nothing waits for a batch to fill up, and while all
+//! threads are busy the next batches fill by themselves. Interactive texts go before bulk ones, so a query never waits for
+//! more than what a thread has in hand. Sorting texts by length would save padding, but a batch has none.
 
 use std::{
     collections::VecDeque,
@@ -14,7 +15,6 @@ use std::{
     time::Instant,
 };
 
-use rayon::{ThreadPool, prelude::*};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -24,12 +24,12 @@ use crate::{
     tokens::Tokens,
 };
 
-/// A batch is closed when it has this many tokens: some 0.1 s of work on two cores, the longest a query waits behind
-/// bulk work. Larger batches would not make the matrix products any faster.
-const BATCH_TOKENS: usize = 1024;
+/// A batch is closed when it has this many tokens, as far as can be told before tokenizing. More would not make the
+/// matrix products any faster, and a query waits this long at most behind bulk work.
+const BATCH_TOKENS: usize = 256;
 
-/// Texts tokenized at a time.
-const TOKENIZE_TEXTS: usize = 32;
+/// A token of most texts has more bytes.
+const BYTES_A_TOKEN: usize = 4;
 
 type Answer = Result<Vec<Vec<f32>>, EmbedError>;
 
@@ -46,30 +46,119 @@ pub(crate) struct Queue {
     waiting: Mutex<Waiting>,
     changed: Condvar,
     limit: usize,
+    window: usize,
+    workers: usize,
 }
 
 #[derive(Default)]
 struct Waiting {
-    interactive: VecDeque<Job>,
-    bulk: VecDeque<Job>,
-    /// Texts accepted and not yet answered, of each priority.
-    interactive_texts: usize,
-    bulk_texts: usize,
+    interactive: Lane,
+    bulk: Lane,
     closed: bool,
 }
 
+/// The texts of one priority.
+#[derive(Default)]
+struct Lane {
+    texts: VecDeque<Text>,
+    /// What they will be in tokens, about.
+    tokens: usize,
+    /// Texts accepted and not yet answered.
+    unanswered: usize,
+}
+
+/// One text of a request.
+struct Text {
+    text: String,
+    /// Its tokens, about.
+    tokens: usize,
+    /// Its place in the request.
+    index: usize,
+    request: Arc<Request>,
+}
+
+/// What is known of a request's answer. Without a reply it has been answered.
+struct Request(Mutex<Answering>);
+
+struct Answering {
+    reply: Option<oneshot::Sender<Answer>>,
+    vectors: Vec<Vec<f32>>,
+    missing: usize,
+}
+
 impl Waiting {
-    fn lane(&mut self, priority: Priority) -> (&mut VecDeque<Job>, &mut usize) {
+    fn lane(&mut self, priority: Priority) -> &mut Lane {
         match priority {
-            Priority::Interactive => (&mut self.interactive, &mut self.interactive_texts),
-            Priority::Bulk => (&mut self.bulk, &mut self.bulk_texts),
+            Priority::Interactive => &mut self.interactive,
+            Priority::Bulk => &mut self.bulk,
+        }
+    }
+}
+
+impl Lane {
+    /// Texts for one thread: its share of what waits, but no more than a batch, and at least one.
+    fn take(&mut self, workers: usize) -> Vec<Text> {
+        let share = self.tokens.div_ceil(workers).min(BATCH_TOKENS);
+        let mut tokens = 0;
+        let mut batch = Vec::new();
+        while let Some(next) = self.texts.front() {
+            if !batch.is_empty() && tokens + next.tokens > share {
+                break;
+            }
+            tokens += next.tokens;
+            batch.extend(self.texts.pop_front());
+        }
+        self.tokens -= tokens;
+        batch
+    }
+}
+
+impl Request {
+    /// Whether nobody waits for it any more, because it was answered or its caller went away.
+    fn is_over(&self) -> bool {
+        self.lock().reply.as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+
+    /// Notes one text's vector, and answers when it was the last or there is none.
+    fn deliver(&self, index: usize, vector: TextVector) {
+        let mut answering = self.lock();
+        match vector {
+            Ok(vector) => {
+                answering.vectors[index] = vector;
+                answering.missing -= 1;
+                if answering.missing == 0 {
+                    let vectors = std::mem::take(&mut answering.vectors);
+                    answering.answer(Ok(vectors));
+                }
+            }
+            Err(reason) => answering.answer(Err(EmbedError::UnusableVector { index, reason })),
+        }
+    }
+
+    fn fail(&self, error: EmbedError) {
+        self.lock().answer(Err(error));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Answering> {
+        // Nothing panics while holding the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Answering {
+    fn answer(&mut self, answer: Answer) {
+        if let Some(reply) = self.reply.take() {
+            // The receiver is gone when the caller stopped waiting; then nobody misses the answer.
+            drop(reply.send(answer));
         }
     }
 }
 
 impl Queue {
-    pub(crate) fn new(model: &str, limit: usize) -> Queue {
-        Queue { model: model.to_owned(), waiting: Mutex::default(), changed: Condvar::new(), limit }
+    /// A queue for texts of which `window` tokens are read, in front of so many threads.
+    pub(crate) fn new(model: &str, limit: usize, window: usize, workers: usize) -> Queue {
+        let (model, workers) = (model.to_owned(), workers.max(1));
+        Queue { model, waiting: Mutex::default(), changed: Condvar::new(), limit, window, workers }
     }
 
     /// Accepts a job, or refuses it when too much waits.
@@ -78,39 +167,77 @@ impl Queue {
         if count > self.limit {
             return Err(EmbedError::TooManyTexts { count, limit: self.limit });
         }
+        let answering = Answering { reply: Some(job.reply), vectors: vec![Vec::new(); count], missing: count };
+        let request = Arc::new(Request(Mutex::new(answering)));
         let mut waiting = self.lock();
         if waiting.closed {
             return Err(EmbedError::ShutDown);
         }
-        let (jobs, texts) = waiting.lane(priority);
-        if *texts + count > self.limit {
+        let lane = waiting.lane(priority);
+        if lane.unanswered + count > self.limit {
             let labels = [("model", self.model.clone()), ("priority", priority.label().to_owned())];
             metrics::counter!("holdfast_embedding_refused_total", &labels).increment(1);
-            return Err(EmbedError::Overloaded { queued: *texts, limit: self.limit });
+            return Err(EmbedError::Overloaded { queued: lane.unanswered, limit: self.limit });
         }
-        *texts += count;
-        jobs.push_back(job);
-        self.show(priority, *texts);
+        lane.unanswered += count;
+        for (index, text) in job.texts.into_iter().enumerate() {
+            let tokens = (2 + text.len() / BYTES_A_TOKEN).min(self.window);
+            lane.tokens += tokens;
+            lane.texts.push_back(Text { text, tokens, index, request: Arc::clone(&request) });
+        }
+        self.show(priority, lane.unanswered);
         drop(waiting);
-        self.changed.notify_one();
+        if count == 1 {
+            self.changed.notify_one()
+        } else {
+            self.changed.notify_all()
+        }
         Ok(())
     }
 
-    /// Accepts nothing more, and lets the thread end when it has answered what waits.
+    /// Accepts nothing more, and lets the threads end when they have answered what waits.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
-        self.changed.notify_one();
+        self.changed.notify_all();
     }
 
-    fn take(&self, priority: Priority) -> Option<Job> {
-        self.lock().lane(priority).0.pop_front()
+    /// Waits for work and takes some, or says that there will be none.
+    fn wait(&self) -> Option<(Priority, Vec<Text>)> {
+        let mut waiting = self.lock();
+        loop {
+            if let Some(work) = self.take(&mut waiting) {
+                return Some(work);
+            }
+            if waiting.closed {
+                return None;
+            }
+            waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Takes what a thread should do next of what waits.
+    fn take(&self, waiting: &mut Waiting) -> Option<(Priority, Vec<Text>)> {
+        if waiting.closed {
+            let lane = std::mem::take(&mut waiting.bulk);
+            lane.texts.iter().for_each(|text| text.request.fail(EmbedError::ShutDown));
+        }
+        for priority in [Priority::Interactive, Priority::Bulk] {
+            let lane = waiting.lane(priority);
+            if !lane.texts.is_empty() {
+                return Some((priority, lane.take(self.workers)));
+            }
+        }
+        None
     }
 
     fn answered(&self, priority: Priority, count: usize) {
         let mut waiting = self.lock();
-        let texts = waiting.lane(priority).1;
-        *texts -= count;
-        self.show(priority, *texts);
+        let lane = waiting.lane(priority);
+        // Closing forgets bulk work, some of which may be in hand.
+        lane.unanswered = lane.unanswered.saturating_sub(count);
+        let unanswered = lane.unanswered;
+        drop(waiting);
+        self.show(priority, unanswered);
     }
 
     fn show(&self, priority: Priority, texts: usize) {
@@ -124,253 +251,92 @@ impl Queue {
     }
 }
 
-/// The thread's side of a model.
+/// One thread's side of a model.
 pub(crate) struct Worker {
     queue: Arc<Queue>,
-    encoder: Encoder,
+    encoder: Arc<Encoder>,
     tokens: Arc<Tokens>,
-    pool: Arc<ThreadPool>,
     scratch: Scratch,
-    interactive: Lane,
-    bulk: Lane,
 }
 
 impl Worker {
-    pub(crate) fn new(queue: Arc<Queue>, encoder: Encoder, tokens: Arc<Tokens>, pool: Arc<ThreadPool>) -> Worker {
-        Worker {
-            queue,
-            encoder,
-            tokens,
-            pool,
-            scratch: Scratch::default(),
-            interactive: Lane::default(),
-            bulk: Lane::default(),
-        }
+    pub(crate) fn new(queue: Arc<Queue>, encoder: Arc<Encoder>, tokens: Arc<Tokens>) -> Worker {
+        Worker { queue, encoder, tokens, scratch: Scratch::default() }
     }
 
     /// Works until the queue is closed and answered.
     pub(crate) fn run(mut self) {
-        while let Some(priority) = self.wait() {
-            let stepped = catch_unwind(AssertUnwindSafe(|| self.step(priority)));
-            let failed = match stepped {
-                Ok(Ok(())) => continue,
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => "it panicked; the log has the place".to_owned(),
-            };
-            tracing::error!(reason = %failed, "an embedding batch failed: {failed}");
-            self.scratch = Scratch::default();
-            self.fail(priority, || EmbedError::Encoder { reason: failed.clone() });
+        while let Some((priority, batch)) = self.queue.wait() {
+            self.work(priority, batch);
         }
     }
 
-    /// Waits for work and says of which priority, or that there will be none.
-    fn wait(&mut self) -> Option<Priority> {
-        let queue = Arc::clone(&self.queue);
-        let mut waiting = queue.lock();
-        loop {
-            if waiting.closed && !(self.bulk.jobs.is_empty() && waiting.bulk.is_empty()) {
-                drop(waiting);
-                while let Some(job) = queue.take(Priority::Bulk) {
-                    self.bulk.admit(job);
+    /// Answers some texts, or tells their requests why not.
+    fn work(&mut self, priority: Priority, mut batch: Vec<Text>) {
+        let taken = batch.len();
+        // What nobody waits for costs nothing.
+        batch.retain(|text| !text.request.is_over());
+        let encoded = catch_unwind(AssertUnwindSafe(|| self.encode(priority, &batch)));
+        let failed = match encoded {
+            Ok(Ok(vectors)) => {
+                for (text, vector) in batch.iter().zip(vectors) {
+                    text.request.deliver(text.index, vector);
                 }
-                self.fail(Priority::Bulk, || EmbedError::ShutDown);
-                waiting = queue.lock();
+                None
             }
-            if !(self.interactive.jobs.is_empty() && waiting.interactive.is_empty()) {
-                return Some(Priority::Interactive);
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("it panicked; the log has the place".to_owned()),
+        };
+        if let Some(reason) = failed {
+            tracing::error!(%reason, "an embedding batch failed: {reason}");
+            self.scratch = Scratch::default();
+            for text in &batch {
+                text.request.fail(EmbedError::Encoder { reason: reason.clone() });
             }
-            if !(self.bulk.jobs.is_empty() && waiting.bulk.is_empty()) {
-                return Some(Priority::Bulk);
-            }
-            if waiting.closed {
-                return None;
-            }
-            waiting = queue.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
+        self.queue.answered(priority, taken);
     }
 
-    /// One batch of one priority.
-    fn step(&mut self, priority: Priority) -> Result<(), EmbedError> {
-        let lane = match priority {
-            Priority::Interactive => &mut self.interactive,
-            Priority::Bulk => &mut self.bulk,
-        };
-        let dropped = lane.forget_abandoned();
-        self.queue.answered(priority, dropped);
-        while lane.tokenized_tokens() < BATCH_TOKENS {
-            let texts = lane.next_texts();
-            if !texts.is_empty() {
-                let tokens = &self.tokens;
-                let ids: Result<Vec<Vec<u32>>, EmbedError> =
-                    self.pool.install(|| texts.par_iter().map(|(_, text)| tokens.ids(text)).collect());
-                lane.tokenized.extend(texts.iter().map(|(job, _)| *job).zip(ids?));
-            } else if let Some(job) = self.queue.take(priority) {
-                lane.admit(job);
-            } else {
-                break;
-            }
+    fn encode(&mut self, priority: Priority, batch: &[Text]) -> Result<Vec<TextVector>, EmbedError> {
+        let ids =
+            batch.iter().map(|text| self.tokens.ids(&text.text)).collect::<Result<Vec<Vec<u32>>, EmbedError>>()?;
+        if ids.is_empty() {
+            return Ok(Vec::new());
         }
-        let batch = lane.next_batch();
-        if batch.is_empty() {
-            return Ok(());
-        }
-        let (jobs, ids): (Vec<u64>, Vec<Vec<u32>>) = batch.into_iter().unzip();
         let started = Instant::now();
-        let vectors = self.pool.install(|| self.encoder.encode(&ids, &mut self.scratch))?;
+        let vectors = self.encoder.encode(&ids, &mut self.scratch)?;
         let labels = [("model", self.queue.model.clone()), ("priority", priority.label().to_owned())];
         metrics::histogram!("holdfast_embedding_batch_seconds", &labels).record(started.elapsed().as_secs_f64());
         let tokens: usize = ids.iter().map(Vec::len).sum();
         metrics::counter!("holdfast_embedding_tokens_total", &labels).increment(tokens as u64);
-        let answered = lane.deliver(jobs.into_iter().zip(vectors));
-        self.queue.answered(priority, answered);
-        Ok(())
-    }
-
-    /// Answers every job under way of one priority with an error.
-    fn fail(&mut self, priority: Priority, error: impl Fn() -> EmbedError) {
-        let lane = match priority {
-            Priority::Interactive => &mut self.interactive,
-            Priority::Bulk => &mut self.bulk,
-        };
-        let mut texts = 0;
-        for running in std::mem::take(lane).jobs {
-            texts += running.total;
-            running.answer(Err(error()));
-        }
-        self.queue.answered(priority, texts);
-    }
-}
-
-/// The jobs of one priority that have been begun.
-#[derive(Default)]
-struct Lane {
-    jobs: VecDeque<Running>,
-    /// Texts as token numbers, each with the number of its job, in order.
-    tokenized: VecDeque<(u64, Vec<u32>)>,
-    next_number: u64,
-}
-
-struct Running {
-    number: u64,
-    /// Texts in the job.
-    total: usize,
-    /// Texts not yet tokenized.
-    texts: std::vec::IntoIter<String>,
-    vectors: Vec<Vec<f32>>,
-    reply: oneshot::Sender<Answer>,
-}
-
-impl Running {
-    fn answer(self, answer: Answer) {
-        // The receiver is gone when the caller stopped waiting; then nobody misses the answer.
-        drop(self.reply.send(answer));
-    }
-}
-
-impl Lane {
-    fn admit(&mut self, job: Job) {
-        let number = self.next_number;
-        self.next_number += 1;
-        let total = job.texts.len();
-        self.jobs.push_back(Running {
-            number,
-            total,
-            texts: job.texts.into_iter(),
-            vectors: Vec::with_capacity(total),
-            reply: job.reply,
-        });
-    }
-
-    /// Drops jobs whose callers stopped waiting, before they cost anything, and says how many texts they had.
-    fn forget_abandoned(&mut self) -> usize {
-        let mut texts = 0;
-        let tokenized = &mut self.tokenized;
-        self.jobs.retain(|running| {
-            let wanted = !running.reply.is_closed();
-            if !wanted {
-                texts += running.total;
-                tokenized.retain(|(job, _)| *job != running.number);
-            }
-            wanted
-        });
-        texts
-    }
-
-    fn tokenized_tokens(&self) -> usize {
-        self.tokenized.iter().map(|(_, ids)| ids.len()).sum()
-    }
-
-    /// The next texts to tokenize, each with the number of its job.
-    fn next_texts(&mut self) -> Vec<(u64, String)> {
-        let mut texts = Vec::new();
-        for running in &mut self.jobs {
-            let room = TOKENIZE_TEXTS - texts.len();
-            texts.extend(running.texts.by_ref().take(room).map(|text| (running.number, text)));
-        }
-        texts
-    }
-
-    /// As many texts as a batch holds, at least one.
-    fn next_batch(&mut self) -> Vec<(u64, Vec<u32>)> {
-        let mut tokens = 0;
-        let fits = self
-            .tokenized
-            .iter()
-            .take_while(|(_, ids)| {
-                tokens += ids.len();
-                tokens <= BATCH_TOKENS
-            })
-            .count();
-        let count = fits.max(1).min(self.tokenized.len());
-        self.tokenized.drain(..count).collect()
-    }
-
-    /// Hands each vector to its job and answers the jobs that are complete; says how many texts those had.
-    fn deliver(&mut self, vectors: impl Iterator<Item = (u64, TextVector)>) -> usize {
-        let mut answered = 0;
-        for (number, vector) in vectors {
-            let Some(at) = self.jobs.iter().position(|running| running.number == number) else {
-                // An earlier text of the job was refused, which answered it.
-                continue;
-            };
-            let running = &mut self.jobs[at];
-            let outcome = match vector {
-                Ok(vector) => {
-                    running.vectors.push(vector);
-                    None
-                }
-                Err(reason) => Some(Err(EmbedError::UnusableVector { index: running.vectors.len(), reason })),
-            };
-            let complete = running.vectors.len() == running.total;
-            let Some(answer) = outcome.or_else(|| complete.then(|| Ok(std::mem::take(&mut running.vectors)))) else {
-                continue;
-            };
-            if let Some(running) = self.jobs.remove(at) {
-                answered += running.total;
-                self.tokenized.retain(|(job, _)| *job != running.number);
-                running.answer(answer);
-            }
-        }
-        answered
+        Ok(vectors)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use holdfast_testkit::tiny_model;
-    use rayon::ThreadPoolBuilder;
 
     use super::*;
-    use crate::encoder::Settings;
+    use crate::{encoder::Settings, space::Precision};
 
     fn worker(limit: usize) -> Worker {
         let folder = tempfile::tempdir().unwrap();
         tiny_model::write(folder.path()).unwrap();
         let settings = Settings::load("tiny", folder.path()).unwrap();
         let tokens = Tokens::load("tiny", &folder.path().join("tokenizer.json"), settings.window).unwrap();
-        let encoder = Encoder::load(settings, &folder.path().join("model.safetensors")).unwrap();
-        let pool = ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-        Worker::new(Arc::new(Queue::new("tiny", limit)), encoder, Arc::new(tokens), Arc::new(pool))
+        let queue = Queue::new("tiny", limit, settings.window, 1);
+        let encoder = Encoder::load(settings, Precision::F32, &folder.path().join("model.safetensors")).unwrap();
+        Worker::new(Arc::new(queue), Arc::new(encoder), Arc::new(tokens))
+    }
+
+    impl Worker {
+        /// Works off one batch and says of which priority.
+        fn step(&mut self) -> Priority {
+            let (priority, batch) = self.queue.wait().unwrap();
+            self.work(priority, batch);
+            priority
+        }
     }
 
     fn push(worker: &Worker, priority: Priority, texts: usize) -> Result<oneshot::Receiver<Answer>, EmbedError> {
@@ -398,29 +364,59 @@ mod tests {
     fn interactive_texts_overtake_bulk_ones_between_two_batches() {
         let mut worker = worker(1000);
         let mut bulk = push(&worker, Priority::Bulk, 3 * TEXTS_A_BATCH).unwrap();
-        assert_eq!(worker.wait(), Some(Priority::Bulk));
-        worker.step(Priority::Bulk).unwrap();
+        assert_eq!(worker.step(), Priority::Bulk);
         let mut interactive = push(&worker, Priority::Interactive, 1).unwrap();
-        assert_eq!(worker.wait(), Some(Priority::Interactive));
-        worker.step(Priority::Interactive).unwrap();
+        assert_eq!(worker.step(), Priority::Interactive);
         assert_eq!(interactive.try_recv().unwrap().unwrap().len(), 1);
         assert!(bulk.try_recv().is_err(), "two batches are left");
         for _ in 0..2 {
-            assert_eq!(worker.wait(), Some(Priority::Bulk));
-            worker.step(Priority::Bulk).unwrap();
+            assert_eq!(worker.step(), Priority::Bulk);
         }
         assert_eq!(bulk.try_recv().unwrap().unwrap().len(), 3 * TEXTS_A_BATCH);
-        assert_eq!(worker.queue.lock().bulk_texts, 0);
+        assert_eq!(worker.queue.lock().bulk.unanswered, 0);
+        assert_eq!(worker.queue.lock().bulk.tokens, 0);
     }
 
     #[test]
     fn small_requests_share_a_batch() {
         let mut worker = worker(1000);
-        let answers: Vec<_> = (0..8).map(|_| push(&worker, Priority::Interactive, 1).unwrap()).collect();
-        worker.step(Priority::Interactive).unwrap();
+        let answers: Vec<_> = (0..TEXTS_A_BATCH).map(|_| push(&worker, Priority::Interactive, 1).unwrap()).collect();
+        worker.step();
         for mut answer in answers {
             assert_eq!(answer.try_recv().unwrap().unwrap().len(), 1);
         }
+    }
+
+    #[test]
+    fn a_request_is_shared_out_among_the_threads() {
+        let mut worker = worker(1000);
+        Arc::get_mut(&mut worker.queue).unwrap().workers = 2;
+        let mut answer = push(&worker, Priority::Interactive, 2).unwrap();
+        worker.step();
+        assert!(answer.try_recv().is_err(), "the other half is for the other thread");
+        worker.step();
+        assert_eq!(answer.try_recv().unwrap().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn vectors_come_back_in_the_order_of_the_texts() {
+        let mut worker = worker(1000);
+        let texts: Vec<String> = (0..40).map(|number| format!("moon {number}")).collect();
+        let push = |texts: &[String]| {
+            let (reply, answer) = oneshot::channel();
+            worker.queue.push(Priority::Bulk, Job { texts: texts.to_vec(), reply }).unwrap();
+            answer
+        };
+        let mut together = push(&texts);
+        let mut alone: Vec<_> = texts.iter().map(|text| push(std::slice::from_ref(text))).collect();
+        while worker.queue.lock().bulk.unanswered > 0 {
+            worker.step();
+        }
+        let together = together.try_recv().unwrap().unwrap();
+        for (vector, alone) in together.iter().zip(&mut alone) {
+            assert_eq!(*vector, alone.try_recv().unwrap().unwrap()[0]);
+        }
+        assert!(together.iter().any(|vector| *vector != together[0]), "all texts came out alike");
     }
 
     #[test]
@@ -428,14 +424,13 @@ mod tests {
         let mut worker = worker(1000);
         drop(push(&worker, Priority::Bulk, 5 * TEXTS_A_BATCH).unwrap());
         let mut wanted = push(&worker, Priority::Bulk, 1).unwrap();
-        let mut steps = 0;
-        while wanted.is_empty() {
-            worker.step(Priority::Bulk).unwrap();
-            steps += 1;
+        while worker.queue.lock().bulk.unanswered > 1 {
+            worker.step();
         }
+        // Five batches were taken and thrown away without a row being made.
+        assert!(worker.scratch.is_unused());
+        worker.step();
         assert_eq!(wanted.try_recv().unwrap().unwrap().len(), 1);
-        // The first step finds out; without that, all five batches would come first.
-        assert!(steps <= 2, "{steps} batches");
     }
 
     #[test]

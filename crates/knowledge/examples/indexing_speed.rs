@@ -15,6 +15,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
+use holdfast_embedding::Precision;
 use holdfast_knowledge::KnowledgeError;
 use serde_json::json;
 
@@ -30,7 +31,7 @@ async fn main() -> Result<()> {
     let state = Path::new(state);
     let files = state.join("files");
     let documents = write_files(&Path::new(data).join("scifact/corpus.jsonl"), &files)?;
-    let house = House::open(Path::new(models), state).await?;
+    let house = House::open(Path::new(models), state, Precision::Int8).await?;
     if house.knowledge.collection(&house.caller, "embedded").await.is_err() {
         index(&house, "embedded", &files, documents).await?;
     }

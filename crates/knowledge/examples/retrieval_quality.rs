@@ -1,6 +1,6 @@
 //! Measures how well search finds what it should, on judged data.
 //!
-//! `retrieval_quality DATA MODELS STATE [LISTS]` indexes SciFact and CoSQA from `DATA` with the
+//! `retrieval_quality DATA MODELS STATE f32|int8 [LISTS]` indexes SciFact and CoSQA from `DATA` with the
 //! model in `MODELS`, keeping the index in `STATE` so that a second run only searches, and
 //! prints nDCG@10 and MRR@100 by mode with paired bootstrap intervals of hybrid against each
 //! part. With `LISTS`, the best documents of either list with both scores are written there as JSON lines, for
@@ -47,10 +47,12 @@ const SEED: u64 = 20_261_120;
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [data, models, state, lists @ ..] = &arguments[..] else {
-        anyhow::bail!("usage: retrieval_quality DATA MODELS STATE [LISTS]");
+    let [data, models, state, precision, lists @ ..] = &arguments[..] else {
+        anyhow::bail!("usage: retrieval_quality DATA MODELS STATE f32|int8 [LISTS]");
     };
-    let house = House::open(Path::new(models), Path::new(state)).await?;
+    let state = Path::new(state).join(precision);
+    let precision = serde_json::from_value(precision.as_str().into()).context("a precision is f32 or int8")?;
+    let house = House::open(Path::new(models), &state, precision).await?;
     let mut dump = lists.first().map(|path| File::create(path).map(BufWriter::new)).transpose()?;
     for set in [scifact(Path::new(data))?, cosqa(Path::new(data))?] {
         fill::fill(&house, set.name, &set.documents).await?;

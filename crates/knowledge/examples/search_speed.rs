@@ -19,7 +19,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use holdfast_embedding::{Priority, Purpose};
+use holdfast_embedding::{Precision, Priority, Purpose};
 use holdfast_knowledge::{Explain, Group, Mode, NewDocument, SearchRequest};
 use holdfast_storage::{Filter, projection::Indexes, vectors::AllowedSet};
 use serde_json::{Value, json};
@@ -43,7 +43,7 @@ async fn main() -> Result<()> {
         anyhow::bail!("usage: search_speed DATA MODELS STATE");
     };
     let data = Path::new(data);
-    let house = House::open(Path::new(models), Path::new(state)).await?;
+    let house = House::open(Path::new(models), Path::new(state), Precision::Int8).await?;
     fill::fill(&house, COLLECTION, &documents(texts(data)?)).await?;
     let (_, _, generation) = house.storage.active_generation(COLLECTION)?;
     let generation = generation.context("the collection is empty")?.id;

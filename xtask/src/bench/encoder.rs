@@ -82,7 +82,12 @@ impl Encoder {
     /// Embeds what `texts.jsonl` in the working folder holds into `vectors.jsonl`.
     fn embed(&self) -> Result<()> {
         let mut program = shell::command(&self.program);
-        shell::run(program.arg(&self.model).args([self.folder.join("texts.jsonl"), self.folder.join("vectors.jsonl")]))
+        shell::run(
+            program
+                .arg(&self.model)
+                .arg("f32")
+                .args([self.folder.join("texts.jsonl"), self.folder.join("vectors.jsonl")]),
+        )
     }
 }
 

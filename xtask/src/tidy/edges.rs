@@ -32,10 +32,6 @@ const LIBRARY_OWNERS: &[(&str, &[&str])] = &[
     // Only embedding turns text into vectors.
     ("tokenizers", &["embedding"]),
     ("safetensors", &["embedding"]),
-    ("rten-gemm", &["embedding"]),
-    ("rten-simd", &["embedding"]),
-    ("rten-vecmath", &["embedding"]),
-    ("rten-tensor", &["embedding"]),
     // Only knowledge reads the formats and watches the folders of documents.
     ("pulldown-cmark", &["knowledge"]),
     ("tree-sitter", &["knowledge"]),

@@ -12,7 +12,7 @@ use std::{
 };
 
 use figment::value::Value;
-use holdfast_embedding::ModelSource;
+use holdfast_embedding::{ModelSource, Precision};
 use holdfast_knowledge::Watch;
 use serde::de::DeserializeOwned;
 
@@ -82,11 +82,13 @@ impl Reader<'_> {
         let default_model = self.get("models.default", &not_empty);
         let sources = self.get("models.sources", &model_sources);
         let hub_endpoint = self.get("models.hub_endpoint", &web_address);
+        let precision = self.get("models.precision", &precision);
         let threads = self.number("models.threads", 0..=THREADS_MAX);
         Some(holdfast_embedding::Config {
             default_model: default_model?,
             sources: sources?,
             hub_endpoint: hub_endpoint?,
+            precision: precision?,
             threads: size(threads?),
             ..holdfast_embedding::Config::default()
         })
@@ -194,6 +196,15 @@ fn not_empty(text: String) -> Result<String, Wrong> {
         return Err(Wrong::new("is empty", "give a name; `holdfast models list` shows some"));
     }
     Ok(text)
+}
+
+/// The arithmetic of the encoder.
+fn precision(word: String) -> Result<Precision, Wrong> {
+    match word.as_str() {
+        "int8" => Ok(Precision::Int8),
+        "f32" => Ok(Precision::F32),
+        _ => Err(Wrong::new(format!("is {word:?}"), "use \"int8\" or \"f32\"")),
+    }
 }
 
 /// An address that only this machine can reach.
@@ -311,6 +322,7 @@ mod tests {
         assert_eq!(settings.server.max_concurrent_requests, server.max_concurrent_requests);
         assert_eq!(settings.models.default_model, models.default_model);
         assert_eq!(settings.models.sources, models.sources);
+        assert_eq!(settings.models.precision, models.precision);
         assert_eq!(settings.models.hub_endpoint, models.hub_endpoint);
         assert_eq!(settings.knowledge.files, knowledge.files);
         assert_eq!(settings.knowledge.split, knowledge.split);
@@ -329,6 +341,7 @@ mod tests {
         check("[server]\nrequest_timeout_s = -1", "server.request_timeout_s", "is -1", "from 1 to 3600");
         check("[models]\nsources = ['ftp']", "models.sources", "\"ftp\"", "pip");
         check("[models]\nsources = ['folder:x']", "models.sources", "\"x\"", "absolute");
+        check("[models]\nprecision = 'int4'", "models.precision", "\"int4\"", "f32");
         check("[models]\nhub_endpoint = 'x'", "models.hub_endpoint", "\"x\"", "https://");
         check("[log]\nlevel = 'loud'", "log.level", "\"loud\"", "error, warn");
         check("[knowledge]\nchunk_overlap_tokens = 150", "knowledge.chunk_overlap_tokens", "half", "lower");

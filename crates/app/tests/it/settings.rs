@@ -65,6 +65,7 @@ fn each_value_says_where_it_comes_from() -> Result<()> {
     log.level = "debug"  # environment HOLDFAST_LOG__LEVEL
     models.default = "tiny"  # file [home]/settings.toml
     models.hub_endpoint = "https://mirror.example/"  # environment HF_ENDPOINT
+    models.precision = "int8"  # default
     models.sources = []  # file [home]/settings.toml
     models.threads = 1  # file [home]/settings.toml
     server.listen = "127.0.0.1:0"  # flag --listen

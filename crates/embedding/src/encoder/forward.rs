@@ -1,23 +1,30 @@
-//! The arithmetic of a batch, from token numbers to finished vectors.
+//! The arithmetic of some texts, from token numbers to finished vectors, on one thread.
 //!
 //! Texts are laid end to end without padding: linear layers and normalisation see one matrix with a row a token, and
 //! attention works on each text's rows alone. So a text's vector does not depend on what else is in the batch, down to
-//! the last bit: every sum runs over the text's own numbers in an order that the batch does not change.
+//! the last bit: every sum runs over the text's own numbers in an order that the batch does not change, and a row of
+//! bytes has a scale of its own.
 //!
-//! It does not tokenize and does not decide the size of a batch.
+//! It does not tokenize and does not decide which texts go together.
 
-use rayon::prelude::*;
-use rten_gemm::{BiasVector, GemmError, GemmExecutor, GemmInputA, GemmInputB, GemmOptions};
-use rten_simd::{SimdOp, SimdUnaryOp};
-use rten_tensor::{Matrix, NdTensorView};
-use rten_vecmath::{Gelu, Normalize, NormalizeOptions, Softmax, Sum, SumSquareSub};
-
-use super::{Encoder, Layer, Linear, Norm, Settings};
+use super::{
+    Encoder, Layer, Linear, Weight,
+    kernel::{ByteRows, FloatPanels, FloatProduct, Kernel, Output},
+};
 use crate::{error::EmbedError, space::Pooling};
 
-/// Rows that go through the two wide layers at a time. Their 1 536 numbers a row then stay in a core's cache between
-/// the first multiplication, the activation and the second.
-const WIDE_ROWS: usize = 256;
+/// Rows that go through the two wide layers at a time, so that their 1 536 numbers a row stay in the second cache between
+/// the first multiplication, the activation and the second, with the weights if those are bytes. Weights of floats do
+/// not fit there in any case, and are read once for all rows.
+fn wide_rows(layer: &Linear) -> usize {
+    match layer.weight {
+        Weight::Bytes(_) => 64,
+        Weight::Floats(_) => 512,
+    }
+}
+
+/// Rows of a text whose scores are made at a time, so that they stay in the first cache.
+const QUERY_ROWS: usize = 28;
 
 /// A text's vector, or what makes it unusable: a number that is not finite, or no direction.
 pub(crate) type TextVector = Result<Vec<f32>, &'static str>;
@@ -27,178 +34,106 @@ pub(crate) type TextVector = Result<Vec<f32>, &'static str>;
 pub(crate) struct Scratch {
     /// A row a token: the state that each layer transforms.
     hidden: Vec<f32>,
+    /// What a layer adds to it.
+    change: Vec<f32>,
     /// A row a token: query, key, value.
     query_key_value: Vec<f32>,
-    /// The attention's result, a text's heads one after the other.
-    by_head: Vec<f32>,
-    /// The same, a row a token.
+    /// The attention's result, a row a token.
     context: Vec<f32>,
-    /// [`WIDE_ROWS`] rows of the wide layer.
+    /// Some rows of the wide layer.
     wide: Vec<f32>,
+    /// Rows on their way into a multiplication.
+    bytes: ByteRows,
+    attention: Attention,
+}
+
+#[cfg(test)]
+impl Scratch {
+    /// Whether nothing was ever encoded with it.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.hidden.capacity() == 0
+    }
+}
+
+/// Buffers of one text's head.
+#[derive(Default)]
+struct Attention {
+    keys: FloatPanels,
+    values: FloatPanels,
+    /// [`QUERY_ROWS`] rows with a score a token.
+    scores: Vec<f32>,
+    no_bias: Vec<f32>,
 }
 
 impl Encoder {
     /// Computes the vector of each text of a batch, given as token numbers with the special ones.
     pub(crate) fn encode(&self, batch: &[Vec<u32>], scratch: &mut Scratch) -> Result<Vec<TextVector>, EmbedError> {
         let lengths: Vec<usize> = batch.iter().map(Vec::len).collect();
-        // Made anew for every batch, which costs nothing, because it cannot move between threads.
-        let pass = Pass { model: self, settings: &self.settings, gemm: GemmExecutor::default() };
-        pass.embed_tokens(batch, &mut scratch.hidden)?;
+        self.embed_tokens(batch, scratch)?;
         for layer in &self.layers {
-            pass.attend(layer, &lengths, scratch).map_err(|error| defect(&error))?;
-            pass.widen(layer, scratch).map_err(|error| defect(&error))?;
+            self.attend(layer, &lengths, scratch);
+            self.widen(layer, scratch);
         }
-        Ok(pass.pool(&lengths, &scratch.hidden))
+        Ok(self.pool(&lengths, &scratch.hidden))
     }
-}
 
-/// One batch on its way through the network.
-struct Pass<'a> {
-    model: &'a Encoder,
-    settings: &'a Settings,
-    gemm: GemmExecutor,
-}
-
-impl Pass<'_> {
     /// Looks up the rows of tokens and positions, adds and normalises them.
-    fn embed_tokens(&self, batch: &[Vec<u32>], hidden: &mut Vec<f32>) -> Result<(), EmbedError> {
+    fn embed_tokens(&self, batch: &[Vec<u32>], scratch: &mut Scratch) -> Result<(), EmbedError> {
         let width = self.settings.hidden;
+        let Scratch { hidden, change, .. } = scratch;
         hidden.clear();
+        change.clear();
         for ids in batch {
             if ids.is_empty() || ids.len() > self.settings.window {
                 return Err(EmbedError::Encoder { reason: format!("a text has {} tokens", ids.len()) });
             }
-            for (id, position) in ids.iter().zip(self.model.position_rows.chunks_exact(width)) {
+            for id in ids {
                 let from = *id as usize * width;
-                let row = self.model.word_rows.get(from..from + width).ok_or_else(|| EmbedError::InvalidModel {
+                let row = self.word_rows.get(from..from + width).ok_or_else(|| EmbedError::InvalidModel {
                     model: self.settings.model.clone(),
                     reason: format!("its tokenizer gives token {id}, which its weights do not have"),
                 })?;
-                hidden.extend(row.iter().zip(position).map(|(word, position)| word + position));
+                hidden.extend_from_slice(row);
             }
+            change.extend_from_slice(&self.position_rows[..ids.len() * width]);
         }
-        self.normalise_rows(hidden, &self.model.embedding_norm);
+        self.kernel.add_and_normalise(hidden, change, &self.embedding_norm, self.settings.norm_epsilon);
         Ok(())
     }
 
     /// Self-attention with its residual: `hidden = norm(hidden + output(attention(hidden)))`.
-    fn attend(&self, layer: &Layer, lengths: &[usize], scratch: &mut Scratch) -> Result<(), GemmError> {
+    fn attend(&self, layer: &Layer, lengths: &[usize], scratch: &mut Scratch) {
         let width = self.settings.hidden;
-        let Scratch { hidden, query_key_value, by_head, context, .. } = scratch;
-        let rows = hidden.len() / width;
-        query_key_value.resize(rows * 3 * width, 0.0);
-        by_head.resize(rows * width, 0.0);
-        context.resize(rows * width, 0.0);
-        self.multiply(query_key_value, hidden, &layer.query_key_value, 0.0)?;
-        self.mix(lengths, query_key_value, by_head)?;
-        self.join_heads(lengths, by_head, context);
-        self.multiply(hidden, context, &layer.attention_output, 1.0)?;
-        self.normalise_rows(hidden, &layer.attention_norm);
-        Ok(())
-    }
-
-    /// For every text and head, `softmax(Q·Kᵀ/√d)·V` (Vaswani et al. 2017, equation 1).
-    fn mix(&self, lengths: &[usize], query_key_value: &[f32], by_head: &mut [f32]) -> Result<(), GemmError> {
-        let width = self.settings.hidden;
-        let head_width = width / self.settings.heads;
-        let mut work = Vec::with_capacity(lengths.len() * self.settings.heads);
-        let (mut inputs, mut outputs) = (query_key_value, by_head);
-        for &length in lengths {
-            let (input, later) = inputs.split_at(length * 3 * width);
-            inputs = later;
-            for head in 0..self.settings.heads {
-                let (output, later) = outputs.split_at_mut(length * head_width);
-                outputs = later;
-                work.push((length, head, input, output));
-            }
-        }
-        let scale = 1.0 / (head_width as f32).sqrt();
-        work.into_par_iter().try_for_each_init(Vec::new, |scores, (length, head, input, output)| {
-            let view = |part: usize| &input[part * width + head * head_width..];
-            let by_rows = |part: usize| view_matrix([length, head_width], view(part), [3 * width, 1]);
-            let keys = view_matrix([head_width, length], view(1), [1, 3 * width])?;
-            scores.resize(length * length, 0.0);
-            self.gemm.gemm(
-                scores,
-                GemmInputA::Unpacked(by_rows(0)?),
-                GemmInputB::Unpacked(keys),
-                GemmOptions { alpha: scale, ..Default::default() },
-            )?;
-            for row in scores.chunks_exact_mut(length) {
-                Softmax::new_mut(row).dispatch();
-            }
-            let scores = view_matrix([length, length], scores, [length, 1])?;
-            self.gemm.gemm(
-                output,
-                GemmInputA::Unpacked(scores),
-                GemmInputB::Unpacked(by_rows(2)?),
-                GemmOptions::default(),
-            )
-        })
-    }
-
-    /// Turns each text's blocks of one head a block into one row a token.
-    fn join_heads(&self, lengths: &[usize], by_head: &[f32], context: &mut [f32]) {
-        let width = self.settings.hidden;
-        let head_width = width / self.settings.heads;
-        let mut start = 0;
+        let Scratch { hidden, change, query_key_value, context, bytes, attention, .. } = scratch;
+        query_key_value.resize(hidden.len() * 3, 0.0);
+        context.resize(hidden.len(), 0.0);
+        layer.query_key_value.apply(self.kernel, hidden, bytes, query_key_value);
+        let mut first = 0;
         for length in lengths {
-            let text = start..start + length * width;
-            start = text.end;
-            let blocks = by_head[text.clone()].chunks_exact(length * head_width);
-            for (head, block) in blocks.enumerate() {
-                let rows = context[text.clone()].chunks_exact_mut(width);
-                for (row, values) in rows.zip(block.chunks_exact(head_width)) {
-                    row[head * head_width..][..head_width].copy_from_slice(values);
-                }
+            let rows = first..first + length;
+            first = rows.end;
+            let input = &query_key_value[rows.start * 3 * width..rows.end * 3 * width];
+            let output = &mut context[rows.start * width..rows.end * width];
+            for head in 0..self.settings.heads {
+                attention.mix(self.kernel, (width, self.settings.heads, head), input, output);
             }
         }
+        layer.attention_output.apply(self.kernel, context, bytes, change);
+        self.kernel.add_and_normalise(hidden, change, &layer.attention_norm, self.settings.norm_epsilon);
     }
 
     /// The two wide layers with their residual: `hidden = norm(hidden + output(gelu(intermediate(hidden))))`.
-    fn widen(&self, layer: &Layer, scratch: &mut Scratch) -> Result<(), GemmError> {
-        let width = self.settings.hidden;
-        let Scratch { hidden, wide, .. } = scratch;
-        for rows in hidden.chunks_mut(WIDE_ROWS * width) {
-            wide.resize(rows.len() / width * self.settings.intermediate, 0.0);
-            self.multiply(wide, rows, &layer.intermediate, 0.0)?;
-            wide.par_chunks_mut(self.settings.intermediate).for_each(|row| {
-                Gelu {}.map_mut(row);
-            });
-            self.multiply(rows, wide, &layer.output, 1.0)?;
+    fn widen(&self, layer: &Layer, scratch: &mut Scratch) {
+        let (width, inner) = (self.settings.hidden, self.settings.intermediate);
+        let Scratch { hidden, change, wide, bytes, .. } = scratch;
+        let at_once = wide_rows(&layer.intermediate) * width;
+        for (rows, change) in hidden.chunks_mut(at_once).zip(change.chunks_mut(at_once)) {
+            wide.resize(rows.len() / width * inner, 0.0);
+            layer.intermediate.apply(self.kernel, rows, bytes, wide);
+            self.kernel.gelu(wide);
+            layer.output.apply(self.kernel, wide, bytes, change);
+            self.kernel.add_and_normalise(rows, change, &layer.output_norm, self.settings.norm_epsilon);
         }
-        self.normalise_rows(hidden, &layer.output_norm);
-        Ok(())
-    }
-
-    /// `output = keep · output + input · W + b`
-    fn multiply(&self, output: &mut [f32], input: &[f32], linear: &Linear, keep: f32) -> Result<(), GemmError> {
-        let inputs = linear.weight.rows();
-        let input = view_matrix([input.len() / inputs, inputs], input, [inputs, 1])?;
-        self.gemm.gemm(
-            output,
-            GemmInputA::Unpacked(input),
-            GemmInputB::Packed(&linear.weight),
-            GemmOptions { beta: keep, bias: Some(BiasVector::Row(&linear.bias)), ..Default::default() },
-        )
-    }
-
-    /// Layer normalisation of every row (Ba et al. 2016, <https://arxiv.org/abs/1607.06450>).
-    fn normalise_rows(&self, hidden: &mut [f32], norm: &Norm) {
-        let width = self.settings.hidden;
-        let epsilon = self.settings.norm_epsilon;
-        hidden.par_chunks_exact_mut(width).for_each(|row| {
-            let mean = Sum::new(row).dispatch() / width as f32;
-            let variance = SumSquareSub::new(row, mean).dispatch() / width as f32;
-            let options = NormalizeOptions {
-                pre_scale_bias: mean,
-                scale: 1.0 / (variance + epsilon).sqrt(),
-                element_scale: Some(&norm.gain),
-                element_bias: Some(&norm.bias),
-                ..Default::default()
-            };
-            Normalize::new_mut(row, options).dispatch();
-        });
     }
 
     /// One vector a text.
@@ -234,6 +169,71 @@ impl Pass<'_> {
     }
 }
 
+impl Linear {
+    /// `output = input · W + b`, for as many rows as the input has.
+    fn apply(&self, kernel: &Kernel, input: &[f32], bytes: &mut ByteRows, output: &mut [f32]) {
+        let output = Output { rows: output, stride: self.outputs };
+        match &self.weight {
+            Weight::Floats(panels) => {
+                let count = input.len() / self.inputs;
+                let product =
+                    FloatProduct { rows: input, stride: self.inputs, count, panels, scale: 1.0, bias: &self.bias };
+                kernel.multiply(&product, output);
+            }
+            Weight::Bytes(panels) => {
+                bytes.fill(kernel, input, self.inputs);
+                kernel.multiply_bytes(bytes, panels, &self.bias, output);
+            }
+        }
+    }
+}
+
+impl Attention {
+    /// For one text and head, `softmax(Q·Kᵀ/√d)·V` (Vaswani et al. 2017, equation 1).
+    ///
+    /// `input` has a row a token with query, key and value side by side, `output` a row a token of which this head's
+    /// part is written.
+    fn mix(&mut self, kernel: &Kernel, (width, heads, head): (usize, usize, usize), input: &[f32], output: &mut [f32]) {
+        let head_width = width / heads;
+        let length = output.len() / width;
+        let part = |token: usize, which: usize| token * 3 * width + which * width + head * head_width;
+        self.keys.shape(head_width, length);
+        self.values.shape(length, head_width);
+        for token in 0..length {
+            self.keys.set_column(token, &input[part(token, 1)..][..head_width]);
+            self.values.set_row(token, &input[part(token, 2)..][..head_width]);
+        }
+        // Room for both products' biases, which are none.
+        self.no_bias.resize((length.max(head_width)).next_multiple_of(super::kernel::PANEL), 0.0);
+        for first in (0..length).step_by(QUERY_ROWS) {
+            let count = QUERY_ROWS.min(length - first);
+            self.scores.resize(count * length, 0.0);
+            let queries = FloatProduct {
+                rows: &input[part(first, 0)..],
+                stride: 3 * width,
+                count,
+                panels: &self.keys,
+                scale: 1.0 / (head_width as f32).sqrt(),
+                bias: &self.no_bias,
+            };
+            kernel.multiply(&queries, Output { rows: &mut self.scores, stride: length });
+            for row in self.scores.chunks_exact_mut(length) {
+                kernel.softmax(row);
+            }
+            let weights = FloatProduct {
+                rows: &self.scores,
+                stride: length,
+                count,
+                panels: &self.values,
+                scale: 1.0,
+                bias: &self.no_bias,
+            };
+            let place = &mut output[first * width + head * head_width..];
+            kernel.multiply(&weights, Output { rows: place, stride: width });
+        }
+    }
+}
+
 fn mean_row(rows: &[f32], width: usize) -> Vec<f32> {
     let count = (rows.len() / width) as f32;
     let mut mean = vec![0.0; width];
@@ -244,12 +244,4 @@ fn mean_row(rows: &[f32], width: usize) -> Vec<f32> {
     }
     mean.iter_mut().for_each(|sum| *sum /= count);
     mean
-}
-
-fn view_matrix(shape: [usize; 2], data: &[f32], strides: [usize; 2]) -> Result<Matrix<'_, f32>, GemmError> {
-    NdTensorView::from_slice_with_strides(shape, data, strides).map_err(|_| GemmError::OutputSizeMismatch)
-}
-
-fn defect(error: &GemmError) -> EmbedError {
-    EmbedError::Encoder { reason: format!("a matrix product failed: {error}") }
 }

@@ -1,9 +1,11 @@
 //! The encoder: token numbers in, one vector a text out.
 //!
 //! Owns the network's description and weights, and the way from a model's folder to something that computes. It does
-//! not tokenize, queue or fetch; a batch runs on whatever thread pool the caller has entered.
+//! not tokenize, queue or fetch, and a batch runs on the thread it is given to.
 
 mod forward;
+
+mod kernel;
 
 mod settings;
 
@@ -11,18 +13,17 @@ mod weights;
 
 use std::path::Path;
 
-use rten_gemm::{GemmExecutor, PackedBMatrix};
-use rten_tensor::{AsView, NdTensor};
-
 pub(crate) use forward::{Scratch, TextVector};
 pub(crate) use settings::Settings;
 
-use crate::error::EmbedError;
+use crate::{error::EmbedError, space::Precision};
+use kernel::{BytePanels, FloatPanels, Kernel, Norm, PANEL};
 use weights::Weights;
 
 /// A loaded network of the BERT family (Devlin et al. 2019, <https://arxiv.org/abs/1810.04805>) with its pooling.
 pub(crate) struct Encoder {
     settings: Settings,
+    kernel: &'static Kernel,
     /// One row a token of the vocabulary. Stays as it is in the file: rows are read, never multiplied.
     word_rows: Vec<f32>,
     /// One row a position within the window, with the vector of token type 0 already added.
@@ -42,23 +43,25 @@ struct Layer {
     output_norm: Norm,
 }
 
-/// `x · W + b`, with the weights packed for the matrix kernel. The unpacked copy is not kept.
+/// `x · W + b`, with the weights packed for the kernels. The unpacked copy is not kept.
 struct Linear {
-    weight: PackedBMatrix<f32>,
+    weight: Weight,
+    inputs: usize,
+    outputs: usize,
+    /// Filled up to whole panels.
     bias: Vec<f32>,
 }
 
-/// Layer normalisation's gain and bias.
-struct Norm {
-    gain: Vec<f32>,
-    bias: Vec<f32>,
+/// The weights of a layer, in the encoder's arithmetic.
+enum Weight {
+    Floats(FloatPanels),
+    Bytes(BytePanels),
 }
 
 impl Encoder {
     /// Loads the network of a model's folder.
-    pub(crate) fn load(settings: Settings, weights_path: &Path) -> Result<Encoder, EmbedError> {
+    pub(crate) fn load(settings: Settings, precision: Precision, weights_path: &Path) -> Result<Encoder, EmbedError> {
         let mut weights = Weights::open(&settings.model, weights_path)?;
-        let gemm = GemmExecutor::default();
         let hidden = settings.hidden;
         let word_rows = weights.take("embeddings.word_embeddings.weight", &[settings.vocabulary, hidden])?;
         let mut position_rows = weights.take("embeddings.position_embeddings.weight", &[settings.positions, hidden])?;
@@ -72,9 +75,14 @@ impl Encoder {
         }
         let embedding_norm = Norm::load(&mut weights, "embeddings.LayerNorm", hidden)?;
         let layers = (0..settings.layers)
-            .map(|index| Layer::load(&mut weights, &gemm, &settings, index))
+            .map(|index| Layer::load(&mut weights, precision, &settings, index))
             .collect::<Result<Vec<Layer>, EmbedError>>()?;
-        Ok(Encoder { settings, word_rows, position_rows, embedding_norm, layers })
+        Ok(Encoder { settings, kernel: kernel::best(), word_rows, position_rows, embedding_norm, layers })
+    }
+
+    /// The instruction set it computes with.
+    pub(crate) fn kernel_name(&self) -> &'static str {
+        self.kernel.name
     }
 
     /// What the model's files say about it.
@@ -86,7 +94,7 @@ impl Encoder {
 impl Layer {
     fn load(
         weights: &mut Weights,
-        gemm: &GemmExecutor,
+        precision: Precision,
         settings: &Settings,
         index: usize,
     ) -> Result<Layer, EmbedError> {
@@ -99,12 +107,12 @@ impl Layer {
             stacked.extend(weights.take(&format!("{name}.weight"), &[hidden, hidden])?);
             bias.extend(weights.take(&format!("{name}.bias"), &[hidden])?);
         }
-        let query_key_value = Linear::pack(gemm, stacked, bias, hidden);
+        let query_key_value = Linear::pack(precision, &stacked, bias, hidden);
         let mut linear = |name: &str, from: usize, to: usize| {
             let name = part(name);
             let weight = weights.take(&format!("{name}.weight"), &[to, from])?;
             let bias = weights.take(&format!("{name}.bias"), &[to])?;
-            Ok::<Linear, EmbedError>(Linear::pack(gemm, weight, bias, from))
+            Ok::<Linear, EmbedError>(Linear::pack(precision, &weight, bias, from))
         };
         let attention_output = linear("attention.output.dense", hidden, hidden)?;
         let intermediate = linear("intermediate.dense", hidden, inner)?;
@@ -122,9 +130,14 @@ impl Layer {
 
 impl Linear {
     /// Packs `weight`, which the file stores as one row an output.
-    fn pack(gemm: &GemmExecutor, weight: Vec<f32>, bias: Vec<f32>, inputs: usize) -> Linear {
-        let stored = NdTensor::from_data([bias.len(), inputs], weight);
-        Linear { weight: gemm.prepack_b(stored.transposed()), bias }
+    fn pack(precision: Precision, weight: &[f32], mut bias: Vec<f32>, inputs: usize) -> Linear {
+        let outputs = bias.len();
+        bias.resize(outputs.next_multiple_of(PANEL), 0.0);
+        let weight = match precision {
+            Precision::F32 => Weight::Floats(FloatPanels::pack(weight, inputs)),
+            Precision::Int8 => Weight::Bytes(BytePanels::pack(weight, inputs)),
+        };
+        Linear { weight, inputs, outputs, bias }
     }
 }
 

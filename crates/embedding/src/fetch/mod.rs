@@ -22,6 +22,7 @@ use crate::{
     error::{EmbedError, SourceFailure},
     manifest::{KnownModel, Manifest, ModelFile, OPTIONAL, REQUIRED},
     models::read_folder,
+    space::Precision,
     store::{ModelInfo, Store, describe_folder},
 };
 
@@ -135,7 +136,7 @@ async fn import(
     let candidates: Vec<&str> = REQUIRED.into_iter().chain(OPTIONAL).collect();
     let manifest = blocking(|| {
         // Refused here, a model that cannot be used never gets a name.
-        read_folder(name, folder)?;
+        read_folder(name, folder, Precision::F32)?;
         describe_folder(folder, &candidates)
     })?;
     let pull = Pull {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context;
-use holdfast_embedding::{EmbedError, Embedder, ModelSource, Pooling, Priority, Purpose};
+use holdfast_embedding::{EmbedError, Embedder, ModelSource, Pooling, Precision, Priority, Purpose};
 use holdfast_testkit::tiny_model::{DIMENSIONS, WINDOW, vocabulary};
 
 use crate::{
@@ -46,8 +46,24 @@ fn assert_close(found: &[f32], expected: &[f64], text: &str) {
 }
 
 #[tokio::test]
+async fn bytes_give_almost_the_vectors_of_the_reference() -> anyhow::Result<()> {
+    let (rig, embedder) = Rig::with_tiny_in(Precision::Int8, |_| Ok(())).await?;
+    assert_eq!(embedder.space()?.precision, Precision::Int8);
+    let reference = Reference::load(&rig.directory.path().join("source"))?;
+    let texts = texts(7, 100);
+    for (text, vector) in texts.iter().zip(embed(&embedder, &texts).await?) {
+        let expected = reference.vector(text)?;
+        let cosine: f64 = vector.iter().zip(&expected).map(|(found, expected)| f64::from(*found) * expected).sum();
+        assert!(cosine > 0.999, "{cosine} for {text:?}");
+        assert!(cosine < 0.999_999_9, "{cosine} is no product of bytes, for {text:?}");
+    }
+    rig.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn vectors_are_those_of_the_reference() -> anyhow::Result<()> {
-    let (rig, embedder) = Rig::with_tiny(|_| Ok(())).await?;
+    let (rig, embedder) = Rig::with_tiny_in(Precision::F32, |_| Ok(())).await?;
     let reference = Reference::load(&rig.directory.path().join("source"))?;
     let texts = texts(7, 100);
     let vectors = embed(&embedder, &texts).await?;
@@ -62,7 +78,7 @@ async fn vectors_are_those_of_the_reference() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn the_first_token_is_the_vector_where_the_model_says_so() -> anyhow::Result<()> {
-    let (rig, embedder) = Rig::with_tiny(|folder| {
+    let (rig, embedder) = Rig::with_tiny_in(Precision::F32, |folder| {
         fs::write(folder.join("1_Pooling/config.json"), r#"{"pooling_mode_cls_token": true}"#)?;
         let modules = fs::read_to_string(folder.join("modules.json"))?;
         let (kept, _) = modules.split_once(",\n{\"idx\": 2").context("no third stage")?;
@@ -83,14 +99,16 @@ async fn the_first_token_is_the_vector_where_the_model_says_so() -> anyhow::Resu
 
 #[tokio::test]
 async fn a_vector_does_not_depend_on_its_batch_to_the_last_bit() -> anyhow::Result<()> {
-    let (rig, embedder) = Rig::with_tiny(|_| Ok(())).await?;
-    let texts = texts(9, 60);
-    let together = embed(&embedder, &texts).await?;
-    for (text, vector) in texts.iter().zip(&together) {
-        let alone = embed(&embedder, std::slice::from_ref(text)).await?;
-        assert_eq!(&alone[0], vector, "{text:?}");
+    for precision in [Precision::Int8, Precision::F32] {
+        let (rig, embedder) = Rig::with_tiny_in(precision, |_| Ok(())).await?;
+        let texts = texts(9, 60);
+        let together = embed(&embedder, &texts).await?;
+        for (text, vector) in texts.iter().zip(&together) {
+            let alone = embed(&embedder, std::slice::from_ref(text)).await?;
+            assert_eq!(&alone[0], vector, "{precision:?}, {text:?}");
+        }
+        rig.stop().await?;
     }
-    rig.stop().await?;
     Ok(())
 }
 
@@ -143,7 +161,7 @@ async fn only_the_window_is_read() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn prefixes_belong_to_the_purpose() -> anyhow::Result<()> {
-    let (rig, embedder) = Rig::with_tiny(|folder| {
+    let (rig, embedder) = Rig::with_tiny_in(Precision::F32, |folder| {
         let prompts = r#"{"prompts": {"query": "search query: ", "passage": "search document: "}}"#;
         Ok(fs::write(folder.join("config_sentence_transformers.json"), prompts)?)
     })

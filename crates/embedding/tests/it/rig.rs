@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context;
-use holdfast_embedding::{Config, Embedder, FetchLimits, ModelSource, Models};
+use holdfast_embedding::{Config, Embedder, FetchLimits, ModelSource, Models, Precision};
 use holdfast_testkit::tiny_model;
 use tempfile::TempDir;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -46,7 +46,15 @@ impl Rig {
 
     /// A component with the tiny model, after a change to the folder it is imported from.
     pub async fn with_tiny(change: impl FnOnce(&PathBuf) -> anyhow::Result<()>) -> anyhow::Result<(Rig, Embedder)> {
-        let rig = Rig::start(|_| {})?;
+        Rig::with_tiny_in(Precision::Int8, change).await
+    }
+
+    /// As [`Rig::with_tiny`], with the arithmetic named.
+    pub async fn with_tiny_in(
+        precision: Precision,
+        change: impl FnOnce(&PathBuf) -> anyhow::Result<()>,
+    ) -> anyhow::Result<(Rig, Embedder)> {
+        let rig = Rig::start(|config| config.precision = precision)?;
         let folder = rig.directory.path().join("source");
         tiny_model::write(&folder)?;
         change(&folder)?;

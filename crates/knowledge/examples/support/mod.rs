@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use holdfast_embedding::Models;
+use holdfast_embedding::{Models, Precision};
 use holdfast_knowledge::{Config, Knowledge, Watch};
 use holdfast_storage::{Caller, Storage, jobs::JobState};
 use serde_json::Value;
@@ -28,12 +28,12 @@ pub struct House {
 
 impl House {
     /// Opens what lies in `state`, or an empty one.
-    pub async fn open(models: &Path, state: &Path) -> Result<House> {
+    pub async fn open(models: &Path, state: &Path, precision: Precision) -> Result<House> {
         fs::create_dir_all(state.join("db"))?;
         let shutdown = CancellationToken::new();
         let tasks = TaskTracker::new();
         let storage = Storage::open_at(&state.join("db/holdfast.db"), &state.join("index"))?;
-        let embedding = holdfast_embedding::Config { models_dir: models.into(), ..Default::default() };
+        let embedding = holdfast_embedding::Config { models_dir: models.into(), precision, ..Default::default() };
         let models = Models::start(embedding, shutdown.clone(), tasks.clone());
         models.get(models.default_model())?.ready().await?;
         let config = Config { watch: Watch::No, ..Config::default() };

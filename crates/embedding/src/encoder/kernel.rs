@@ -1,0 +1,312 @@
+//! Matrix products and the passes between them, for each instruction set, chosen when the program runs.
+//!
+//! Owns the layout of packed weights and every line of `unsafe` of the encoder. Numbers are either 32-bit floats, or
+//! bytes with a scale: weights are signed bytes with one scale an output, activations unsigned bytes with a scale and a
+//! zero a row. A product of bytes adds up in integers, so every kernel gives the same sums to the last bit; with floats,
+//! every sum runs in one order that depends on nothing but its own row and column.
+//!
+//! It does not know what a layer is, and starts no threads.
+
+mod elementwise;
+
+mod portable;
+
+#[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
+use std::sync::LazyLock;
+
+/// Outputs that lie side by side in packed weights.
+pub(super) const PANEL: usize = 32;
+/// Rows of bytes begin at multiples of this, and weights of bytes have a multiple of it of inputs: what a tile of AMX
+/// reads at a time.
+const BYTES_ALIGNED: usize = 64;
+/// Rows beyond the last that can be read, though nothing is made of them.
+const ROWS_BEYOND: usize = 32;
+
+/// Everything a network's pass is made of, for one instruction set.
+pub(super) struct Kernel {
+    /// The instruction set, for logs, metrics and failing tests.
+    pub(super) name: &'static str,
+    floats: fn(&FloatProduct<'_>, Output<'_>),
+    bytes: fn(&ByteProduct<'_>, Output<'_>),
+    gelu: fn(&mut [f32]),
+    softmax: fn(&mut [f32]),
+    add_and_normalise: fn(&mut [f32], &[f32], &Norm, f32),
+    quantise: fn(&[f32], &mut [u8]) -> (f32, f32),
+}
+
+/// Layer normalisation's gain and bias.
+pub(super) struct Norm {
+    pub(super) gain: Vec<f32>,
+    pub(super) bias: Vec<f32>,
+}
+
+/// One input of a panel: what it weighs in each output.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([f32; PANEL]);
+
+/// Four inputs of a panel, those of one output side by side.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Quad([i8; 4 * PANEL]);
+
+/// A matrix of floats, cut into panels of [`PANEL`] columns that are filled up with zeros.
+#[derive(Default)]
+pub(super) struct FloatPanels {
+    lines: Vec<Line>,
+    depth: usize,
+    columns: usize,
+}
+
+impl FloatPanels {
+    /// Packs a matrix that is given as one row an output.
+    pub(super) fn pack(by_output: &[f32], depth: usize) -> FloatPanels {
+        let mut panels = FloatPanels::default();
+        panels.shape(depth, by_output.len() / depth);
+        for (column, row) in by_output.chunks_exact(depth).enumerate() {
+            panels.set_column(column, row);
+        }
+        panels
+    }
+
+    /// Becomes a matrix of zeros of this shape, in the memory it has.
+    pub(super) fn shape(&mut self, depth: usize, columns: usize) {
+        self.lines.clear();
+        self.lines.resize(columns.div_ceil(PANEL) * depth, Line([0.0; PANEL]));
+        (self.depth, self.columns) = (depth, columns);
+    }
+
+    /// Sets one column.
+    pub(super) fn set_column(&mut self, column: usize, values: &[f32]) {
+        let panel = &mut self.lines[column / PANEL * self.depth..][..self.depth];
+        for (line, value) in panel.iter_mut().zip(values) {
+            line.0[column % PANEL] = *value;
+        }
+    }
+
+    /// Sets one row: an input's weights, beginning with the first output's.
+    pub(super) fn set_row(&mut self, row: usize, values: &[f32]) {
+        for (panel, part) in values.chunks(PANEL).enumerate() {
+            self.lines[panel * self.depth + row].0[..part.len()].copy_from_slice(part);
+        }
+    }
+
+    fn panel(&self, panel: usize) -> &[Line] {
+        &self.lines[panel * self.depth..][..self.depth]
+    }
+}
+
+/// A matrix of bytes, cut into panels, and what turns its integer sums into numbers.
+pub(super) struct BytePanels {
+    quads: Vec<Quad>,
+    /// Inputs, filled up with zeros to a multiple of [`BYTES_ALIGNED`].
+    depth: usize,
+    columns: usize,
+    /// For every output, what a weight's byte stands for. As many as there are columns in the panels.
+    scales: Vec<f32>,
+    /// For every output, the sum of its bytes.
+    sums: Vec<f32>,
+}
+
+impl BytePanels {
+    /// Quantises and packs a matrix that is given as one row an output: symmetrically, one scale an output.
+    pub(super) fn pack(by_output: &[f32], inputs: usize) -> BytePanels {
+        let columns = by_output.len() / inputs;
+        let depth = inputs.next_multiple_of(BYTES_ALIGNED);
+        let padded = columns.next_multiple_of(PANEL);
+        let mut panels = BytePanels {
+            quads: vec![Quad([0; 4 * PANEL]); padded / PANEL * depth / 4],
+            depth,
+            columns,
+            scales: vec![0.0; padded],
+            sums: vec![0.0; padded],
+        };
+        for (column, row) in by_output.chunks_exact(inputs).enumerate() {
+            let largest = row.iter().fold(0.0f32, |largest, weight| largest.max(weight.abs()));
+            let scale = largest / f32::from(i8::MAX);
+            let per_weight = if scale > f32::MIN_POSITIVE { 1.0 / scale } else { 0.0 };
+            let mut sum = 0;
+            let quads = &mut panels.quads[column / PANEL * depth / 4..];
+            for (input, weight) in row.iter().enumerate() {
+                let byte = (weight * per_weight).round_ties_even() as i8;
+                quads[input / 4].0[column % PANEL * 4 + input % 4] = byte;
+                sum += i32::from(byte);
+            }
+            panels.scales[column] = scale;
+            panels.sums[column] = sum as f32;
+        }
+        panels
+    }
+
+    fn panel(&self, panel: usize) -> &[Quad] {
+        &self.quads[panel * self.depth / 4..][..self.depth / 4]
+    }
+}
+
+/// Rows of activations as bytes: `value ≈ scale · (byte − zero)`.
+#[derive(Default)]
+pub(super) struct ByteRows {
+    bytes: Vec<u8>,
+    /// Bytes from one row to the next.
+    stride: usize,
+    scales: Vec<f32>,
+    zeros: Vec<f32>,
+}
+
+impl ByteRows {
+    /// Quantises rows, in the memory it has.
+    pub(super) fn fill(&mut self, kernel: &Kernel, rows: &[f32], width: usize) {
+        let count = rows.len() / width;
+        self.stride = width.next_multiple_of(BYTES_ALIGNED);
+        // What a row is filled up with meets weights of zero, so it does not matter what it was before.
+        self.bytes.resize((count + ROWS_BEYOND) * self.stride, 0);
+        self.scales.clear();
+        self.zeros.clear();
+        for (row, bytes) in rows.chunks_exact(width).zip(self.bytes.chunks_exact_mut(self.stride)) {
+            let (scale, zero) = (kernel.quantise)(row, &mut bytes[..width]);
+            self.scales.push(scale);
+            self.zeros.push(zero);
+        }
+    }
+}
+
+/// `scale · rows · panels + bias`
+pub(super) struct FloatProduct<'a> {
+    /// Rows that begin every `stride` numbers; the last one may end with the last number it needs.
+    pub(super) rows: &'a [f32],
+    pub(super) stride: usize,
+    pub(super) count: usize,
+    pub(super) panels: &'a FloatPanels,
+    pub(super) scale: f32,
+    /// As many as there are columns in the panels.
+    pub(super) bias: &'a [f32],
+}
+
+/// `rows · panels + bias`
+struct ByteProduct<'a> {
+    rows: &'a ByteRows,
+    count: usize,
+    panels: &'a BytePanels,
+    bias: &'a [f32],
+}
+
+/// Where a product's rows go.
+pub(super) struct Output<'a> {
+    pub(super) rows: &'a mut [f32],
+    pub(super) stride: usize,
+}
+
+impl Kernel {
+    /// Multiplies floats.
+    pub(super) fn multiply(&self, product: &FloatProduct<'_>, output: Output<'_>) {
+        let FloatProduct { rows, stride, count, panels, bias, .. } = *product;
+        if count == 0 || panels.columns == 0 {
+            return;
+        }
+        // What the kernels' safety rests on.
+        assert!((count - 1) * stride + panels.depth <= rows.len(), "rows are missing");
+        check(&output, count, panels.columns, bias);
+        (self.floats)(product, output);
+    }
+
+    /// Multiplies bytes.
+    pub(super) fn multiply_bytes(&self, rows: &ByteRows, panels: &BytePanels, bias: &[f32], output: Output<'_>) {
+        let count = rows.scales.len();
+        if count == 0 || panels.columns == 0 {
+            return;
+        }
+        // What the kernels' safety rests on.
+        assert!(rows.stride == panels.depth, "rows are not as wide as the matrix is deep");
+        assert!((count + ROWS_BEYOND) * rows.stride <= rows.bytes.len() && rows.zeros.len() == count);
+        check(&output, count, panels.columns, bias);
+        (self.bytes)(&ByteProduct { rows, count, panels, bias }, output);
+    }
+
+    /// The activation of every number.
+    pub(super) fn gelu(&self, row: &mut [f32]) {
+        (self.gelu)(row);
+    }
+
+    /// Makes weights that sum up to 1 of scores.
+    pub(super) fn softmax(&self, row: &mut [f32]) {
+        (self.softmax)(row);
+    }
+
+    /// Adds to every row its change and normalises it.
+    pub(super) fn add_and_normalise(&self, rows: &mut [f32], changes: &[f32], norm: &Norm, epsilon: f32) {
+        let width = norm.gain.len();
+        for (row, change) in rows.chunks_exact_mut(width).zip(changes.chunks_exact(width)) {
+            (self.add_and_normalise)(row, change, norm, epsilon);
+        }
+    }
+}
+
+fn check(output: &Output<'_>, count: usize, columns: usize, bias: &[f32]) {
+    assert!(bias.len() >= columns.next_multiple_of(PANEL), "the bias is too short");
+    assert!(columns <= output.stride && (count - 1) * output.stride + columns <= output.rows.len(), "no room");
+}
+
+/// The fastest kernel this machine can run.
+pub(super) fn best() -> &'static Kernel {
+    static BEST: LazyLock<Kernel> = LazyLock::new(|| available().swap_remove(0));
+    &BEST
+}
+
+/// Every kernel this machine can run, fastest first; the portable one is always the last.
+fn available() -> Vec<Kernel> {
+    let mut kernels = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    {
+        kernels.extend(amx::kernel());
+        kernels.extend(avx512::kernel());
+        kernels.extend(avx2::kernels());
+    }
+    kernels.push(portable::kernel());
+    kernels
+}
+
+/// Cuts a product into tiles of at most `tile_rows` rows and one panel, in blocks of `block_rows` rows, so that a block's
+/// rows and a panel stay in the cache.
+///
+/// `tile` gets the first row, the number of rows, the panel, and where its first number goes with the distance between
+/// rows; room for whole panels is there.
+#[inline(always)]
+fn each_tile(
+    (count, columns): (usize, usize),
+    (block_rows, tile_rows): (usize, usize),
+    output: Output<'_>,
+    mut tile: impl FnMut(usize, usize, usize, *mut f32, usize),
+) {
+    let mut aside = [0.0; PANEL * MOST_TILE_ROWS];
+    debug_assert!(tile_rows <= MOST_TILE_ROWS);
+    for block in (0..count).step_by(block_rows) {
+        let end = (block + block_rows).min(count);
+        for panel in 0..columns.div_ceil(PANEL) {
+            let wide = (columns - panel * PANEL).min(PANEL);
+            for row in (block..end).step_by(tile_rows) {
+                let rows = (end - row).min(tile_rows);
+                let at = row * output.stride + panel * PANEL;
+                if wide == PANEL {
+                    tile(row, rows, panel, output.rows[at..].as_mut_ptr(), output.stride);
+                    continue;
+                }
+                tile(row, rows, panel, aside.as_mut_ptr(), PANEL);
+                for (row, numbers) in aside.chunks_exact(PANEL).take(rows).enumerate() {
+                    output.rows[at + row * output.stride..][..wide].copy_from_slice(&numbers[..wide]);
+                }
+            }
+        }
+    }
+}
+
+/// The most rows that any kernel has in a tile.
+const MOST_TILE_ROWS: usize = 32;
+
+#[cfg(test)]
+mod tests;

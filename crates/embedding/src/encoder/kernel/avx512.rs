@@ -1,0 +1,202 @@
+//! AVX-512, with VNNI for bytes: 14 rows by 32 columns stand in 28 of the 32 registers.
+
+use std::arch::x86_64::{
+    __m512, __m512i, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_load_ps,
+    _mm512_load_si512, _mm512_loadu_ps, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_setzero_si512, _mm512_storeu_ps,
+};
+
+use super::{ByteProduct, FloatProduct, Kernel, Norm, Output, PANEL, each_tile, elementwise};
+
+const TILE_ROWS: usize = 14;
+/// Rows whose bytes stay in the first cache with a panel of weights.
+const BYTE_BLOCK_ROWS: usize = 2 * TILE_ROWS;
+/// Rows of floats for which a panel of weights is read once; they fill much of the second cache.
+const FLOAT_BLOCK_ROWS: usize = 16 * TILE_ROWS;
+
+/// What the functions here are compiled for.
+pub(super) fn present() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vnni")
+        && is_x86_feature_detected!("fma")
+}
+
+pub(super) fn kernel() -> Option<Kernel> {
+    present().then_some(Kernel {
+        name: "avx512_vnni",
+        // SAFETY (all): the features the functions are compiled for are present, and `Kernel`'s methods have checked the
+        // lengths that products rest on.
+        floats: |product, output| unsafe { floats(product, output) },
+        bytes: |product, output| unsafe { bytes(product, output) },
+        gelu: |row| unsafe { gelu(row) },
+        softmax: |row| unsafe { softmax(row) },
+        add_and_normalise: |row, change, norm, epsilon| unsafe { add_and_normalise(row, change, norm, epsilon) },
+        quantise: |row, bytes| unsafe { quantise(row, bytes) },
+    })
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma")]
+fn gelu(row: &mut [f32]) {
+    elementwise::gelu::<true>(row);
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma")]
+fn softmax(row: &mut [f32]) {
+    elementwise::softmax::<true>(row);
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma")]
+fn add_and_normalise(row: &mut [f32], change: &[f32], norm: &Norm, epsilon: f32) {
+    elementwise::add_and_normalise::<true>(row, change, &norm.gain, &norm.bias, epsilon);
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma")]
+fn quantise(row: &[f32], bytes: &mut [u8]) -> (f32, f32) {
+    elementwise::quantise::<true>(row, bytes)
+}
+
+/// Calls a function that is generic over the number of rows with a number that is only known now.
+macro_rules! with_rows {
+    ($rows:expr, $tile:ident $arguments:tt) => {
+        match $rows {
+            1 => $tile::<1> $arguments,
+            2 => $tile::<2> $arguments,
+            3 => $tile::<3> $arguments,
+            4 => $tile::<4> $arguments,
+            5 => $tile::<5> $arguments,
+            6 => $tile::<6> $arguments,
+            7 => $tile::<7> $arguments,
+            8 => $tile::<8> $arguments,
+            9 => $tile::<9> $arguments,
+            10 => $tile::<10> $arguments,
+            11 => $tile::<11> $arguments,
+            12 => $tile::<12> $arguments,
+            13 => $tile::<13> $arguments,
+            _ => $tile::<TILE_ROWS> $arguments,
+        }
+    };
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma")]
+fn floats(product: &FloatProduct<'_>, output: Output<'_>) {
+    let FloatProduct { rows, stride, count, panels, .. } = *product;
+    let shape = (count, panels.columns);
+    each_tile(shape, (FLOAT_BLOCK_ROWS, TILE_ROWS), output, |row, tile_rows, panel, out, out_stride| {
+        let from = rows[row * stride..].as_ptr();
+        // SAFETY: `row + tile_rows <= count`, and `Kernel::multiply` has seen that so many rows are there.
+        unsafe { with_rows!(tile_rows, float_tile(product, from, panel, out, out_stride)) }
+    });
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma")]
+#[inline]
+unsafe fn float_tile<const ROWS: usize>(
+    product: &FloatProduct<'_>,
+    from: *const f32,
+    panel: usize,
+    out: *mut f32,
+    out_stride: usize,
+) {
+    let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
+    for (at, line) in product.panels.panel(panel).iter().enumerate() {
+        let weights = line.0.as_ptr();
+        // SAFETY: a line has 32 numbers and is aligned to 64 bytes.
+        let (left, right) = unsafe { (_mm512_load_ps(weights), _mm512_load_ps(weights.add(16))) };
+        for (row, sums) in sums.iter_mut().enumerate() {
+            // SAFETY: each of the rows has as many numbers as the panel has lines.
+            let value = unsafe { _mm512_set1_ps(*from.add(row * product.stride + at)) };
+            sums[0] = _mm512_fmadd_ps(value, left, sums[0]);
+            sums[1] = _mm512_fmadd_ps(value, right, sums[1]);
+        }
+    }
+    let scale = _mm512_set1_ps(product.scale);
+    let bias = &product.bias[panel * PANEL..][..PANEL];
+    for half in 0..2 {
+        // SAFETY: both halves lie within the panel's 32 numbers, and each row has room for a panel.
+        unsafe {
+            let bias = _mm512_loadu_ps(bias.as_ptr().add(half * 16));
+            for (row, sums) in sums.iter().enumerate() {
+                let value = _mm512_fmadd_ps(sums[half], scale, bias);
+                _mm512_storeu_ps(out.add(row * out_stride + half * 16), value);
+            }
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma")]
+fn bytes(product: &ByteProduct<'_>, output: Output<'_>) {
+    let shape = (product.count, product.panels.columns);
+    each_tile(shape, (BYTE_BLOCK_ROWS, TILE_ROWS), output, |row, tile_rows, panel, out, out_stride| {
+        // SAFETY: `row + tile_rows <= count`, and `Kernel::multiply_bytes` has seen that so many rows are there.
+        unsafe { with_rows!(tile_rows, byte_tile(product, row, panel, out, out_stride)) }
+    });
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma")]
+#[inline]
+unsafe fn byte_tile<const ROWS: usize>(
+    product: &ByteProduct<'_>,
+    first: usize,
+    panel: usize,
+    out: *mut f32,
+    out_stride: usize,
+) {
+    let stride = product.rows.stride;
+    let from = product.rows.bytes[first * stride..].as_ptr();
+    let mut sums = [[_mm512_setzero_si512(); 2]; ROWS];
+    for (at, quad) in product.panels.panel(panel).iter().enumerate() {
+        let weights = quad.0.as_ptr().cast::<__m512i>();
+        // SAFETY: a quad has 128 bytes and is aligned to 64.
+        let (left, right) = unsafe { (_mm512_load_si512(weights), _mm512_load_si512(weights.add(1))) };
+        for (row, sums) in sums.iter_mut().enumerate() {
+            // SAFETY: each of the rows has four bytes for every quad of the panel.
+            let values = unsafe { from.add(row * stride + at * 4).cast::<i32>().read_unaligned() };
+            let values = _mm512_set1_epi32(values);
+            sums[0] = _mm512_dpbusd_epi32(sums[0], values, left);
+            sums[1] = _mm512_dpbusd_epi32(sums[1], values, right);
+        }
+    }
+    for half in 0..2 {
+        let column = panel * PANEL + half * 16;
+        // SAFETY: 16 numbers from `column` lie within the panel, and each row has room for a panel.
+        unsafe {
+            let finish = Finish::new(product, column);
+            for (row, sums) in sums.iter().enumerate() {
+                let value = finish.number(product, first + row, sums[half]);
+                _mm512_storeu_ps(out.add(row * out_stride + half * 16), value);
+            }
+        }
+    }
+}
+
+/// What makes numbers of sixteen columns' integer sums.
+pub(super) struct Finish {
+    scales: __m512,
+    sums: __m512,
+    bias: __m512,
+}
+
+impl Finish {
+    /// Reads what belongs to the sixteen columns from this one.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma")]
+    #[inline]
+    pub(super) fn new(product: &ByteProduct<'_>, column: usize) -> Finish {
+        let load = |values: &[f32]| {
+            let values = &values[column..][..16];
+            // SAFETY: the slice has 16 numbers.
+            unsafe { _mm512_loadu_ps(values.as_ptr()) }
+        };
+        Finish { scales: load(&product.panels.scales), sums: load(&product.panels.sums), bias: load(product.bias) }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma")]
+    #[inline]
+    pub(super) fn number(&self, product: &ByteProduct<'_>, row: usize, sums: __m512i) -> __m512 {
+        let (scale, zero) = (product.rows.scales[row], product.rows.zeros[row]);
+        let value = _mm512_fnmadd_ps(_mm512_set1_ps(zero), self.sums, _mm512_cvtepi32_ps(sums));
+        _mm512_fmadd_ps(_mm512_mul_ps(value, self.scales), _mm512_set1_ps(scale), self.bias)
+    }
+}

@@ -1,0 +1,151 @@
+//! What is done number by number: the activation, softmax, normalisation, quantising.
+//!
+//! Written as plain loops over [`LANES`] independent sums, and compiled anew for every instruction set that asks for it
+//! with [`elementwise!`], so that the compiler makes vectors of them. `FUSED` says whether the instruction set multiplies
+//! and adds in one step; where it does not, asking for it would call a library function for every number.
+
+/// Sums that do not wait for each other.
+const LANES: usize = 16;
+
+#[inline(always)]
+fn multiply_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FUSED { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// Folds a row into one number, in an order that depends on nothing but the row's length.
+#[inline(always)]
+fn fold(row: &[f32], start: f32, step: impl Fn(f32, f32) -> f32, join: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut lanes = [start; LANES];
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            lanes[lane] = step(lanes[lane], chunk[lane]);
+        }
+    }
+    for (lane, value) in lanes.iter_mut().zip(rest) {
+        *lane = step(*lane, *value);
+    }
+    lanes.into_iter().reduce(join).unwrap_or(start)
+}
+
+/// e to the power of `x`, for `x` up to 88; the relative error is below 2e-7. Below -87 it is next to nothing.
+///
+/// Splits off the power of two (Cody and Waite 1980) and takes a polynomial of the rest, whose coefficients are the
+/// Cephes library's for `expf`.
+#[inline(always)]
+fn exp<const FUSED: bool>(x: f32) -> f32 {
+    /// Added to a small number, it leaves the nearest integer in the lowest bits.
+    const ROUNDER: f32 = 12_582_912.0;
+    let x = x.max(-87.0);
+    let shifted = multiply_add::<FUSED>(x, std::f32::consts::LOG2_E, ROUNDER);
+    let power = shifted - ROUNDER;
+    let rest = multiply_add::<FUSED>(power, -355.0 / 512.0, x);
+    let rest = multiply_add::<FUSED>(power, 2.121_944_4e-4, rest);
+    let mut value = 1.987_569_1e-4;
+    for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+        value = multiply_add::<FUSED>(value, rest, coefficient);
+    }
+    let value = multiply_add::<FUSED>(value, rest * rest, rest + 1.0);
+    f32::from_bits(value.to_bits().wrapping_add(shifted.to_bits() << 23))
+}
+
+/// `x · Φ(x)` of every number (Hendrycks and Gimpel 2016), with the error function of Abramowitz and Stegun 7.1.26,
+/// whose absolute error is below 1.5e-7.
+#[inline(always)]
+pub(super) fn gelu<const FUSED: bool>(row: &mut [f32]) {
+    for value in row {
+        let x = *value;
+        let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
+        let t = 1.0 / multiply_add::<FUSED>(z, 0.327_591_1, 1.0);
+        let mut tail = 1.061_405_4;
+        for coefficient in [-1.453_152_1, 1.421_413_8, -0.284_496_74, 0.254_829_6] {
+            tail = multiply_add::<FUSED>(tail, t, coefficient);
+        }
+        // erfc(z) / 2
+        let tail = 0.5 * tail * t * exp::<FUSED>(-z * z);
+        *value = x * if x < 0.0 { tail } else { 1.0 - tail };
+    }
+}
+
+/// Makes weights of scores: e to the power of each, divided by their sum.
+#[inline(always)]
+pub(super) fn softmax<const FUSED: bool>(row: &mut [f32]) {
+    let largest = fold(row, f32::NEG_INFINITY, |a, b| if b > a { b } else { a }, f32::max);
+    for value in row.iter_mut() {
+        *value = exp::<FUSED>(*value - largest);
+    }
+    let scale = 1.0 / fold(row, 0.0, |sum, value| sum + value, |a, b| a + b);
+    for value in row {
+        *value *= scale;
+    }
+}
+
+/// `row = normalise(row + change) · gain + bias` (Ba et al. 2016).
+#[inline(always)]
+pub(super) fn add_and_normalise<const FUSED: bool>(
+    row: &mut [f32],
+    change: &[f32],
+    gain: &[f32],
+    bias: &[f32],
+    epsilon: f32,
+) {
+    for (value, change) in row.iter_mut().zip(change) {
+        *value += change;
+    }
+    let count = row.len() as f32;
+    let mean = fold(row, 0.0, |sum, value| sum + value, |a, b| a + b) / count;
+    let squares = |sum, value: f32| multiply_add::<FUSED>(value - mean, value - mean, sum);
+    let variance = fold(row, 0.0, squares, |a, b| a + b) / count;
+    let scale = 1.0 / (variance + epsilon).sqrt();
+    for ((value, gain), bias) in row.iter_mut().zip(gain).zip(bias) {
+        *value = multiply_add::<FUSED>((*value - mean) * scale, *gain, *bias);
+    }
+}
+
+/// The smallest and the largest of a row and 0, and whether all its numbers are finite.
+#[inline(always)]
+fn range(row: &[f32]) -> (f32, f32, bool) {
+    let (mut low, mut high, mut poison) = ([0.0f32; LANES], [0.0f32; LANES], [0.0f32; LANES]);
+    let mut take = |lane: usize, value: f32| {
+        low[lane] = if value < low[lane] { value } else { low[lane] };
+        high[lane] = if value > high[lane] { value } else { high[lane] };
+        // 0 as long as all are finite, and not a number ever after.
+        poison[lane] += value * 0.0;
+    };
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (lane, value) in chunk.iter().enumerate() {
+            take(lane, *value);
+        }
+    }
+    for (lane, value) in rest.iter().enumerate() {
+        take(lane, *value);
+    }
+    (low.into_iter().fold(0.0, f32::min), high.into_iter().fold(0.0, f32::max), poison == [0.0; LANES])
+}
+
+/// Makes bytes of a row: `value ≈ scale · (byte − zero)`. Says scale and zero.
+///
+/// The range always contains 0, so that `zero` is a byte's value too.
+#[inline(always)]
+pub(super) fn quantise<const FUSED: bool>(row: &[f32], bytes: &mut [u8]) -> (f32, f32) {
+    let (low, high, finite) = range(row);
+    if !finite {
+        return (f32::NAN, 0.0);
+    }
+    let range = high - low;
+    // A row of zeros, or of numbers so small that their quotients would not be finite.
+    if range <= f32::MIN_POSITIVE * 256.0 {
+        bytes.fill(0);
+        return (0.0, 0.0);
+    }
+    const ROUNDER: f32 = 12_582_912.0;
+    let per_value = 255.0 / range;
+    let zero = (-low * per_value).round_ties_even();
+    for (byte, value) in bytes.iter_mut().zip(row) {
+        // The lowest byte of the sum's bits is the nearest integer.
+        let placed = multiply_add::<FUSED>(*value, per_value, zero).clamp(0.0, 255.0);
+        *byte = (placed + ROUNDER).to_bits() as u8;
+    }
+    (range / 255.0, zero)
+}

@@ -1,0 +1,222 @@
+use super::*;
+
+fn numbers(seed: u64, count: usize) -> Vec<f32> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    (0..count).map(|_| random.f32() * 2.0 - 1.0).collect()
+}
+
+/// A product and what plain arithmetic in 64 bits makes of it.
+fn float_product(kernel: &Kernel, rows: usize, depth: usize, columns: usize) -> (Vec<f32>, Vec<f64>) {
+    let (left, right) = (numbers(1, rows * depth), numbers(2, columns * depth));
+    let bias = numbers(3, columns.next_multiple_of(PANEL));
+    let panels = FloatPanels::pack(&right, depth);
+    let mut out = vec![f32::NAN; rows * columns];
+    let product = FloatProduct { rows: &left, stride: depth, count: rows, panels: &panels, scale: 0.5, bias: &bias };
+    kernel.multiply(&product, Output { rows: &mut out, stride: columns });
+    let wanted = (0..rows * columns).map(|at| {
+        let (row, column) = (at / columns, at % columns);
+        let products = left[row * depth..][..depth].iter().zip(&right[column * depth..][..depth]);
+        products.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>() * 0.5 + f64::from(bias[column])
+    });
+    (out, wanted.collect())
+}
+
+/// Shapes with every remainder of rows and columns, and the depth of every model's layer.
+fn shapes() -> Vec<(usize, usize, usize)> {
+    let mut shapes: Vec<_> = (1..=35).map(|rows| (rows, 64, 64)).collect();
+    shapes.extend((1..=65).map(|columns| (3, 32, columns)));
+    shapes.extend([(1, 1, 1), (5, 8, 8), (17, 26, 312), (70, 312, 26), (33, 384, 96), (9, 1536, 40)]);
+    shapes
+}
+
+#[test]
+fn products_of_floats_are_right() {
+    for kernel in available() {
+        for (rows, depth, columns) in shapes() {
+            let (out, wanted) = float_product(&kernel, rows, depth, columns);
+            for (got, wanted) in out.iter().zip(wanted) {
+                let error = (f64::from(*got) - wanted).abs();
+                assert!(
+                    error < 2e-6 * (depth as f64).max(10.0),
+                    "{}, {rows} x {depth} x {columns}: {got} is not {wanted}",
+                    kernel.name
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn products_of_bytes_are_the_same_integers_everywhere() {
+    let portable = portable::kernel();
+    for kernel in available() {
+        for (rows, depth, columns) in shapes() {
+            // The extremes of both, which overflow 16 bits and saturate where sums are kept in them.
+            let mut left: Vec<f32> = numbers(1, rows * depth).iter().map(|value| value.signum()).collect();
+            left[0] = 0.3;
+            let right: Vec<f32> = numbers(2, columns * depth).iter().map(|value| value.signum()).collect();
+            let bias = vec![0.0; columns.next_multiple_of(PANEL)];
+            let panels = BytePanels::pack(&right, depth);
+            let mut bytes = ByteRows::default();
+            bytes.fill(&portable, &left, depth);
+            let product = |kernel: &Kernel| {
+                let mut out = vec![f32::NAN; rows * columns];
+                kernel.multiply_bytes(&bytes, &panels, &bias, Output { rows: &mut out, stride: columns });
+                out
+            };
+            for (got, wanted) in product(&kernel).iter().zip(product(&portable)) {
+                // The sums are equal; making numbers of them may round once more or less.
+                let error = (got - wanted).abs();
+                assert!(error <= 1e-3, "{}, {rows} x {depth} x {columns}: {got} is not {wanted}", kernel.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn products_of_bytes_are_close_to_those_of_floats() {
+    for kernel in available() {
+        let (rows, depth, columns) = (40, 384, 70);
+        let (left, right) = (numbers(1, rows * depth), numbers(2, columns * depth));
+        let bias = numbers(3, columns.next_multiple_of(PANEL));
+        let mut bytes = ByteRows::default();
+        bytes.fill(&kernel, &left, depth);
+        let mut out = vec![f32::NAN; rows * columns];
+        let panels = BytePanels::pack(&right, depth);
+        kernel.multiply_bytes(&bytes, &panels, &bias, Output { rows: &mut out, stride: columns });
+        for (at, got) in out.iter().enumerate() {
+            let (row, column) = (at / columns, at % columns);
+            let products = left[row * depth..][..depth].iter().zip(&right[column * depth..][..depth]);
+            let wanted = products.map(|(a, b)| a * b).sum::<f32>() + bias[column];
+            // Each factor is off by at most 1/255 of 1: the sum of 384 by some 0.05, three deviations 0.15.
+            assert!((got - wanted).abs() < 0.2, "{}: {got} is not {wanted}", kernel.name);
+        }
+    }
+}
+
+#[test]
+fn a_row_does_not_depend_on_its_neighbours() {
+    for kernel in available() {
+        let (alone, _) = float_product(&kernel, 1, 96, 70);
+        let (many, _) = float_product(&kernel, 33, 96, 70);
+        // The first row is the same numbers in both; the right side differs in nothing either.
+        assert_eq!(alone[..70], many[..70], "{}", kernel.name);
+    }
+}
+
+#[test]
+fn nothing_is_written_beyond_the_columns() {
+    for kernel in available() {
+        let (rows, depth, columns, stride) = (15, 64, 40, 48);
+        let panels = FloatPanels::pack(&numbers(1, columns * depth), depth);
+        let left = numbers(2, rows * depth);
+        let mut out = vec![7.0; rows * stride];
+        let bias = vec![0.0; columns.next_multiple_of(PANEL)];
+        let product =
+            FloatProduct { rows: &left, stride: depth, count: rows, panels: &panels, scale: 1.0, bias: &bias };
+        kernel.multiply(&product, Output { rows: &mut out, stride });
+        for row in out.chunks_exact(stride) {
+            assert!(row[columns..].iter().all(|value| *value == 7.0), "{}", kernel.name);
+            assert!(row[..columns].iter().all(|value| *value != 7.0), "{}", kernel.name);
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "rows are missing")]
+fn too_few_rows_are_refused() {
+    let panels = FloatPanels::pack(&numbers(1, 64), 8);
+    let (left, bias, mut out) = (numbers(2, 15), vec![0.0; 32], vec![0.0; 16]);
+    let product = FloatProduct { rows: &left, stride: 8, count: 2, panels: &panels, scale: 1.0, bias: &bias };
+    best().multiply(&product, Output { rows: &mut out, stride: 8 });
+}
+
+#[test]
+fn the_activation_is_right() {
+    // x · Φ(x) from SciPy's `norm.cdf`.
+    let known = [
+        (-10.0, 0.0),
+        (-3.0, -0.004_049_694),
+        (-1.0, -0.158_655_25),
+        (-0.5, -0.154_268_77),
+        (0.0, 0.0),
+        (0.25, 0.149_676_6),
+        (1.0, 0.841_344_8),
+        (3.0, 2.995_950_3),
+        (10.0, 10.0),
+        (1e4, 1e4),
+    ];
+    for kernel in available() {
+        let mut row: Vec<f32> = known.iter().map(|(x, _)| *x).cycle().take(50).collect();
+        kernel.gelu(&mut row);
+        for (got, (x, wanted)) in row.iter().zip(known.iter().cycle()) {
+            assert!((got - wanted).abs() <= 4e-7 * x.abs().max(1.0), "{}: {got} of {x} is not {wanted}", kernel.name);
+        }
+    }
+}
+
+#[test]
+fn softmax_is_right_for_every_length() {
+    for kernel in available() {
+        for length in [1, 2, 15, 16, 17, 64, 255, 512] {
+            let scores: Vec<f32> = numbers(4, length).iter().map(|value| value * 40.0).collect();
+            let largest = scores.iter().copied().fold(f32::MIN, f32::max);
+            let weights: Vec<f64> = scores.iter().map(|score| f64::from(score - largest).exp()).collect();
+            let total: f64 = weights.iter().sum();
+            let mut row = scores.clone();
+            kernel.softmax(&mut row);
+            for (got, wanted) in row.iter().zip(weights) {
+                let wanted = wanted / total;
+                assert!((f64::from(*got) - wanted).abs() < 1e-6, "{}, {length}: {got} is not {wanted}", kernel.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn normalised_rows_have_mean_0_and_deviation_1() {
+    for kernel in available() {
+        for width in [8, 32, 312, 384] {
+            let norm = Norm { gain: vec![1.0; width], bias: vec![0.0; width] };
+            let mut rows = numbers(5, 3 * width);
+            let changes = numbers(6, 3 * width);
+            kernel.add_and_normalise(&mut rows, &changes, &norm, 1e-12);
+            for row in rows.chunks_exact(width) {
+                let mean = row.iter().sum::<f32>() / width as f32;
+                let variance = row.iter().map(|value| (value - mean).powi(2)).sum::<f32>() / width as f32;
+                assert!(mean.abs() < 1e-5 && (variance - 1.0).abs() < 1e-4, "{}: {mean}, {variance}", kernel.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn bytes_stand_for_their_numbers() {
+    for kernel in available() {
+        for row in [numbers(7, 100), vec![3.0; 20], vec![-3.0; 20], vec![0.0; 20], vec![1e-30; 20], vec![1e30, -1e30]] {
+            let mut bytes = vec![0; row.len()];
+            let (scale, zero) = (kernel.quantise)(&row, &mut bytes);
+            for (value, byte) in row.iter().zip(bytes) {
+                let stands_for = scale * (f32::from(byte) - zero);
+                assert!((stands_for - value).abs() <= scale * 0.51 + 1e-35, "{}: {stands_for}, {value}", kernel.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_not_finite_stays_visible() {
+    for kernel in available() {
+        let panels = BytePanels::pack(&numbers(1, 64 * 32), 64);
+        let bias = vec![0.0; 32];
+        for bad in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
+            let mut row = numbers(2, 64);
+            row[13] = bad;
+            let mut bytes = ByteRows::default();
+            bytes.fill(&kernel, &row, 64);
+            let mut out = vec![0.0; 32];
+            kernel.multiply_bytes(&bytes, &panels, &bias, Output { rows: &mut out, stride: 32 });
+            assert!(out.iter().any(|value| !value.is_finite()), "{}: {bad} is lost", kernel.name);
+        }
+    }
+}
