@@ -14,6 +14,8 @@ mod tokens;
 
 mod encoder;
 
+pub mod measure;
+
 mod fetch;
 
 mod store;

@@ -3,6 +3,7 @@
 //! Owns where the data lies and nothing of what is measured. A benchmark builds what it measures in release mode, prints
 //! its figures to standard output, and fails when a figure is worse than what `docs/BENCHMARKS.md` promises.
 
+mod embedding;
 mod encoder;
 mod faults;
 mod indexing;
@@ -21,6 +22,8 @@ use crate::shell;
 /// The benchmarks by name.
 #[derive(clap::Subcommand)]
 pub enum Benchmark {
+    /// The encoder against ONNX Runtime in turns: tokens a second, one query's time, bytes against floats
+    Embedding(embedding::Options),
     /// The encoder against sentence-transformers and the stored golden vectors: the lowest cosine
     Encoder(encoder::Options),
     /// Input and output errors and a full disk: a coded error, no crash, recovery by itself
@@ -40,6 +43,7 @@ pub enum Benchmark {
 /// Runs one benchmark.
 pub fn run(repository: &Repository, benchmark: Benchmark) -> Result<()> {
     match benchmark {
+        Benchmark::Embedding(options) => embedding::run(repository, &options),
         Benchmark::Encoder(options) => encoder::run(repository, &options),
         Benchmark::Faults(options) => faults::run(repository, &options),
         Benchmark::Indexing(options) => indexing::run(repository, &options),

@@ -11,7 +11,11 @@ use super::{
     Encoder, Layer, Linear, Weight,
     kernel::{ByteRows, FloatPanels, FloatProduct, Kernel, Output},
 };
-use crate::{error::EmbedError, space::Pooling};
+use crate::{
+    error::EmbedError,
+    measure::{Stage, timed},
+    space::Pooling,
+};
 
 /// Rows that go through the two wide layers at a time, so that their 1 536 numbers a row stay in the second cache between
 /// the first multiplication, the activation and the second, with the weights if those are bytes. Weights of floats do
@@ -69,12 +73,12 @@ impl Encoder {
     /// Computes the vector of each text of a batch, given as token numbers with the special ones.
     pub(crate) fn encode(&self, batch: &[Vec<u32>], scratch: &mut Scratch) -> Result<Vec<TextVector>, EmbedError> {
         let lengths: Vec<usize> = batch.iter().map(Vec::len).collect();
-        self.embed_tokens(batch, scratch)?;
+        timed(Stage::Lookup, || self.embed_tokens(batch, scratch))?;
         for layer in &self.layers {
             self.attend(layer, &lengths, scratch);
             self.widen(layer, scratch);
         }
-        Ok(self.pool(&lengths, &scratch.hidden))
+        Ok(timed(Stage::Pool, || self.pool(&lengths, &scratch.hidden)))
     }
 
     /// Looks up the rows of tokens and positions, adds and normalises them.
@@ -107,19 +111,23 @@ impl Encoder {
         let Scratch { hidden, change, query_key_value, context, bytes, attention, .. } = scratch;
         query_key_value.resize(hidden.len() * 3, 0.0);
         context.resize(hidden.len(), 0.0);
-        layer.query_key_value.apply(self.kernel, hidden, bytes, query_key_value);
+        timed(Stage::Linear, || layer.query_key_value.apply(self.kernel, hidden, bytes, query_key_value));
         let mut first = 0;
         for length in lengths {
             let rows = first..first + length;
             first = rows.end;
             let input = &query_key_value[rows.start * 3 * width..rows.end * 3 * width];
             let output = &mut context[rows.start * width..rows.end * width];
-            for head in 0..self.settings.heads {
-                attention.mix(self.kernel, (width, self.settings.heads, head), input, output);
-            }
+            timed(Stage::Attention, || {
+                for head in 0..self.settings.heads {
+                    attention.mix(self.kernel, (width, self.settings.heads, head), input, output);
+                }
+            });
         }
-        layer.attention_output.apply(self.kernel, context, bytes, change);
-        self.kernel.add_and_normalise(hidden, change, &layer.attention_norm, self.settings.norm_epsilon);
+        timed(Stage::Linear, || layer.attention_output.apply(self.kernel, context, bytes, change));
+        timed(Stage::Normalise, || {
+            self.kernel.add_and_normalise(hidden, change, &layer.attention_norm, self.settings.norm_epsilon);
+        });
     }
 
     /// The two wide layers with their residual: `hidden = norm(hidden + output(gelu(intermediate(hidden))))`.
@@ -129,10 +137,12 @@ impl Encoder {
         let at_once = wide_rows(&layer.intermediate) * width;
         for (rows, change) in hidden.chunks_mut(at_once).zip(change.chunks_mut(at_once)) {
             wide.resize(rows.len() / width * inner, 0.0);
-            layer.intermediate.apply(self.kernel, rows, bytes, wide);
-            self.kernel.gelu(wide);
-            layer.output.apply(self.kernel, wide, bytes, change);
-            self.kernel.add_and_normalise(rows, change, &layer.output_norm, self.settings.norm_epsilon);
+            timed(Stage::Linear, || layer.intermediate.apply(self.kernel, rows, bytes, wide));
+            timed(Stage::Activation, || self.kernel.gelu(wide));
+            timed(Stage::Linear, || layer.output.apply(self.kernel, wide, bytes, change));
+            timed(Stage::Normalise, || {
+                self.kernel.add_and_normalise(rows, change, &layer.output_norm, self.settings.norm_epsilon);
+            });
         }
     }
 

@@ -252,6 +252,18 @@ fn check(output: &Output<'_>, count: usize, columns: usize, bias: &[f32]) {
     assert!(columns <= output.stride && (count - 1) * output.stride + columns <= output.rows.len(), "no room");
 }
 
+/// Operations a second on bytes in registers, of one thread with AVX-512 VNNI: what a product could reach at most.
+pub(crate) fn vnni_peak_of_one_thread() -> Option<f64> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        avx512::peak()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        None
+    }
+}
+
 /// The fastest kernel this machine can run.
 pub(super) fn best() -> &'static Kernel {
     static BEST: LazyLock<Kernel> = LazyLock::new(|| available().swap_remove(0));

@@ -14,6 +14,7 @@ mod weights;
 use std::path::Path;
 
 pub(crate) use forward::{Scratch, TextVector};
+pub(crate) use kernel::vnni_peak_of_one_thread;
 pub(crate) use settings::Settings;
 
 use crate::{error::EmbedError, space::Precision};

@@ -1,9 +1,13 @@
 //! AVX-512, with VNNI for bytes: 14 rows by 32 columns stand in 28 of the 32 registers.
 
-use std::arch::x86_64::{
-    __m512, __m512i, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_load_ps,
-    _mm512_load_si512, _mm512_loadu_ps, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
-    _mm512_setzero_si512, _mm512_storeu_ps,
+use std::{
+    arch::x86_64::{
+        __m512, __m512i, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_load_ps,
+        _mm512_load_si512, _mm512_loadu_ps, _mm512_mul_ps, _mm512_reduce_add_epi32, _mm512_set1_epi32, _mm512_set1_ps,
+        _mm512_setzero_ps, _mm512_setzero_si512, _mm512_storeu_ps,
+    },
+    hint::black_box,
+    time::Instant,
 };
 
 use super::{ByteProduct, FloatProduct, Kernel, Norm, Output, PANEL, each_tile, elementwise};
@@ -170,6 +174,31 @@ unsafe fn byte_tile<const ROWS: usize>(
             }
         }
     }
+}
+
+/// Operations a second of a loop that leaves its 24 registers for nothing.
+pub(super) fn peak() -> Option<f64> {
+    const SUMS: usize = 24;
+    const TURNS: u32 = 10_000_000;
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma")]
+    fn turn() -> i32 {
+        let mut sums = [_mm512_setzero_si512(); SUMS];
+        let (values, weights) = (_mm512_set1_epi32(black_box(0x0102_0304)), _mm512_set1_epi32(black_box(0x0101_0101)));
+        for _ in 0..TURNS {
+            for sum in &mut sums {
+                *sum = _mm512_dpbusd_epi32(*sum, values, weights);
+            }
+        }
+        sums.into_iter().map(|sum| _mm512_reduce_add_epi32(sum)).fold(0, i32::wrapping_add)
+    }
+    if !present() {
+        return None;
+    }
+    let started = Instant::now();
+    // SAFETY: the features are present.
+    black_box(unsafe { turn() });
+    // 64 products and as many additions an instruction.
+    Some(f64::from(TURNS) * SUMS as f64 * 128.0 / started.elapsed().as_secs_f64())
 }
 
 /// What makes numbers of sixteen columns' integer sums.
