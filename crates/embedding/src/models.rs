@@ -29,7 +29,7 @@ use crate::{
     space::{EmbeddingSpace, Precision},
     store::{ModelInfo, Store, check_file},
     tokens::Tokens,
-    worker::{Queue, Worker},
+    worker::{Queue, Worker, batch_tokens},
 };
 
 /// The longest pause between two tries to load a model, in units of the longest pause between two fetch attempts.
@@ -243,7 +243,7 @@ impl Loading {
             encoder.kernel_name()
         );
         let limit = self.shared.config.max_queued_texts;
-        let queue = Arc::new(Queue::new(self.embedder.name(), limit, space.window, workers));
+        let queue = Arc::new(Queue::new(self.embedder.name(), limit, space.window, batch_tokens(precision), workers));
         for number in 0..workers {
             let worker = Worker::new(Arc::clone(&queue), Arc::clone(&encoder), Arc::clone(&tokens));
             // The tracker waits for the thread as for a task.

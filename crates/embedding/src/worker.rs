@@ -21,15 +21,22 @@ use crate::{
     embedder::Priority,
     encoder::{Encoder, Scratch, TextVector},
     error::EmbedError,
+    space::Precision,
     tokens::Tokens,
 };
 
-/// A batch is closed when it has this many tokens, as far as can be told before tokenizing. More would not make the
-/// matrix products any faster, and a query waits this long at most behind bulk work.
-const BATCH_TOKENS: usize = 256;
+/// A batch is closed when it has this many tokens, as far as can be told before tokenizing, and a query waits this long
+/// at most behind bulk work. More would not make products of bytes any faster; weights of floats are four times as much
+/// to read for each batch.
+pub(crate) fn batch_tokens(precision: Precision) -> usize {
+    match precision {
+        Precision::Int8 => 256,
+        Precision::F32 => 512,
+    }
+}
 
-/// A token of most texts has more bytes.
-const BYTES_A_TOKEN: usize = 4;
+/// What a token has of an English text, with the space before it.
+const BYTES_A_TOKEN: usize = 5;
 
 type Answer = Result<Vec<Vec<f32>>, EmbedError>;
 
@@ -47,6 +54,7 @@ pub(crate) struct Queue {
     changed: Condvar,
     limit: usize,
     window: usize,
+    batch_tokens: usize,
     workers: usize,
 }
 
@@ -97,8 +105,8 @@ impl Waiting {
 
 impl Lane {
     /// Texts for one thread: its share of what waits, but no more than a batch, and at least one.
-    fn take(&mut self, workers: usize) -> Vec<Text> {
-        let share = self.tokens.div_ceil(workers).min(BATCH_TOKENS);
+    fn take(&mut self, workers: usize, batch_tokens: usize) -> Vec<Text> {
+        let share = self.tokens.div_ceil(workers).min(batch_tokens);
         let mut tokens = 0;
         let mut batch = Vec::new();
         while let Some(next) = self.texts.front() {
@@ -156,9 +164,9 @@ impl Answering {
 
 impl Queue {
     /// A queue for texts of which `window` tokens are read, in front of so many threads.
-    pub(crate) fn new(model: &str, limit: usize, window: usize, workers: usize) -> Queue {
+    pub(crate) fn new(model: &str, limit: usize, window: usize, batch_tokens: usize, workers: usize) -> Queue {
         let (model, workers) = (model.to_owned(), workers.max(1));
-        Queue { model, waiting: Mutex::default(), changed: Condvar::new(), limit, window, workers }
+        Queue { model, waiting: Mutex::default(), changed: Condvar::new(), limit, window, batch_tokens, workers }
     }
 
     /// Accepts a job, or refuses it when too much waits.
@@ -224,7 +232,7 @@ impl Queue {
         for priority in [Priority::Interactive, Priority::Bulk] {
             let lane = waiting.lane(priority);
             if !lane.texts.is_empty() {
-                return Some((priority, lane.take(self.workers)));
+                return Some((priority, lane.take(self.workers, self.batch_tokens)));
             }
         }
         None
@@ -318,14 +326,14 @@ mod tests {
     use holdfast_testkit::tiny_model;
 
     use super::*;
-    use crate::{encoder::Settings, space::Precision};
+    use crate::encoder::Settings;
 
     fn worker(limit: usize) -> Worker {
         let folder = tempfile::tempdir().unwrap();
         tiny_model::write(folder.path()).unwrap();
         let settings = Settings::load("tiny", folder.path()).unwrap();
         let tokens = Tokens::load("tiny", &folder.path().join("tokenizer.json"), settings.window).unwrap();
-        let queue = Queue::new("tiny", limit, settings.window, 1);
+        let queue = Queue::new("tiny", limit, settings.window, TEXTS_A_BATCH * settings.window, 1);
         let encoder = Encoder::load(settings, Precision::F32, &folder.path().join("model.safetensors")).unwrap();
         Worker::new(Arc::new(queue), Arc::new(encoder), Arc::new(tokens))
     }
@@ -346,7 +354,7 @@ mod tests {
         worker.queue.push(priority, Job { texts, reply }).map(|()| answer)
     }
 
-    const TEXTS_A_BATCH: usize = BATCH_TOKENS / tiny_model::WINDOW;
+    const TEXTS_A_BATCH: usize = 4;
 
     #[test]
     fn what_would_exceed_the_bound_is_refused_for_each_priority() {

@@ -9,7 +9,7 @@
 
 use super::{
     Encoder, Layer, Linear, Weight,
-    kernel::{ByteRows, FloatPanels, FloatProduct, Kernel, Output},
+    kernel::{ByteRows, FloatPanels, FloatProduct, Kernel, Output, PANEL},
 };
 use crate::{
     error::EmbedError,
@@ -64,8 +64,10 @@ impl Scratch {
 struct Attention {
     keys: FloatPanels,
     values: FloatPanels,
-    /// [`QUERY_ROWS`] rows with a score a token.
+    /// [`QUERY_ROWS`] rows with a score a token, filled up to whole panels.
     scores: Vec<f32>,
+    /// Each row's sum of weights.
+    sums: Vec<f32>,
     no_bias: Vec<f32>,
 }
 
@@ -207,17 +209,18 @@ impl Attention {
         let head_width = width / heads;
         let length = output.len() / width;
         let part = |token: usize, which: usize| token * 3 * width + which * width + head * head_width;
-        self.keys.shape(head_width, length);
+        let stride = length.next_multiple_of(PANEL);
+        self.keys.shape(head_width, stride);
         self.values.shape(length, head_width);
         for token in 0..length {
             self.keys.set_column(token, &input[part(token, 1)..][..head_width]);
             self.values.set_row(token, &input[part(token, 2)..][..head_width]);
         }
         // Room for both products' biases, which are none.
-        self.no_bias.resize((length.max(head_width)).next_multiple_of(super::kernel::PANEL), 0.0);
+        self.no_bias.resize(stride.max(head_width.next_multiple_of(PANEL)), 0.0);
         for first in (0..length).step_by(QUERY_ROWS) {
             let count = QUERY_ROWS.min(length - first);
-            self.scores.resize(count * length, 0.0);
+            self.scores.resize(count * stride, 0.0);
             let queries = FloatProduct {
                 rows: &input[part(first, 0)..],
                 stride: 3 * width,
@@ -226,13 +229,15 @@ impl Attention {
                 scale: 1.0 / (head_width as f32).sqrt(),
                 bias: &self.no_bias,
             };
-            kernel.multiply(&queries, Output { rows: &mut self.scores, stride: length });
-            for row in self.scores.chunks_exact_mut(length) {
-                kernel.softmax(row);
-            }
+            kernel.multiply(&queries, Output { rows: &mut self.scores, stride });
+            self.sums.clear();
+            self.sums.extend(self.scores.chunks_exact_mut(stride).map(|row| {
+                row[length..].fill(f32::NEG_INFINITY);
+                kernel.exponentials(row)
+            }));
             let weights = FloatProduct {
                 rows: &self.scores,
-                stride: length,
+                stride,
                 count,
                 panels: &self.values,
                 scale: 1.0,
@@ -240,6 +245,10 @@ impl Attention {
             };
             let place = &mut output[first * width + head * head_width..];
             kernel.multiply(&weights, Output { rows: place, stride: width });
+            for (row, sum) in place.chunks_mut(width).zip(&self.sums) {
+                let share = 1.0 / sum;
+                row[..head_width].iter_mut().for_each(|value| *value *= share);
+            }
         }
     }
 }

@@ -35,7 +35,7 @@ pub(super) struct Kernel {
     floats: fn(&FloatProduct<'_>, Output<'_>),
     bytes: fn(&ByteProduct<'_>, Output<'_>),
     gelu: fn(&mut [f32]),
-    softmax: fn(&mut [f32]),
+    exponentials: fn(&mut [f32]) -> f32,
     add_and_normalise: fn(&mut [f32], &[f32], &Norm, f32),
     quantise: fn(&[f32], &mut [u8]) -> (f32, f32),
 }
@@ -233,9 +233,9 @@ impl Kernel {
         (self.gelu)(row);
     }
 
-    /// Makes weights that sum up to 1 of scores.
-    pub(super) fn softmax(&self, row: &mut [f32]) {
-        (self.softmax)(row);
+    /// Makes of each score e to the power of its distance to the largest one, and says their sum.
+    pub(super) fn exponentials(&self, row: &mut [f32]) -> f32 {
+        (self.exponentials)(row)
     }
 
     /// Adds to every row its change and normalises it.

@@ -36,7 +36,7 @@ pub(super) fn kernel() -> Option<Kernel> {
         floats: |product, output| unsafe { floats(product, output) },
         bytes: |product, output| unsafe { bytes(product, output) },
         gelu: |row| unsafe { gelu(row) },
-        softmax: |row| unsafe { softmax(row) },
+        exponentials: |row| unsafe { exponentials(row) },
         add_and_normalise: |row, change, norm, epsilon| unsafe { add_and_normalise(row, change, norm, epsilon) },
         quantise: |row, bytes| unsafe { quantise(row, bytes) },
     })
@@ -48,8 +48,8 @@ fn gelu(row: &mut [f32]) {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma")]
-fn softmax(row: &mut [f32]) {
-    elementwise::softmax::<true>(row);
+fn exponentials(row: &mut [f32]) -> f32 {
+    elementwise::exponentials::<true>(row)
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma")]

@@ -5,7 +5,7 @@
 //! and adds in one step; where it does not, asking for it would call a library function for every number.
 
 /// Sums that do not wait for each other.
-const LANES: usize = 16;
+const LANES: usize = 32;
 
 #[inline(always)]
 fn multiply_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
@@ -25,7 +25,36 @@ fn fold(row: &[f32], start: f32, step: impl Fn(f32, f32) -> f32, join: impl Fn(f
     for (lane, value) in lanes.iter_mut().zip(rest) {
         *lane = step(*lane, *value);
     }
-    lanes.into_iter().reduce(join).unwrap_or(start)
+    join_lanes(lanes, join)
+}
+
+/// Folds the lanes by halves, each step of which is one instruction or two. One after the other they would take longer
+/// than a short row.
+#[inline(always)]
+fn join_lanes(mut lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] = join(lanes[lane], lanes[lane + half]);
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
+}
+
+#[inline(always)]
+fn smaller(a: f32, b: f32) -> f32 {
+    if b < a { b } else { a }
+}
+
+#[inline(always)]
+fn sum(a: f32, b: f32) -> f32 {
+    a + b
 }
 
 /// e to the power of `x`, for `x` up to 88; the relative error is below 2e-7. Below -87 it is next to nothing.
@@ -67,17 +96,24 @@ pub(super) fn gelu<const FUSED: bool>(row: &mut [f32]) {
     }
 }
 
-/// Makes weights of scores: e to the power of each, divided by their sum.
+/// Makes of each score e to the power of its distance to the largest, and says their sum: softmax but for the division,
+/// which is cheaper for what the weights are multiplied with.
 #[inline(always)]
-pub(super) fn softmax<const FUSED: bool>(row: &mut [f32]) {
-    let largest = fold(row, f32::NEG_INFINITY, |a, b| if b > a { b } else { a }, f32::max);
-    for value in row.iter_mut() {
+pub(super) fn exponentials<const FUSED: bool>(row: &mut [f32]) -> f32 {
+    let largest = fold(row, f32::NEG_INFINITY, larger, larger);
+    let mut sums = [0.0; LANES];
+    let (chunks, rest) = row.as_chunks_mut::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            chunk[lane] = exp::<FUSED>(chunk[lane] - largest);
+            sums[lane] += chunk[lane];
+        }
+    }
+    for (sum, value) in sums.iter_mut().zip(rest) {
         *value = exp::<FUSED>(*value - largest);
+        *sum += *value;
     }
-    let scale = 1.0 / fold(row, 0.0, |sum, value| sum + value, |a, b| a + b);
-    for value in row {
-        *value *= scale;
-    }
+    join_lanes(sums, sum)
 }
 
 /// `row = normalise(row + change) · gain + bias` (Ba et al. 2016).
@@ -93,9 +129,9 @@ pub(super) fn add_and_normalise<const FUSED: bool>(
         *value += change;
     }
     let count = row.len() as f32;
-    let mean = fold(row, 0.0, |sum, value| sum + value, |a, b| a + b) / count;
+    let mean = fold(row, 0.0, sum, sum) / count;
     let squares = |sum, value: f32| multiply_add::<FUSED>(value - mean, value - mean, sum);
-    let variance = fold(row, 0.0, squares, |a, b| a + b) / count;
+    let variance = fold(row, 0.0, squares, sum) / count;
     let scale = 1.0 / (variance + epsilon).sqrt();
     for ((value, gain), bias) in row.iter_mut().zip(gain).zip(bias) {
         *value = multiply_add::<FUSED>((*value - mean) * scale, *gain, *bias);
@@ -107,8 +143,8 @@ pub(super) fn add_and_normalise<const FUSED: bool>(
 fn range(row: &[f32]) -> (f32, f32, bool) {
     let (mut low, mut high, mut poison) = ([0.0f32; LANES], [0.0f32; LANES], [0.0f32; LANES]);
     let mut take = |lane: usize, value: f32| {
-        low[lane] = if value < low[lane] { value } else { low[lane] };
-        high[lane] = if value > high[lane] { value } else { high[lane] };
+        low[lane] = smaller(low[lane], value);
+        high[lane] = larger(high[lane], value);
         // 0 as long as all are finite, and not a number ever after.
         poison[lane] += value * 0.0;
     };
@@ -121,7 +157,7 @@ fn range(row: &[f32]) -> (f32, f32, bool) {
     for (lane, value) in rest.iter().enumerate() {
         take(lane, *value);
     }
-    (low.into_iter().fold(0.0, f32::min), high.into_iter().fold(0.0, f32::max), poison == [0.0; LANES])
+    (join_lanes(low, smaller), join_lanes(high, larger), join_lanes(poison, sum) == 0.0)
 }
 
 /// Makes bytes of a row: `value ≈ scale · (byte − zero)`. Says scale and zero.

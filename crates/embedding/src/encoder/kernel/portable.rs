@@ -8,7 +8,7 @@ pub(super) fn kernel() -> Kernel {
         floats,
         bytes,
         gelu: elementwise::gelu::<false>,
-        softmax: elementwise::softmax::<false>,
+        exponentials: elementwise::exponentials::<false>,
         add_and_normalise: |row, change, norm, epsilon| {
             elementwise::add_and_normalise::<false>(row, change, &norm.gain, &norm.bias, epsilon);
         },
