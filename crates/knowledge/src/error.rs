@@ -108,6 +108,12 @@ pub enum KnowledgeError {
 }
 
 impl KnowledgeError {
+    /// A refusal of a collection whose vectors are of the model at hand, but of other files or another precision.
+    pub(crate) fn other_space_of(model: &str, collection: &str) -> Self {
+        let held = format!("{model} with other files or in another precision (models.precision)");
+        Self::OtherModel { collection: collection.to_owned(), held, offered: model.to_owned() }
+    }
+
     pub(crate) fn invalid(field: &'static str, problem: impl Into<String>) -> Self {
         Self::Invalid { field, problem: problem.into() }
     }
@@ -120,7 +126,7 @@ impl KnowledgeError {
             Self::NotFound { what: "source", .. } => Some("list them with `holdfast sources list`".into()),
             Self::ModelNotReady { .. } => Some("wait for it; `holdfast status` shows how far it is".into()),
             Self::OtherModel { collection, held, offered } => Some(format!(
-                "use {held}, or move the collection: \
+                "go back to {held}, or move the collection: \
                  holdfast collections reembed {collection} --model {offered}"
             )),
             Self::CursorExpired => Some("search again without a cursor".into()),

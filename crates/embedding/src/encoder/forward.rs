@@ -23,12 +23,12 @@ use crate::{
 fn wide_rows(layer: &Linear) -> usize {
     match layer.weight {
         Weight::Bytes(_) => 64,
-        Weight::Floats(_) => 512,
+        Weight::Floats(_) => 224,
     }
 }
 
 /// Rows of a text whose scores are made at a time, so that they stay in the first cache.
-const QUERY_ROWS: usize = 28;
+const QUERY_ROWS: usize = 14;
 
 /// A text's vector, or what makes it unusable: a number that is not finite, or no direction.
 pub(crate) type TextVector = Result<Vec<f32>, &'static str>;

@@ -138,6 +138,9 @@ fn new_space(embedder: &Embedder) -> Result<NewSpace, KnowledgeError> {
 /// A refusal of a space names the collection it is about.
 fn named(error: StorageError, collection: &str) -> KnowledgeError {
     match error {
+        StorageError::OtherSpace { held, offered } if held == offered => {
+            KnowledgeError::other_space_of(&offered, collection)
+        }
         StorageError::OtherSpace { held, offered } => {
             KnowledgeError::OtherModel { collection: collection.to_owned(), held, offered }
         }

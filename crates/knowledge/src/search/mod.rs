@@ -427,11 +427,7 @@ fn refuse_other_spaces(places: &[Place], model: &str, fingerprint: &str) -> Resu
         if let Some(indexes) = &place.indexes
             && indexes.generation.space.fingerprint != fingerprint
         {
-            return Err(KnowledgeError::OtherModel {
-                collection: place.name.clone(),
-                held: format!("{model} as it was before"),
-                offered: model.to_owned(),
-            });
+            return Err(KnowledgeError::other_space_of(model, &place.name));
         }
     }
     Ok(())

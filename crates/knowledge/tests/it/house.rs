@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use holdfast_embedding::{FetchLimits, ModelSource, Models};
+use holdfast_embedding::{FetchLimits, ModelSource, Models, Precision};
 use holdfast_knowledge::{
     Config, DocumentPage, Explain, Group, Knowledge, Mode, NewDocument, PutDocuments, SearchRequest, SearchResponse,
     Watch,
@@ -40,16 +40,17 @@ impl House {
         for (name, seed) in [(TINY, 1), (OTHER, 2)] {
             holdfast_testkit::tiny_model::write_seeded(&folder.path().join("source").join(name), seed)?;
         }
-        House::open(folder, watch).await
+        House::open(folder, watch, Precision::Int8).await
     }
 
-    async fn open(folder: TempDir, watch: Watch) -> Result<House> {
+    async fn open(folder: TempDir, watch: Watch, precision: Precision) -> Result<House> {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let embedding = holdfast_embedding::Config {
             models_dir: folder.path().join("models"),
             default_model: TINY.to_owned(),
             sources: Vec::new(),
             threads: 1,
+            precision,
             fetch: FetchLimits { backoff_min: PATIENCE, backoff_max: PATIENCE, ..FetchLimits::default() },
             ..holdfast_embedding::Config::default()
         };
@@ -69,7 +70,12 @@ impl House {
 
     /// Stops everything and opens it again.
     pub async fn restart(self, watch: Watch) -> Result<House> {
-        House::open(self.end().await?, watch).await
+        self.restart_in(Precision::Int8, watch).await
+    }
+
+    /// As [`House::restart`], with the encoder's arithmetic named.
+    pub async fn restart_in(self, precision: Precision, watch: Watch) -> Result<House> {
+        House::open(self.end().await?, watch, precision).await
     }
 
     pub async fn close(self) -> Result<()> {

@@ -1,6 +1,7 @@
 //! A collection moves to another model as a whole, or not at all.
 
 use anyhow::{Context, Result, ensure};
+use holdfast_embedding::Precision;
 use holdfast_knowledge::{KnowledgeError, Mode, SearchRequest, Watch};
 use serde_json::json;
 
@@ -57,6 +58,24 @@ async fn a_restart_in_the_midst_goes_on() -> Result<()> {
     moved(&house).await?;
     house = house.restart(Watch::No).await?;
     moved(&house).await?;
+    house.close().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_precision_is_another_space_until_the_collection_is_brought_over() -> Result<()> {
+    let house = furnished().await?.restart_in(Precision::F32, Watch::No).await?;
+    let hybrid = || house.search(request("harbour"));
+    let refused = hybrid().await.err().context("vectors of two precisions were compared")?;
+    let refused = refused.downcast::<KnowledgeError>()?;
+    ensure!(matches!(refused, KnowledgeError::OtherModel { .. }), "{refused:?}");
+    ensure!(refused.to_string().contains("models.precision"), "{refused}");
+    let hint = refused.hint().context("no way out")?;
+    ensure!(hint.contains("holdfast collections reembed default --model tiny"), "{hint}");
+    let lexical = house.search(SearchRequest { mode: Mode::Lexical, ..request("harbour") }).await?;
+    ensure!(!lexical.results.is_empty(), "words need no vectors");
+    let job = house.knowledge.reembed(&house.caller, "default", TINY).await?;
+    house.finished(&job).await?;
+    ensure!(!hybrid().await?.results.is_empty());
     house.close().await
 }
 

@@ -78,23 +78,46 @@ fn exp<const FUSED: bool>(x: f32) -> f32 {
     f32::from_bits(value.to_bits().wrapping_add(shifted.to_bits() << 23))
 }
 
-/// `x · Φ(x)` of every number (Hendrycks and Gimpel 2016), with the error function of Abramowitz and Stegun 7.1.26,
-/// whose absolute error is below 1.5e-7.
+/// `x · Φ(x)` of every number (Hendrycks and Gimpel 2016).
+///
+/// Φ is ½ + x·q(x²), with the polynomial q that fits best at 400 Chebyshev nodes up to [`GELU_END`]; there its error is
+/// below 1.2e-7, and beyond, Φ stays what it is at the end, 1.9e-8 from 0 or 1. Neither a division nor an exponential.
 #[inline(always)]
 pub(super) fn gelu<const FUSED: bool>(row: &mut [f32]) {
     for value in row {
         let x = *value;
-        let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
-        let t = 1.0 / multiply_add::<FUSED>(z, 0.327_591_1, 1.0);
-        let mut tail = 1.061_405_4;
-        for coefficient in [-1.453_152_1, 1.421_413_8, -0.284_496_74, 0.254_829_6] {
-            tail = multiply_add::<FUSED>(tail, t, coefficient);
+        let within = if x > GELU_END { GELU_END } else { x };
+        let within = if within < -GELU_END { -GELU_END } else { within };
+        let place = multiply_add::<FUSED>(within * within, 2.0 / (GELU_END * GELU_END), -1.0);
+        let mut quotient = GELU[0];
+        for coefficient in &GELU[1..] {
+            quotient = multiply_add::<FUSED>(quotient, place, *coefficient);
         }
-        // erfc(z) / 2
-        let tail = 0.5 * tail * t * exp::<FUSED>(-z * z);
-        *value = x * if x < 0.0 { tail } else { 1.0 - tail };
+        *value = x * multiply_add::<FUSED>(within, quotient, 0.5);
     }
 }
+
+const GELU_END: f32 = 5.5;
+
+/// The coefficients of (Φ(x) − ½) / x in 2x²/[`GELU_END`]² − 1, the highest power first.
+const GELU: [f32; 16] = [
+    -0.000_226_636_33,
+    0.000_626_716_65,
+    -0.000_563_394_57,
+    0.000_735_846_46,
+    -0.002_370_882_3,
+    0.004_601_799_4,
+    -0.006_853_628_4,
+    0.010_240_318,
+    -0.014_986_418,
+    0.020_360_59,
+    -0.026_050_681,
+    0.032_070_857,
+    -0.038_792_584,
+    0.047_737_595,
+    -0.064_172_34,
+    0.128_551_93,
+];
 
 /// Makes of each score e to the power of its distance to the largest, and says their sum: softmax but for the division,
 /// which is cheaper for what the weights are multiplied with.
