@@ -38,6 +38,8 @@ pub(crate) fn batch_tokens(precision: Precision) -> usize {
 /// What a token has of an English text, with the space before it.
 const BYTES_A_TOKEN: usize = 5;
 
+const PANICKED: &str = "it panicked; the log has the place";
+
 type Answer = Result<Vec<Vec<f32>>, EmbedError>;
 
 /// One request: texts that are answered together.
@@ -228,6 +230,7 @@ impl Queue {
         if waiting.closed {
             let lane = std::mem::take(&mut waiting.bulk);
             lane.texts.iter().for_each(|text| text.request.fail(EmbedError::ShutDown));
+            self.show(Priority::Bulk, 0);
         }
         for priority in [Priority::Interactive, Priority::Bulk] {
             let lane = waiting.lane(priority);
@@ -243,9 +246,7 @@ impl Queue {
         let lane = waiting.lane(priority);
         // Closing forgets bulk work, some of which may be in hand.
         lane.unanswered = lane.unanswered.saturating_sub(count);
-        let unanswered = lane.unanswered;
-        drop(waiting);
-        self.show(priority, unanswered);
+        self.show(priority, lane.unanswered);
     }
 
     fn show(&self, priority: Priority, texts: usize) {
@@ -284,35 +285,50 @@ impl Worker {
         let taken = batch.len();
         // What nobody waits for costs nothing.
         batch.retain(|text| !text.request.is_over());
-        let encoded = catch_unwind(AssertUnwindSafe(|| self.encode(priority, &batch)));
-        let failed = match encoded {
+        let (batch, ids) = self.tokenize(batch);
+        let encoded = catch_unwind(AssertUnwindSafe(|| self.encode(priority, &ids)));
+        // Whoever hears its answer finds room for its next request.
+        self.queue.answered(priority, taken);
+        match encoded {
             Ok(Ok(vectors)) => {
                 for (text, vector) in batch.iter().zip(vectors) {
                     text.request.deliver(text.index, vector);
                 }
-                None
             }
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some("it panicked; the log has the place".to_owned()),
-        };
-        if let Some(reason) = failed {
-            tracing::error!(%reason, "an embedding batch failed: {reason}");
-            self.scratch = Scratch::default();
-            for text in &batch {
-                text.request.fail(EmbedError::Encoder { reason: reason.clone() });
-            }
+            Ok(Err(error)) => self.give_up(&batch, &error.to_string()),
+            Err(_) => self.give_up(&batch, PANICKED),
         }
-        self.queue.answered(priority, taken);
     }
 
-    fn encode(&mut self, priority: Priority, batch: &[Text]) -> Result<Vec<TextVector>, EmbedError> {
-        let ids =
-            batch.iter().map(|text| self.tokens.ids(&text.text)).collect::<Result<Vec<Vec<u32>>, EmbedError>>()?;
+    /// The tokens of each text. A text that has none fails its own request and nobody else's.
+    fn tokenize(&self, batch: Vec<Text>) -> (Vec<Text>, Vec<Vec<u32>>) {
+        let tokenized = batch.into_iter().filter_map(|text| {
+            let error = match catch_unwind(AssertUnwindSafe(|| self.tokens.ids(&text.text))) {
+                Ok(Ok(ids)) => return Some((text, ids)),
+                Ok(Err(error)) => error,
+                Err(_) => EmbedError::Encoder { reason: PANICKED.to_owned() },
+            };
+            tracing::error!(%error, "a text could not be tokenized: {error}");
+            text.request.fail(error);
+            None
+        });
+        tokenized.unzip()
+    }
+
+    fn give_up(&mut self, batch: &[Text], reason: &str) {
+        tracing::error!(reason, "an embedding batch failed: {reason}");
+        self.scratch = Scratch::default();
+        for text in batch {
+            text.request.fail(EmbedError::Encoder { reason: reason.to_owned() });
+        }
+    }
+
+    fn encode(&mut self, priority: Priority, ids: &[Vec<u32>]) -> Result<Vec<TextVector>, EmbedError> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
         let started = Instant::now();
-        let vectors = self.encoder.encode(&ids, &mut self.scratch)?;
+        let vectors = self.encoder.encode(ids, &mut self.scratch)?;
         let labels = [("model", self.queue.model.clone()), ("priority", priority.label().to_owned())];
         metrics::histogram!("holdfast_embedding_batch_seconds", &labels).record(started.elapsed().as_secs_f64());
         let tokens: usize = ids.iter().map(Vec::len).sum();

@@ -89,10 +89,11 @@ fn example(repository: &Repository, name: &str) -> Result<Command> {
     Ok(measure)
 }
 
-/// The program itself, built in release mode.
+/// The program itself, built in release mode. With the whole workspace, as the measuring programs are: each choice of
+/// packages has dependencies of its own to build.
 fn program(repository: &Repository) -> Result<PathBuf> {
     let mut build = shell::command("cargo");
-    shell::run(build.current_dir(&repository.root).args(["build", "--release", "--package", "holdfast"]))?;
+    shell::run(build.current_dir(&repository.root).args(["build", "--release", "--workspace", "--bins"]))?;
     Ok(repository.target_folder()?.join("release/holdfast"))
 }
 

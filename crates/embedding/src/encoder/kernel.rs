@@ -25,6 +25,8 @@ pub(super) const PANEL: usize = 32;
 /// Rows of bytes begin at multiples of this, and weights of bytes have a multiple of it of inputs: what a tile of AMX
 /// reads at a time.
 const BYTES_ALIGNED: usize = 64;
+/// Inputs of a layer of bytes whose sum surely stays within 32 bits: 2³¹ / (255 · 127).
+pub(super) const BYTES_DEPTH_MAX: usize = 66_311;
 /// Rows beyond the last that can be read, though nothing is made of them.
 const ROWS_BEYOND: usize = 32;
 
@@ -210,7 +212,7 @@ impl Kernel {
             return;
         }
         // What the kernels' safety rests on.
-        assert!((count - 1) * stride + panels.depth <= rows.len(), "rows are missing");
+        assert!(holds(rows.len(), count, stride, panels.depth), "rows are missing");
         check(&output, count, panels.columns, bias);
         (self.floats)(product, output);
     }
@@ -223,7 +225,8 @@ impl Kernel {
         }
         // What the kernels' safety rests on.
         assert!(rows.stride == panels.depth, "rows are not as wide as the matrix is deep");
-        assert!((count + ROWS_BEYOND) * rows.stride <= rows.bytes.len() && rows.zeros.len() == count);
+        let (all, stride) = (count + ROWS_BEYOND, rows.stride);
+        assert!(holds(rows.bytes.len(), all, stride, stride) && rows.zeros.len() == count, "rows are missing");
         check(&output, count, panels.columns, bias);
         (self.bytes)(&ByteProduct { rows, count, panels, bias }, output);
     }
@@ -249,7 +252,12 @@ impl Kernel {
 
 fn check(output: &Output<'_>, count: usize, columns: usize, bias: &[f32]) {
     assert!(bias.len() >= columns.next_multiple_of(PANEL), "the bias is too short");
-    assert!(columns <= output.stride && (count - 1) * output.stride + columns <= output.rows.len(), "no room");
+    assert!(columns <= output.stride && holds(output.rows.len(), count, output.stride, columns), "no room");
+}
+
+/// Whether a length has room for rows of `width`, at least one, that begin every `stride`.
+fn holds(length: usize, count: usize, stride: usize, width: usize) -> bool {
+    (count - 1).checked_mul(stride).and_then(|last| last.checked_add(width)).is_some_and(|needed| needed <= length)
 }
 
 /// Operations a second on bytes in registers, of one thread with AVX-512 VNNI: what a product could reach at most.

@@ -18,7 +18,7 @@ pub(crate) use kernel::vnni_peak_of_one_thread;
 pub(crate) use settings::Settings;
 
 use crate::{error::EmbedError, space::Precision};
-use kernel::{BytePanels, FloatPanels, Kernel, Norm, PANEL};
+use kernel::{BYTES_DEPTH_MAX, BytePanels, FloatPanels, Kernel, Norm, PANEL};
 use weights::Weights;
 
 /// A loaded network of the BERT family (Devlin et al. 2019, <https://arxiv.org/abs/1810.04805>) with its pooling.
@@ -62,6 +62,12 @@ enum Weight {
 impl Encoder {
     /// Loads the network of a model's folder.
     pub(crate) fn load(settings: Settings, precision: Precision, weights_path: &Path) -> Result<Encoder, EmbedError> {
+        let widest = settings.hidden.max(settings.intermediate);
+        if precision == Precision::Int8 && widest > BYTES_DEPTH_MAX {
+            let reason =
+                format!("a layer has {widest} inputs, of which int8 takes {BYTES_DEPTH_MAX}; f32 takes them all");
+            return Err(EmbedError::InvalidModel { model: settings.model, reason });
+        }
         let mut weights = Weights::open(&settings.model, weights_path)?;
         let hidden = settings.hidden;
         let word_rows = weights.take("embeddings.word_embeddings.weight", &[settings.vocabulary, hidden])?;

@@ -207,6 +207,21 @@ fn patch(folder: &Path, tensor: &str, at: usize, values: &[f32]) -> anyhow::Resu
 }
 
 #[tokio::test]
+async fn scores_beyond_all_numbers_make_a_vector_unusable() -> anyhow::Result<()> {
+    // The keys alone are absurd: the values they would weigh are finite.
+    for precision in [Precision::Int8, Precision::F32] {
+        let (rig, embedder) = Rig::with_tiny_in(precision, |folder| {
+            patch(folder, "encoder.layer.0.attention.self.key.bias", 0, &[3e38; 8])
+        })
+        .await?;
+        let answer = embed(&embedder, &["river stone".to_owned()]).await;
+        assert!(matches!(answer, Err(EmbedError::UnusableVector { index: 0, .. })), "{precision:?}: {answer:?}");
+        rig.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_number_that_is_not_finite_never_leaves() -> anyhow::Result<()> {
     let moon = vocabulary().iter().position(|piece| piece == "moon").context("no moon")?;
     let (rig, embedder) =

@@ -74,8 +74,11 @@ static SHAPES: Shapes = Shapes {
 #[repr(C, align(64))]
 struct Sums([[i32; PANEL]; TILE_ROWS]);
 
+/// # Safety
+///
+/// Tiles are permitted, and the lengths are those that `Kernel::multiply_bytes` checks.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma")]
-fn bytes(product: &ByteProduct<'_>, output: Output<'_>) {
+unsafe fn bytes(product: &ByteProduct<'_>, output: Output<'_>) {
     // SAFETY: the shapes are valid for palette 1, and tiles are permitted.
     unsafe { asm!("ldtilecfg [{}]", in(reg) ptr::from_ref(&SHAPES), options(nostack, readonly)) };
     let stride = product.rows.stride;
@@ -148,6 +151,8 @@ unsafe fn multiply_32(rows: *const u8, stride: usize, quads: *const Quad, blocks
             stride = in(reg) stride,
             quad = in(reg) QUAD_BYTES,
             sums = in(reg) ptr::from_mut(sums),
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
             options(nostack),
         );
     }
@@ -182,6 +187,8 @@ unsafe fn multiply_16(rows: *const u8, stride: usize, quads: *const Quad, blocks
             stride = in(reg) stride,
             quad = in(reg) QUAD_BYTES,
             sums = in(reg) ptr::from_mut(sums),
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
             options(nostack),
         );
     }

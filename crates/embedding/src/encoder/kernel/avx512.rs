@@ -84,8 +84,11 @@ macro_rules! with_rows {
     };
 }
 
+/// # Safety
+///
+/// The lengths are those that `Kernel::multiply` checks.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma")]
-fn floats(product: &FloatProduct<'_>, output: Output<'_>) {
+unsafe fn floats(product: &FloatProduct<'_>, output: Output<'_>) {
     let FloatProduct { rows, stride, count, panels, .. } = *product;
     let shape = (count, panels.columns);
     each_tile(shape, (FLOAT_BLOCK_ROWS, TILE_ROWS), output, |row, tile_rows, panel, out, out_stride| {
@@ -130,8 +133,11 @@ unsafe fn float_tile<const ROWS: usize>(
     }
 }
 
+/// # Safety
+///
+/// The lengths are those that `Kernel::multiply_bytes` checks.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma")]
-fn bytes(product: &ByteProduct<'_>, output: Output<'_>) {
+unsafe fn bytes(product: &ByteProduct<'_>, output: Output<'_>) {
     let shape = (product.count, product.panels.columns);
     each_tile(shape, (BYTE_BLOCK_ROWS, TILE_ROWS), output, |row, tile_rows, panel, out, out_stride| {
         // SAFETY: `row + tile_rows <= count`, and `Kernel::multiply_bytes` has seen that so many rows are there.

@@ -65,7 +65,8 @@ fn sum(a: f32, b: f32) -> f32 {
 fn exp<const FUSED: bool>(x: f32) -> f32 {
     /// Added to a small number, it leaves the nearest integer in the lowest bits.
     const ROUNDER: f32 = 12_582_912.0;
-    let x = x.max(-87.0);
+    // Not `f32::max`, which would make a number of what is none.
+    let x = if x < -87.0 { -87.0 } else { x };
     let shifted = multiply_add::<FUSED>(x, std::f32::consts::LOG2_E, ROUNDER);
     let power = shifted - ROUNDER;
     let rest = multiply_add::<FUSED>(power, -355.0 / 512.0, x);
