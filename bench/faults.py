@@ -32,6 +32,8 @@ MANY = 200_000
 # 200 000 vectors take 154 MB, the model and its buffers as much.
 RESIDENT_MAX_MB = 800
 RECOVERY_SECONDS = 120
+# Within which the probe must tell of the recovery.
+HEALTH_SECONDS = 10
 
 # System calls that fail together, and with which error.
 ERRORS = [
@@ -168,9 +170,12 @@ def recover(server, acknowledged, wanted):
     findings = cli(server.binary, server.data, "doctor")["findings"]
     if findings:
         raise SystemExit(f"doctor found: {findings}")
-    ready = server.call("GET", "/health/ready")
-    if ready[0] != 200:
-        raise SystemExit(f"not ready after recovering: {ready}")
+    # Health is measured every few seconds, so the probe may still tell of the trouble.
+    end = time.monotonic() + HEALTH_SECONDS
+    while (ready := server.call("GET", "/health/ready"))[0] != 200:
+        if time.monotonic() > end:
+            raise SystemExit(f"not ready {HEALTH_SECONDS} s after recovering: {ready}")
+        time.sleep(0.2)
 
 
 def documents(server):
