@@ -117,8 +117,8 @@ class Events:
 
 
 @contextmanager
-def running(binary, data_dir, *paths):
-    """The program serving these paths, all of them indexed; it has to end well when it is interrupted."""
+def starting(binary, data_dir, *paths):
+    """The program serving these paths and what it tells; whatever happens, it does not outlive this."""
     log = data_dir.parent / "server.log"
     with log.open("wb") as stderr:
         process = subprocess.Popen(
@@ -130,16 +130,23 @@ def running(binary, data_dir, *paths):
         try:
             events = Events(process)
             listening = events.wait_for("listening")
-            events.wait_for("indexed")
-            yield Server(data_dir, listening["url"], listening["admin_key"], process)
-            assert process.poll() is None, "the server died"
-            process.send_signal(signal.SIGINT)
-            assert process.wait(PATIENCE_S) == 0, "the server did not stop cleanly"
+            yield Server(data_dir, listening["url"], listening["admin_key"], process), events
             assert "panicked" not in log.read_text()
         finally:
             if process.poll() is None:
                 process.kill()
                 process.wait()
+
+
+@contextmanager
+def running(binary, data_dir, *paths):
+    """The program with these paths indexed; it has to end well when it is interrupted."""
+    with starting(binary, data_dir, *paths) as (server, events):
+        events.wait_for("indexed")
+        yield server
+        assert server.process.poll() is None, "the server died"
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(PATIENCE_S) == 0, "the server did not stop cleanly"
 
 
 @pytest.fixture(scope="session")

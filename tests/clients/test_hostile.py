@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from conftest import PATIENCE_S, Events, furnish, running
+from conftest import PATIENCE_S, furnish, running, starting
 
 EQUAL_FILES = 3_000
 # `cargo xtask bench faults many` does the same with 200 000.
@@ -147,21 +147,15 @@ def test_a_directory_in_use_names_its_holder(binary, hostile):
 
 def test_a_second_signal_does_not_wait(binary, tmp_path):
     data_dir = furnish(tmp_path / "data")
-    process = subprocess.Popen(
-        [binary, "--data-dir", data_dir, "--json", "--listen", "127.0.0.1:0", "up"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        stdin=subprocess.DEVNULL,
-    )
-    try:
-        listening = Events(process).wait_for("listening")
-        address = urlsplit(listening["url"])
+    with starting(binary, data_dir) as (server, _):
+        process = server.process
+        address = urlsplit(server.url)
         with socket.create_connection((address.hostname, address.port)) as connection:
             # A body that never comes: the first signal waits for the request to end.
             head = (
                 "POST /api/v1/search HTTP/1.1",
                 f"Host: {address.netloc}",
-                f"Authorization: Bearer {listening['admin_key']}",
+                f"Authorization: Bearer {server.key}",
                 "Content-Type: application/json",
                 "Content-Length: 10",
             )
@@ -172,8 +166,4 @@ def test_a_second_signal_does_not_wait(binary, tmp_path):
                 process.wait(3)
             process.send_signal(signal.SIGINT)
             assert process.wait(5) == 130
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
     assert run(binary, data_dir, "status").returncode == 0

@@ -174,13 +174,8 @@ impl Loading {
         };
         let mut pause = pauses();
         loop {
-            let started = Instant::now();
             match self.load().await {
-                Ok(()) => {
-                    let took_ms = started.elapsed().as_millis() as u64;
-                    tracing::info!(model = %name, took_ms, "the embedding model {name} is ready");
-                    return;
-                }
+                Ok(()) => return,
                 Err(error) => {
                     let retry_in = pause.next().unwrap_or(limits.backoff_max);
                     tracing::warn!(
@@ -225,6 +220,7 @@ impl Loading {
     /// Reads the files and starts the thread.
     async fn read(&self) -> Result<(), EmbedError> {
         self.embedder.set_state(ModelState::Loading);
+        let started = Instant::now();
         let (shared, name) = (Arc::clone(&self.shared), self.embedder.name().to_owned());
         let precision = shared.config.precision;
         let read = tokio::task::spawn_blocking(move || read_model(&shared.store, &name, precision));
@@ -233,15 +229,7 @@ impl Loading {
             .map_err(|_| EmbedError::Encoder { reason: "loading panicked; the log has the place".to_owned() })??;
         let (encoder, tokens, space) = (Arc::new(encoder), Arc::new(tokens), Arc::new(space));
         let workers = self.shared.threads();
-        tracing::info!(
-            model = self.embedder.name(),
-            kernel = encoder.kernel_name(),
-            ?precision,
-            workers,
-            "the embedding model {} computes with {} on {workers} threads",
-            self.embedder.name(),
-            encoder.kernel_name()
-        );
+        let kernel = encoder.kernel_name();
         let limit = self.shared.config.max_queued_texts;
         let queue = Arc::new(Queue::new(self.embedder.name(), limit, space.window, batch_tokens(precision), workers));
         for number in 0..workers {
@@ -259,6 +247,16 @@ impl Loading {
             }
         }
         self.embedder.set_loaded(Loaded { space, tokens, queue });
+        let took_ms = started.elapsed().as_millis() as u64;
+        let model = self.embedder.name();
+        tracing::info!(
+            model,
+            ?precision,
+            kernel,
+            workers,
+            took_ms,
+            "the embedding model {model} is ready: {precision:?} with {kernel} on {workers} threads"
+        );
         Ok(())
     }
 }

@@ -61,6 +61,15 @@ pub enum KnowledgeError {
         offered: String,
     },
 
+    /// The collection's vectors are of the model at hand, but it was another then.
+    #[error("the vectors of collection {collection:?} are of {model} from other files or in another precision")]
+    OtherSpace {
+        /// The collection.
+        collection: String,
+        /// The model.
+        model: String,
+    },
+
     /// A page was asked for of a result that is no longer kept.
     #[error("the cursor is no longer valid: the index has changed")]
     CursorExpired,
@@ -108,12 +117,6 @@ pub enum KnowledgeError {
 }
 
 impl KnowledgeError {
-    /// A refusal of a collection whose vectors are of the model at hand, but of other files or another precision.
-    pub(crate) fn other_space_of(model: &str, collection: &str) -> Self {
-        let held = format!("{model} with other files or in another precision (models.precision)");
-        Self::OtherModel { collection: collection.to_owned(), held, offered: model.to_owned() }
-    }
-
     pub(crate) fn invalid(field: &'static str, problem: impl Into<String>) -> Self {
         Self::Invalid { field, problem: problem.into() }
     }
@@ -126,8 +129,12 @@ impl KnowledgeError {
             Self::NotFound { what: "source", .. } => Some("list them with `holdfast sources list`".into()),
             Self::ModelNotReady { .. } => Some("wait for it; `holdfast status` shows how far it is".into()),
             Self::OtherModel { collection, held, offered } => Some(format!(
-                "go back to {held}, or move the collection: \
+                "use {held}, or move the collection: \
                  holdfast collections reembed {collection} --model {offered}"
+            )),
+            Self::OtherSpace { collection, model } => Some(format!(
+                "set models.precision back if it was changed, or bring the collection over: \
+                 holdfast collections reembed {collection} --model {model}"
             )),
             Self::CursorExpired => Some("search again without a cursor".into()),
             Self::Embedding(error) => error.hint(),

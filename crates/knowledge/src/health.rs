@@ -218,8 +218,10 @@ fn sources(inner: &Inner) -> Finding {
         return (Status::Degraded, Some(trouble));
     }
     match inner.storage.failing_sources() {
-        Ok((0, _)) => READY,
-        Ok((failing, all)) => (Status::Degraded, Some(format!("{failing} of {all} sources could not be read"))),
+        Ok((failing, all, Some(reason))) => {
+            (Status::Degraded, Some(format!("{failing} of {all} sources failed at the last look: {reason}")))
+        }
+        Ok((_, _, None)) => READY,
         Err(error) => down(error),
     }
 }

@@ -138,8 +138,15 @@ impl Knowledge {
         });
         let watcher = (config.watch == Watch::Yes)
             .then(|| Watcher::start(storage.clone(), sources.clone(), shutdown.clone(), &tasks));
-        let reembedding =
-            Reembedding::new(storage.clone(), jobs.clone(), pipeline.clone(), targets, shutdown.clone(), tasks.clone());
+        let reembedding = Reembedding::new(
+            storage.clone(),
+            jobs.clone(),
+            pipeline.clone(),
+            targets,
+            watcher.clone(),
+            shutdown.clone(),
+            tasks.clone(),
+        );
         let searcher =
             Searcher::new(storage.clone(), models.clone(), &config.default_collection, config.search_cache_bytes);
         let health = health::Health::new();

@@ -90,7 +90,7 @@ codes! {
     NotFound = "not_found", NOT_FOUND, "There is no such thing", "";
     CollectionExists = "collection_exists", CONFLICT, "The collection exists already", "choose another name";
     AlreadyExists = "already_exists", CONFLICT, "It exists already", "choose another name";
-    EmbeddingSpaceMismatch = "embedding_space_mismatch", CONFLICT, "The collection has vectors of another model",
+    EmbeddingSpaceMismatch = "embedding_space_mismatch", CONFLICT, "The collection has vectors of another embedding space",
         "move it with `holdfast collections reembed NAME --model MODEL`";
     InProgress = "in_progress", CONFLICT, "It is in progress already", "wait for the job under way to finish";
     Superseded = "superseded", CONFLICT, "It changed in the meantime", "try again";
@@ -331,7 +331,9 @@ impl From<KnowledgeError> for Failure {
                     .retry_after(retry_after)
                     .cause(told)
             }
-            KnowledgeError::OtherModel { .. } => Self::new(Code::EmbeddingSpaceMismatch, told).hint(hint),
+            KnowledgeError::OtherModel { .. } | KnowledgeError::OtherSpace { .. } => {
+                Self::new(Code::EmbeddingSpaceMismatch, told).hint(hint)
+            }
             KnowledgeError::CursorExpired => Self::new(Code::CursorExpired, told).hint(hint),
             KnowledgeError::Overloaded => Self::new(Code::Overloaded, told).hint(hint),
             KnowledgeError::InProgress { .. } => Self::new(Code::InProgress, told).hint(hint),

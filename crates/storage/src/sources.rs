@@ -90,11 +90,12 @@ impl Storage {
         })
     }
 
-    /// How many sources could not be read at their last scan, and how many there are.
-    pub fn failing_sources(&self) -> Result<(u64, u64), StorageError> {
+    /// How many sources failed at their last scan, how many there are, and what was wrong with one of them.
+    pub fn failing_sources(&self) -> Result<(u64, u64, Option<String>), StorageError> {
         self.database.read(|connection| {
-            let counts = "SELECT count(last_error), count(*) FROM sources";
-            Ok(connection.prepare_cached(counts)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?)
+            let counts = "SELECT count(last_error), count(*), min(last_error) FROM sources";
+            let all = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+            Ok(connection.prepare_cached(counts)?.query_row([], all)?)
         })
     }
 

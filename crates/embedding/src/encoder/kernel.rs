@@ -7,7 +7,19 @@
 //!
 //! It does not know what a layer is, and starts no threads.
 
+#[macro_use]
 mod elementwise;
+
+/// Calls a function that is generic over the number of rows with a number that is only known now, at most `all`.
+#[cfg(target_arch = "x86_64")]
+macro_rules! with_rows {
+    ($rows:expr, [$($fewer:literal)*] or $all:ident, $tile:ident $arguments:tt) => {
+        match $rows {
+            $($fewer => $tile::<$fewer> $arguments,)*
+            _ => $tile::<$all> $arguments,
+        }
+    };
+}
 
 mod portable;
 

@@ -136,7 +136,7 @@ impl Task {
         };
         let target = match self.targets.active(&collection).await {
             Ok(target) => target,
-            Err(error @ KnowledgeError::OtherModel { .. }) => {
+            Err(error @ (KnowledgeError::OtherModel { .. } | KnowledgeError::OtherSpace { .. })) => {
                 let detail = error.to_string();
                 self.storage.refuse_item(item, "other_model".to_owned(), detail).await?;
                 return Ok(());

@@ -29,8 +29,8 @@ use crate::{
 const QUEUED_MAX: usize = 256;
 /// Documents between two stages.
 const BETWEEN_STAGES_MAX: usize = 64;
-/// Texts embedded at once: enough for the encoder to sort by length, few enough that the first
-/// documents can be found within a second or two.
+/// Texts of one request: enough for all of the encoder's threads, few enough that the first documents
+/// can be found at once.
 const TEXTS_PER_REQUEST: usize = 64;
 /// Documents committed together.
 const WRITES_PER_BATCH: usize = 64;
@@ -139,7 +139,7 @@ fn new_space(embedder: &Embedder) -> Result<NewSpace, KnowledgeError> {
 fn named(error: StorageError, collection: &str) -> KnowledgeError {
     match error {
         StorageError::OtherSpace { held, offered } if held == offered => {
-            KnowledgeError::other_space_of(&offered, collection)
+            KnowledgeError::OtherSpace { collection: collection.to_owned(), model: offered }
         }
         StorageError::OtherSpace { held, offered } => {
             KnowledgeError::OtherModel { collection: collection.to_owned(), held, offered }

@@ -15,7 +15,7 @@ use std::{
 };
 
 use holdfast_storage::{
-    Storage,
+    Storage, StorageError,
     jobs::NewJob,
     sources::{FileProblem, RecordedFile, Source, SourceFile},
 };
@@ -196,14 +196,21 @@ impl Sources {
             return;
         }
         let message = failure.as_ref().map(describe);
-        if !job.is_unrecorded() || message != source.last_error {
-            let scanned = self.shared.parts.storage.source_scanned(source.id, message.clone());
-            if let Err(error) = scanned.await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "failed to record the end of a scan");
-            }
+        if let Err(error) = self.record_end(&source, &job, message.clone()).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "failed to record the end of a scan");
         }
         let error = message.map(|message| ("source_failed".to_owned(), message));
         self.shared.parts.jobs.finish(&job, error).await;
+    }
+
+    /// Notes how a look ended. One that nobody asked for is worth a write only where it ended in another way than the
+    /// last; what that was, the record knows: `source` may be as old as the watching of it.
+    async fn record_end(&self, source: &Source, job: &Job, failure: Option<String>) -> Result<(), StorageError> {
+        let storage = &self.shared.parts.storage;
+        if job.is_unrecorded() && storage.source(&source.public_id)?.last_error == failure {
+            return Ok(());
+        }
+        storage.source_scanned(source.id, failure).await
     }
 
     /// What was asked for during the last pass; where nothing was, the run is over. One look

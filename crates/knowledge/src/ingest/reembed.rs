@@ -15,7 +15,7 @@ use holdfast_storage::{Storage, jobs::NewJob};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Origin, Pipeline, Target, Targets, Work,
+    Origin, Pipeline, Target, Targets, Watcher, Work,
     progress::{Job, Jobs},
 };
 use crate::KnowledgeError;
@@ -32,6 +32,7 @@ pub(crate) struct Reembedding {
     jobs: Jobs,
     pipeline: Pipeline,
     targets: Targets,
+    watcher: Option<Watcher>,
     shutdown: CancellationToken,
     tasks: TaskTracker,
     running: Arc<Mutex<BTreeSet<i64>>>,
@@ -43,10 +44,11 @@ impl Reembedding {
         jobs: Jobs,
         pipeline: Pipeline,
         targets: Targets,
+        watcher: Option<Watcher>,
         shutdown: CancellationToken,
         tasks: TaskTracker,
     ) -> Self {
-        Self { storage, jobs, pipeline, targets, shutdown, tasks, running: Arc::default() }
+        Self { storage, jobs, pipeline, targets, watcher, shutdown, tasks, running: Arc::default() }
     }
 
     /// Starts moving a collection to `model`; the job's id.
@@ -138,7 +140,13 @@ impl Reembedding {
 
     async fn end(&self, job: &Job, collection_id: i64, outcome: Result<(), KnowledgeError>) {
         let error = match outcome {
-            Ok(()) => None,
+            Ok(()) => {
+                // Its sources could not be followed while the collection was in another space than its model.
+                if let Some(watcher) = &self.watcher {
+                    watcher.sources_changed();
+                }
+                None
+            }
             // The next start goes on with what is there.
             Err(KnowledgeError::ShuttingDown) => return,
             Err(error) => {

@@ -95,7 +95,7 @@ impl Watcher {
         Self { shared }
     }
 
-    /// Tells that sources were added or removed.
+    /// Tells that sources were added or removed, or that what they failed for may be gone.
     pub(crate) fn sources_changed(&self) {
         self.shared.sources_changed.notify_one();
     }
@@ -127,10 +127,14 @@ impl Task {
             };
             match wake {
                 Wake::Shutdown => return,
-                Wake::SourcesChanged => self.refresh(),
+                Wake::SourcesChanged => {
+                    self.refresh();
+                    // What changed may be what they failed for.
+                    self.look(|source| source.last_error.is_some());
+                }
                 Wake::Timer => {
                     self.refresh();
-                    self.look();
+                    self.look(|_| true);
                 }
                 Wake::Noticed(told) => self.gather(told, &mut noticed).await,
             }
@@ -152,9 +156,9 @@ impl Task {
             self.unwatch(id);
         }
         for source in sources {
-            let watched = self.watched.get(&source.id).is_some_and(|w| w.directory.is_some());
-            if !watched {
-                self.watch(source);
+            match self.watched.get_mut(&source.id) {
+                Some(watched) if watched.directory.is_some() => watched.source = source,
+                _ => self.watch(source),
             }
         }
     }
@@ -211,7 +215,7 @@ impl Task {
             next = noticed.try_recv().ok();
         }
         if overflow || taken >= NOTICED_MAX {
-            self.look();
+            self.look(|_| true);
         }
         for watched in self.watched.values() {
             let root = Path::new(&watched.source.root);
@@ -222,9 +226,9 @@ impl Task {
         }
     }
 
-    /// Asks for a look at the sizes and times of everything.
-    fn look(&self) {
-        for watched in self.watched.values() {
+    /// Asks for a look at the sizes and times of everything in these sources.
+    fn look(&self, at: impl Fn(&Source) -> bool) {
+        for watched in self.watched.values().filter(|watched| at(&watched.source)) {
             self.sources.follow(&watched.source, Scope::Changed(BTreeSet::new()));
         }
     }

@@ -427,7 +427,7 @@ fn refuse_other_spaces(places: &[Place], model: &str, fingerprint: &str) -> Resu
         if let Some(indexes) = &place.indexes
             && indexes.generation.space.fingerprint != fingerprint
         {
-            return Err(KnowledgeError::other_space_of(model, &place.name));
+            return Err(KnowledgeError::OtherSpace { collection: place.name.clone(), model: model.to_owned() });
         }
     }
     Ok(())

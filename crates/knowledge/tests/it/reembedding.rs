@@ -67,9 +67,9 @@ async fn another_precision_is_another_space_until_the_collection_is_brought_over
     let hybrid = || house.search(request("harbour"));
     let refused = hybrid().await.err().context("vectors of two precisions were compared")?;
     let refused = refused.downcast::<KnowledgeError>()?;
-    ensure!(matches!(refused, KnowledgeError::OtherModel { .. }), "{refused:?}");
-    ensure!(refused.to_string().contains("models.precision"), "{refused}");
+    ensure!(matches!(refused, KnowledgeError::OtherSpace { .. }), "{refused:?}");
     let hint = refused.hint().context("no way out")?;
+    ensure!(hint.contains("models.precision"), "{hint}");
     ensure!(hint.contains("holdfast collections reembed default --model tiny"), "{hint}");
     let lexical = house.search(SearchRequest { mode: Mode::Lexical, ..request("harbour") }).await?;
     ensure!(!lexical.results.is_empty(), "words need no vectors");

@@ -43,37 +43,7 @@ pub(super) fn kernels() -> Vec<Kernel> {
     kernels
 }
 
-#[target_feature(enable = "avx2,fma")]
-fn gelu(row: &mut [f32]) {
-    elementwise::gelu::<true>(row);
-}
-
-#[target_feature(enable = "avx2,fma")]
-fn exponentials(row: &mut [f32]) -> f32 {
-    elementwise::exponentials::<true>(row)
-}
-
-#[target_feature(enable = "avx2,fma")]
-fn add_and_normalise(row: &mut [f32], change: &[f32], norm: &Norm, epsilon: f32) {
-    elementwise::add_and_normalise::<true>(row, change, &norm.gain, &norm.bias, epsilon);
-}
-
-#[target_feature(enable = "avx2,fma")]
-fn quantise(row: &[f32], bytes: &mut [u8]) -> (f32, f32) {
-    elementwise::quantise::<true>(row, bytes)
-}
-
-/// Calls a function that is generic over the number of rows with a number that is only known now.
-macro_rules! with_rows {
-    ($rows:expr, $tile:ident $arguments:tt) => {
-        match $rows {
-            1 => $tile::<1> $arguments,
-            2 => $tile::<2> $arguments,
-            3 => $tile::<3> $arguments,
-            _ => $tile::<TILE_ROWS> $arguments,
-        }
-    };
-}
+elementwise!("avx2,fma");
 
 /// # Safety
 ///
@@ -85,7 +55,7 @@ unsafe fn floats(product: &FloatProduct<'_>, output: Output<'_>) {
     each_tile(shape, (BLOCK_ROWS, TILE_ROWS), output, |row, tile_rows, panel, out, out_stride| {
         let from = rows[row * stride..].as_ptr();
         // SAFETY: `row + tile_rows <= count`, and `Kernel::multiply` has seen that so many rows are there.
-        unsafe { with_rows!(tile_rows, float_tile(product, from, panel, out, out_stride)) }
+        unsafe { with_rows!(tile_rows, [1 2 3] or TILE_ROWS, float_tile(product, from, panel, out, out_stride)) }
     });
 }
 
@@ -136,7 +106,7 @@ unsafe fn bytes(product: &ByteProduct<'_>, output: Output<'_>) {
     let shape = (product.count, product.panels.columns);
     each_tile(shape, (BLOCK_ROWS, TILE_ROWS), output, |row, tile_rows, panel, out, out_stride| {
         // SAFETY: `row + tile_rows <= count`, and `Kernel::multiply_bytes` has seen that so many rows are there.
-        unsafe { with_rows!(tile_rows, byte_tile(product, row, panel, out, out_stride)) }
+        unsafe { with_rows!(tile_rows, [1 2 3] or TILE_ROWS, byte_tile(product, row, panel, out, out_stride)) }
     });
 }
 
@@ -184,7 +154,7 @@ unsafe fn bytes_vnni(product: &ByteProduct<'_>, output: Output<'_>) {
     let shape = (product.count, product.panels.columns);
     each_tile(shape, (BLOCK_ROWS, TILE_ROWS), output, |row, tile_rows, panel, out, out_stride| {
         // SAFETY: `row + tile_rows <= count`, and `Kernel::multiply_bytes` has seen that so many rows are there.
-        unsafe { with_rows!(tile_rows, byte_tile_vnni(product, row, panel, out, out_stride)) }
+        unsafe { with_rows!(tile_rows, [1 2 3] or TILE_ROWS, byte_tile_vnni(product, row, panel, out, out_stride)) }
     });
 }
 

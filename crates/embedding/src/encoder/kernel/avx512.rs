@@ -42,47 +42,7 @@ pub(super) fn kernel() -> Option<Kernel> {
     })
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma")]
-fn gelu(row: &mut [f32]) {
-    elementwise::gelu::<true>(row);
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma")]
-fn exponentials(row: &mut [f32]) -> f32 {
-    elementwise::exponentials::<true>(row)
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma")]
-fn add_and_normalise(row: &mut [f32], change: &[f32], norm: &Norm, epsilon: f32) {
-    elementwise::add_and_normalise::<true>(row, change, &norm.gain, &norm.bias, epsilon);
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma")]
-fn quantise(row: &[f32], bytes: &mut [u8]) -> (f32, f32) {
-    elementwise::quantise::<true>(row, bytes)
-}
-
-/// Calls a function that is generic over the number of rows with a number that is only known now.
-macro_rules! with_rows {
-    ($rows:expr, $tile:ident $arguments:tt) => {
-        match $rows {
-            1 => $tile::<1> $arguments,
-            2 => $tile::<2> $arguments,
-            3 => $tile::<3> $arguments,
-            4 => $tile::<4> $arguments,
-            5 => $tile::<5> $arguments,
-            6 => $tile::<6> $arguments,
-            7 => $tile::<7> $arguments,
-            8 => $tile::<8> $arguments,
-            9 => $tile::<9> $arguments,
-            10 => $tile::<10> $arguments,
-            11 => $tile::<11> $arguments,
-            12 => $tile::<12> $arguments,
-            13 => $tile::<13> $arguments,
-            _ => $tile::<TILE_ROWS> $arguments,
-        }
-    };
-}
+elementwise!("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma");
 
 /// # Safety
 ///
@@ -94,7 +54,9 @@ unsafe fn floats(product: &FloatProduct<'_>, output: Output<'_>) {
     each_tile(shape, (FLOAT_BLOCK_ROWS, TILE_ROWS), output, |row, tile_rows, panel, out, out_stride| {
         let from = rows[row * stride..].as_ptr();
         // SAFETY: `row + tile_rows <= count`, and `Kernel::multiply` has seen that so many rows are there.
-        unsafe { with_rows!(tile_rows, float_tile(product, from, panel, out, out_stride)) }
+        unsafe {
+            with_rows!(tile_rows, [1 2 3 4 5 6 7 8 9 10 11 12 13] or TILE_ROWS, float_tile(product, from, panel, out, out_stride))
+        }
     });
 }
 
@@ -141,7 +103,9 @@ unsafe fn bytes(product: &ByteProduct<'_>, output: Output<'_>) {
     let shape = (product.count, product.panels.columns);
     each_tile(shape, (BYTE_BLOCK_ROWS, TILE_ROWS), output, |row, tile_rows, panel, out, out_stride| {
         // SAFETY: `row + tile_rows <= count`, and `Kernel::multiply_bytes` has seen that so many rows are there.
-        unsafe { with_rows!(tile_rows, byte_tile(product, row, panel, out, out_stride)) }
+        unsafe {
+            with_rows!(tile_rows, [1 2 3 4 5 6 7 8 9 10 11 12 13] or TILE_ROWS, byte_tile(product, row, panel, out, out_stride))
+        }
     });
 }
 

@@ -4,6 +4,32 @@
 //! with [`elementwise!`], so that the compiler makes vectors of them. `FUSED` says whether the instruction set multiplies
 //! and adds in one step; where it does not, asking for it would call a library function for every number.
 
+/// The functions of this module for an instruction set that multiplies and adds in one step.
+#[cfg(target_arch = "x86_64")]
+macro_rules! elementwise {
+    ($features:literal) => {
+        #[target_feature(enable = $features)]
+        fn gelu(row: &mut [f32]) {
+            elementwise::gelu::<true>(row);
+        }
+
+        #[target_feature(enable = $features)]
+        fn exponentials(row: &mut [f32]) -> f32 {
+            elementwise::exponentials::<true>(row)
+        }
+
+        #[target_feature(enable = $features)]
+        fn add_and_normalise(row: &mut [f32], change: &[f32], norm: &Norm, epsilon: f32) {
+            elementwise::add_and_normalise::<true>(row, change, &norm.gain, &norm.bias, epsilon);
+        }
+
+        #[target_feature(enable = $features)]
+        fn quantise(row: &[f32], bytes: &mut [u8]) -> (f32, f32) {
+            elementwise::quantise::<true>(row, bytes)
+        }
+    };
+}
+
 /// Sums that do not wait for each other.
 const LANES: usize = 32;
 
