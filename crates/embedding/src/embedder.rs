@@ -9,15 +9,22 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    cache::Cache,
+    encoder::Shorter,
     error::EmbedError,
+    queue::Queue,
+    request::{Embedding, Input, Prepared, Request},
     space::EmbeddingSpace,
     tokens::Tokens,
-    worker::{Job, Queue},
+    worker::PANICKED,
 };
+
+/// Texts of at most so many bytes are tokenized on the spot, in a millisecond or less.
+const PREPARED_AT_ONCE_BYTES: usize = 16 << 10;
 
 /// What a model is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +67,8 @@ impl fmt::Display for ModelState {
 /// What a text is: some models put another prefix before each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Purpose {
+    /// Whatever its sender says it is: nothing is put before it.
+    Plain,
     /// A question that documents are searched with.
     Query,
     /// A text that is searched.
@@ -73,6 +82,17 @@ pub enum Priority {
     Interactive,
     /// Indexing and other background work.
     Bulk,
+}
+
+impl Purpose {
+    /// What is put before such a text.
+    pub(crate) fn prefix(self, space: &EmbeddingSpace) -> &str {
+        match self {
+            Purpose::Plain => "",
+            Purpose::Query => &space.query_prefix,
+            Purpose::Document => &space.document_prefix,
+        }
+    }
 }
 
 impl Priority {
@@ -95,14 +115,23 @@ struct Inner {
     name: String,
     state: watch::Sender<ModelState>,
     loaded: OnceLock<Loaded>,
+    cache: Cache,
+    /// How long an interactive request may take.
+    deadline: Duration,
     shutdown: CancellationToken,
 }
 
 /// What there is once the model is loaded.
 pub(crate) struct Loaded {
     pub(crate) space: Arc<EmbeddingSpace>,
+    /// The space's fingerprint, as bytes.
+    pub(crate) fingerprint: [u8; 32],
     pub(crate) tokens: Arc<Tokens>,
+    /// Which shorter vectors the model was trained for.
+    pub(crate) shorter: Shorter,
     pub(crate) queue: Arc<Queue>,
+    /// Large requests that are tokenized at the same time, as many as there are threads.
+    pub(crate) tokenizing: Semaphore,
 }
 
 impl fmt::Debug for Embedder {
@@ -112,9 +141,9 @@ impl fmt::Debug for Embedder {
 }
 
 impl Embedder {
-    pub(crate) fn new(name: &str, shutdown: CancellationToken) -> Embedder {
-        let state = watch::Sender::new(ModelState::Loading);
-        Embedder { inner: Arc::new(Inner { name: name.to_owned(), state, loaded: OnceLock::new(), shutdown }) }
+    pub(crate) fn new(name: &str, cache: Cache, deadline: Duration, shutdown: CancellationToken) -> Embedder {
+        let (name, state) = (name.to_owned(), watch::Sender::new(ModelState::Loading));
+        Embedder { inner: Arc::new(Inner { name, state, loaded: OnceLock::new(), cache, deadline, shutdown }) }
     }
 
     /// The model's name.
@@ -167,33 +196,64 @@ impl Embedder {
 
     /// Computes one vector for each text, in order, of length 1 where the space says *normalised*.
     ///
-    /// A text longer than the window is cut off there; an empty one is answered too. Dropping the future takes back
-    /// what has not begun.
-    ///
-    /// # Errors
-    ///
-    /// [`EmbedError::NotReady`] until the model is loaded, [`EmbedError::Overloaded`] when too many texts wait,
-    /// [`EmbedError::TooManyTexts`] when these alone are too many, [`EmbedError::UnusableVector`] when the model has no
-    /// answer to a text, [`EmbedError::ShutDown`] during shutdown.
+    /// A text longer than the window is cut off there; an empty one is answered too. For the rest, as [`Self::answer`].
     pub async fn embed(
         &self,
         texts: Vec<String>,
         purpose: Purpose,
         priority: Priority,
     ) -> Result<Vec<Vec<f32>>, EmbedError> {
+        let answer = self.answer(Request::of(texts, purpose, priority)).await?;
+        Ok(answer.into_iter().map(|embedding| embedding.values).collect())
+    }
+
+    /// Answers a request, one embedding for each text, in order. Dropping the future takes back what has not begun.
+    ///
+    /// # Errors
+    ///
+    /// [`EmbedError::NotReady`] until the model is loaded; [`EmbedError::Overloaded`] when too much waits,
+    /// [`EmbedError::TooManyTexts`] or [`EmbedError::TooManyTokens`] when this alone is too much;
+    /// [`EmbedError::TooLong`] for a text that may not be cut, [`EmbedError::UnknownToken`];
+    /// [`EmbedError::Expired`] when somebody waited in vain, [`EmbedError::UnusableVector`] when the model has no answer
+    /// to a text, [`EmbedError::ShutDown`] during shutdown.
+    pub async fn answer(&self, request: Request) -> Result<Vec<Embedding>, EmbedError> {
+        let inner = &self.inner;
         let loaded = self.loaded()?;
-        if texts.is_empty() {
-            return Ok(Vec::new());
-        }
-        let prefix = match purpose {
-            Purpose::Query => &loaded.space.query_prefix,
-            Purpose::Document => &loaded.space.document_prefix,
+        let priority = request.priority;
+        let answer = async {
+            let (request, mut prepared) = self.prepare(loaded, request).await?;
+            let mut encoded = Vec::new();
+            if !prepared.is_known() {
+                let (reply, answer) = oneshot::channel();
+                loaded.queue.push(priority, std::mem::take(&mut prepared.texts), reply);
+                encoded = answer.await.unwrap_or(Err(EmbedError::ShutDown))?;
+            }
+            Ok(prepared.finish(&request, &loaded.space, encoded, &inner.cache))
         };
-        let texts =
-            if prefix.is_empty() { texts } else { texts.into_iter().map(|text| format!("{prefix}{text}")).collect() };
-        let (reply, answer) = oneshot::channel();
-        loaded.queue.push(priority, Job { texts, reply })?;
-        answer.await.unwrap_or(Err(EmbedError::ShutDown))
+        match priority {
+            Priority::Bulk => answer.await,
+            Priority::Interactive => tokio::time::timeout(inner.deadline, answer)
+                .await
+                .unwrap_or(Err(EmbedError::Expired { deadline: inner.deadline })),
+        }
+    }
+
+    /// Looks up and tokenizes; what takes longer than a moment, where it does not hold up others.
+    async fn prepare(&self, loaded: &Loaded, request: Request) -> Result<(Request, Prepared), EmbedError> {
+        let cache = &self.inner.cache;
+        if request.inputs.iter().map(Input::bytes).sum::<usize>() <= PREPARED_AT_ONCE_BYTES {
+            let prepared = Prepared::new(loaded, cache, &request)?;
+            return Ok((request, prepared));
+        }
+        let _turn = loaded.tokenizing.acquire().await.map_err(|_| EmbedError::ShutDown)?;
+        let embedder = self.clone();
+        let prepare = move || {
+            let prepared = Prepared::new(embedder.loaded()?, &embedder.inner.cache, &request)?;
+            Ok((request, prepared))
+        };
+        tokio::task::spawn_blocking(prepare)
+            .await
+            .unwrap_or_else(|_| Err(EmbedError::Encoder { reason: PANICKED.to_owned() }))
     }
 
     /// What the model has loaded, or why it has not.

@@ -52,6 +52,67 @@ pub enum EmbedError {
         limit: usize,
     },
 
+    /// One request has more tokens than can be embedded within its time.
+    #[error("about {count} tokens in one request, of which {limit} can be embedded within {} s", deadline.as_secs_f32())]
+    TooManyTokens {
+        /// Tokens in the request, about.
+        count: usize,
+        /// How many the machine embeds in most of that time.
+        limit: usize,
+        /// How long a request may take.
+        deadline: Duration,
+    },
+
+    /// A text has more tokens than the model reads, and may not be cut off.
+    #[error("text number {index} has more than the {window} tokens that the model reads")]
+    TooLong {
+        /// Position of the text in the request, from 0.
+        index: usize,
+        /// Tokens that are read, the special ones included.
+        window: usize,
+    },
+
+    /// A text was given as token numbers that the model does not have.
+    #[error("text number {index} has the token {id}, which the model does not have")]
+    UnknownToken {
+        /// Position of the text in the request, from 0.
+        index: usize,
+        /// The token number.
+        id: u32,
+    },
+
+    /// The model has no vectors of so many dimensions.
+    #[error("the model has no vectors of {asked} dimensions, but of {offered}")]
+    NoSuchDimensions {
+        /// How many were asked for.
+        asked: usize,
+        /// How many there can be.
+        offered: String,
+    },
+
+    /// The answer was not there in time.
+    #[error("the texts were not embedded within {} s", deadline.as_secs_f32())]
+    Expired {
+        /// How long a request may take.
+        deadline: Duration,
+    },
+
+    /// The model would need more memory than is left for models.
+    #[error(
+        "the model {model} needs about {} MB, and of {} MB for models {} MB are taken{}",
+        megabytes(*needed), megabytes(*limit), megabytes(taken.iter().map(|(_, bytes)| bytes).sum()), list(taken)
+    )]
+    NoRoom {
+        /// The model asked for.
+        model: String,
+        /// Bytes it would take, about.
+        needed: u64,
+        /// Bytes that all models together may take.
+        limit: u64,
+        /// The models that are loaded, and the bytes each takes, about.
+        taken: Vec<(String, u64)>,
+    },
+
     /// A model file is not what its manifest says.
     #[error("{path} is damaged: {reason}")]
     CorruptFile {
@@ -128,11 +189,17 @@ impl EmbedError {
             EmbedError::NotReady { .. }
             | EmbedError::Overloaded { .. }
             | EmbedError::FetchFailed { .. }
+            | EmbedError::Expired { .. }
             | EmbedError::ShutDown
             | EmbedError::Io { .. } => true,
             EmbedError::UnknownModel { .. }
             | EmbedError::InvalidName { .. }
             | EmbedError::TooManyTexts { .. }
+            | EmbedError::TooManyTokens { .. }
+            | EmbedError::TooLong { .. }
+            | EmbedError::UnknownToken { .. }
+            | EmbedError::NoSuchDimensions { .. }
+            | EmbedError::NoRoom { .. }
             | EmbedError::CorruptFile { .. }
             | EmbedError::InvalidModel { .. }
             | EmbedError::UnusableVector { .. }
@@ -157,6 +224,16 @@ impl EmbedError {
             ),
             EmbedError::Overloaded { .. } => Some("send fewer texts at a time, or try again shortly".to_owned()),
             EmbedError::TooManyTexts { limit, .. } => Some(format!("split the request into parts of {limit} texts")),
+            EmbedError::TooManyTokens { limit, .. } => {
+                Some(format!("split the request into parts of some {} tokens", limit / 2))
+            }
+            EmbedError::TooLong { .. } => Some("split the text, or ask for it to be truncated".to_owned()),
+            EmbedError::NoSuchDimensions { .. } => Some("leave `dimensions` out".to_owned()),
+            EmbedError::UnknownToken { .. } => Some("send the text itself".to_owned()),
+            EmbedError::Expired { .. } => Some("send fewer texts at a time, or try again shortly".to_owned()),
+            EmbedError::NoRoom { .. } => {
+                Some("raise models.max_memory_mb, or do without one of the models that are loaded".to_owned())
+            }
             EmbedError::CorruptFile { .. } => Some("`holdfast models pull` fetches what is damaged again".to_owned()),
             EmbedError::FetchFailed { model, .. } => Some(format!(
                 "check the network, set HF_ENDPOINT to a mirror, or copy the files from another machine and run \
@@ -180,6 +257,15 @@ impl EmbedError {
         let path = path.into();
         move |source| EmbedError::Io { action, path, source }
     }
+}
+
+fn megabytes(bytes: u64) -> u64 {
+    bytes.div_ceil(1_000_000)
+}
+
+fn list(taken: &[(String, u64)]) -> String {
+    let parts: Vec<String> = taken.iter().map(|(model, bytes)| format!("{model} {} MB", megabytes(*bytes))).collect();
+    if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) }
 }
 
 fn sentence(tried: &[SourceFailure]) -> String {

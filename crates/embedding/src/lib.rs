@@ -6,11 +6,15 @@
 mod models;
 
 mod embedder;
+mod request;
 
-mod wordpiece;
+mod cache;
+mod meters;
+mod queue;
 mod worker;
 
 mod tokens;
+mod wordpiece;
 
 mod encoder;
 
@@ -24,18 +28,22 @@ mod manifest;
 
 mod space;
 
+mod memory;
+
 mod error;
 
 use std::{path::PathBuf, time::Duration};
 
 pub use embedder::{Embedder, ModelState, Priority, Purpose};
+pub use encoder::Shape;
 pub use error::{EmbedError, SourceFailure};
 pub use fetch::PullProgress;
 pub use manifest::{KnownModel, ModelFile, PythonPackage, known_models};
 pub use models::Models;
+pub use request::{Embedding, Input, Overlong, Request, Scale};
 pub use space::{EmbeddingSpace, Pooling, Precision};
 pub use store::{Installation, ModelInfo};
-pub use tokens::Tokens;
+pub use tokens::{Cut, Token, Tokens};
 
 /// The model that is used unless the settings name another.
 pub const DEFAULT_MODEL: &str = "all-MiniLM-L6-v2";
@@ -59,6 +67,12 @@ pub struct Config {
     pub precision: Precision,
     /// How many texts may wait for each priority before requests are refused as overloaded.
     pub max_queued_texts: usize,
+    /// How long an interactive request may take. One that could not be answered by then is refused at once.
+    pub deadline: Duration,
+    /// Bytes of vectors kept for texts that are asked for again; 0 keeps none.
+    pub cache_bytes: u64,
+    /// Bytes of memory that all loaded models may take; 0 for half of what the machine or the control group has.
+    pub max_memory_bytes: u64,
     /// Patience while fetching model files.
     pub fetch: FetchLimits,
 }
@@ -74,6 +88,9 @@ impl Default for Config {
             threads: 0,
             precision: Precision::Int8,
             max_queued_texts: 4096,
+            deadline: Duration::from_secs(30),
+            cache_bytes: 32 << 20,
+            max_memory_bytes: 0,
             fetch: FetchLimits::default(),
         }
     }

@@ -16,24 +16,33 @@ use std::{
 };
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use tokio::{runtime::Handle, sync::Notify};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, Semaphore},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Config, ModelSource,
+    cache::Cache,
     embedder::{Embedder, Loaded, ModelState},
-    encoder::{Encoder, Settings},
+    encoder::{Encoder, Scratch, Settings, Shape},
     error::EmbedError,
     fetch::{self, PullProgress},
     manifest::{Manifest, TOKENIZER, WEIGHTS},
+    memory,
+    queue::{Limits, Queue},
     space::{EmbeddingSpace, Precision},
     store::{ModelInfo, Store, check_file},
-    tokens::Tokens,
-    worker::{Queue, Worker, batch_tokens},
+    tokens::{Cut, Tokens},
+    worker::{Worker, batch_tokens},
 };
 
 /// The longest pause between two tries to load a model, in units of the longest pause between two fetch attempts.
 const LOAD_BACKOFF_FACTOR: u32 = 4;
+
+/// A word that every vocabulary can spell.
+const WARM_UP: &str = "a ";
 
 /// All models; cheap to clone.
 #[derive(Clone)]
@@ -44,11 +53,22 @@ pub struct Models {
 struct Shared {
     config: Config,
     store: Store,
-    /// Every model that was asked for, with the signal that its files changed.
-    asked: Mutex<HashMap<String, (Embedder, Arc<Notify>)>>,
+    asked: Mutex<HashMap<String, Asked>>,
+    cache: Cache,
+    /// Bytes that all models together may take.
+    memory: u64,
     shutdown: CancellationToken,
     tasks: TaskTracker,
     runtime: Handle,
+}
+
+/// A model that somebody asked for.
+struct Asked {
+    embedder: Embedder,
+    /// Its files changed.
+    changed: Arc<Notify>,
+    /// Bytes it takes, or will.
+    bytes: u64,
 }
 
 impl fmt::Debug for Models {
@@ -63,7 +83,13 @@ impl Models {
     /// Everything started here ends after `shutdown` is cancelled, and is counted by `tasks`.
     pub fn start(config: Config, shutdown: CancellationToken, tasks: TaskTracker) -> Models {
         let store = Store::new(config.models_dir.clone(), config.known_models.clone());
-        let shared = Shared { config, store, asked: Mutex::default(), shutdown, tasks, runtime: Handle::current() };
+        let cache = Cache::new(config.cache_bytes);
+        let memory = match config.max_memory_bytes {
+            0 => memory::granted().map_or(u64::MAX, |bytes| bytes / 2),
+            bytes => bytes,
+        };
+        let runtime = Handle::current();
+        let shared = Shared { config, store, asked: Mutex::default(), cache, memory, shutdown, tasks, runtime };
         let models = Models { shared: Arc::new(shared) };
         let name = models.shared.config.default_model.clone();
         if let Err(error) = models.get(&name) {
@@ -82,19 +108,19 @@ impl Models {
     /// # Errors
     ///
     /// [`EmbedError::UnknownModel`] when it is neither installed nor known, [`EmbedError::InvalidName`] when it could
-    /// not be.
+    /// not be, [`EmbedError::NoRoom`] when it would take more memory than is left for models.
     pub fn get(&self, name: &str) -> Result<Embedder, EmbedError> {
         let mut asked = self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((embedder, _)) = asked.get(name) {
-            return Ok(embedder.clone());
+        if let Some(asked) = asked.get(name) {
+            return Ok(asked.embedder.clone());
         }
-        if self.shared.store.manifest(name)?.is_none() {
-            return Err(self.shared.store.unknown(name));
-        }
-        let embedder = Embedder::new(name, self.shared.shutdown.clone());
+        let bytes = self.shared.room_for(name, &asked)?;
+        let Shared { cache, config, shutdown, .. } = &*self.shared;
+        let embedder = Embedder::new(name, cache.clone(), config.deadline, shutdown.clone());
         let changed = Arc::new(Notify::new());
-        asked.insert(name.to_owned(), (embedder.clone(), Arc::clone(&changed)));
-        let loading = Loading { shared: Arc::clone(&self.shared), embedder: embedder.clone(), changed };
+        let loading =
+            Loading { shared: Arc::clone(&self.shared), embedder: embedder.clone(), changed: Arc::clone(&changed) };
+        asked.insert(name.to_owned(), Asked { embedder: embedder.clone(), changed, bytes });
         self.shared.tasks.spawn_on(loading.run(), &self.shared.runtime);
         Ok(embedder)
     }
@@ -127,8 +153,8 @@ impl Models {
             () = self.shared.shutdown.cancelled() => return Err(EmbedError::ShutDown),
         };
         let asked = self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, changed)) = asked.get(name) {
-            changed.notify_one();
+        if let Some(asked) = asked.get(name) {
+            asked.changed.notify_one();
         }
         Ok(info)
     }
@@ -224,16 +250,21 @@ impl Loading {
         let (shared, name) = (Arc::clone(&self.shared), self.embedder.name().to_owned());
         let precision = shared.config.precision;
         let read = tokio::task::spawn_blocking(move || read_model(&shared.store, &name, precision));
-        let (encoder, tokens, space) = read
+        let (encoder, tokens, space, speed) = read
             .await
             .map_err(|_| EmbedError::Encoder { reason: "loading panicked; the log has the place".to_owned() })??;
         let (encoder, tokens, space) = (Arc::new(encoder), Arc::new(tokens), Arc::new(space));
         let workers = self.shared.threads();
         let kernel = encoder.kernel_name();
-        let limit = self.shared.config.max_queued_texts;
-        let queue = Arc::new(Queue::new(self.embedder.name(), limit, space.window, batch_tokens(precision), workers));
+        let limits = Limits {
+            texts: self.shared.config.max_queued_texts,
+            batch_tokens: batch_tokens(precision),
+            workers,
+            deadline: self.shared.config.deadline,
+        };
+        let queue = Arc::new(Queue::new(self.embedder.name(), limits, speed));
         for number in 0..workers {
-            let worker = Worker::new(Arc::clone(&queue), Arc::clone(&encoder), Arc::clone(&tokens));
+            let worker = Worker::new(Arc::clone(&queue), Arc::clone(&encoder));
             // The tracker waits for the thread as for a task.
             let tracked = self.shared.tasks.token();
             let started = thread::Builder::new().name(format!("embed {number}")).spawn(move || {
@@ -246,7 +277,10 @@ impl Loading {
                 return Err(EmbedError::io("start a thread for", folder)(error));
             }
         }
-        self.embedder.set_loaded(Loaded { space, tokens, queue });
+        let fingerprint = *blake3::hash(space.fingerprint().as_bytes()).as_bytes();
+        let shorter = encoder.settings().shorter.clone();
+        let tokenizing = Semaphore::new(workers);
+        self.embedder.set_loaded(Loaded { space, fingerprint, tokens, shorter, queue, tokenizing });
         let took_ms = started.elapsed().as_millis() as u64;
         let model = self.embedder.name();
         tracing::info!(
@@ -262,6 +296,23 @@ impl Loading {
 }
 
 impl Shared {
+    /// Bytes that a model will take, if they are there.
+    fn room_for(&self, name: &str, asked: &HashMap<String, Asked>) -> Result<u64, EmbedError> {
+        let manifest = self.store.manifest(name)?.ok_or_else(|| self.store.unknown(name))?;
+        // Until its files are here, what they have on disk is all that is known.
+        let needed = match Settings::load(name, &self.store.folder(name)) {
+            Ok(settings) => settings.memory_bytes(self.config.precision, self.threads()),
+            Err(_) => manifest.files.iter().map(|file| file.size_bytes).sum(),
+        };
+        let taken: u64 = asked.values().map(|asked| asked.bytes).sum();
+        if taken.saturating_add(needed) <= self.memory {
+            return Ok(needed);
+        }
+        let mut taken: Vec<(String, u64)> = asked.iter().map(|(name, asked)| (name.clone(), asked.bytes)).collect();
+        taken.sort_unstable();
+        Err(EmbedError::NoRoom { model: name.to_owned(), needed, limit: self.memory, taken })
+    }
+
     /// Threads that compute for one model: what is set, or what the machine and the control group's quota allow.
     fn threads(&self) -> usize {
         match self.config.threads {
@@ -277,7 +328,7 @@ fn read_model(
     store: &Store,
     name: &str,
     precision: Precision,
-) -> Result<(Encoder, Tokens, EmbeddingSpace), EmbedError> {
+) -> Result<(Encoder, Tokens, EmbeddingSpace, f64), EmbedError> {
     let manifest = store.manifest(name)?.ok_or_else(|| store.unknown(name))?;
     let folder = store.folder(name);
     let check = || manifest.files.iter().try_for_each(|file| check_file(&folder.join(&file.path), file));
@@ -289,7 +340,17 @@ fn read_model(
     checked?;
     let (encoder, tokens) = parts?;
     let space = space(&manifest, encoder.settings(), precision);
-    Ok((encoder, tokens, space))
+    let speed = speed(&encoder, &tokens)?;
+    Ok((encoder, tokens, space, speed))
+}
+
+/// Tokens a second that one thread makes of a first text.
+fn speed(encoder: &Encoder, tokens: &Tokens) -> Result<f64, EmbedError> {
+    let (ids, _) = tokens.ids(&WARM_UP.repeat(encoder.settings().window), Cut::End)?;
+    let started = Instant::now();
+    // Whether its vector is of use does not matter: each text is told its own.
+    encoder.encode(&[(&ids, Shape::Pooled)], &mut Scratch::default())?;
+    Ok(ids.len() as f64 / started.elapsed().as_secs_f64().max(1e-6))
 }
 
 /// Reads a folder with a model's files, and refuses what cannot be used.

@@ -67,7 +67,8 @@ impl EmbeddingSpace {
         } = self;
         let precision = match precision {
             Precision::F32 => "f32",
-            Precision::Int8 => "int8",
+            // Inputs are mixed before they become bytes; the vectors of a build that did not are another space.
+            Precision::Int8 => "int8 mixed",
         };
         let pooling = match pooling {
             Pooling::Mean => "mean",

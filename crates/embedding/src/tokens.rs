@@ -24,7 +24,31 @@ pub struct Tokens {
     /// Special tokens before and after a text.
     first: u32,
     last: u32,
+    first_name: String,
+    last_name: String,
     window: usize,
+    /// One more than the highest token number.
+    vocabulary: usize,
+}
+
+/// One token of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Token {
+    /// Its number in the vocabulary.
+    pub id: u32,
+    /// Where it begins in the text, in bytes, on a character boundary.
+    pub start: usize,
+    /// Where it ends.
+    pub end: usize,
+}
+
+/// Which part is cut off a text that is longer than the window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// Its end.
+    End,
+    /// Its beginning.
+    Start,
 }
 
 /// What does the work.
@@ -51,21 +75,26 @@ impl Tokens {
         if window < 3 {
             return Err(invalid(format!("its window of {window} tokens leaves no room for text")));
         }
+        let name = |id| tokenizer.id_to_token(id).unwrap_or_default();
+        let (first_name, last_name) = (name(first), name(last));
+        let highest = tokenizer.get_vocab(true).into_values().max().unwrap_or(0);
+        let vocabulary = highest as usize + 1;
         let engine = WordPiece::read(&bytes).map_or_else(|| Engine::Library(Box::new(tokenizer)), Engine::WordPiece);
-        Ok(Tokens { model: model.to_owned(), engine, first, last, window })
+        Ok(Tokens { model: model.to_owned(), engine, first, last, first_name, last_name, window, vocabulary })
     }
 
     /// Refuses a tokenizer with token numbers that a vocabulary of this size does not have.
     pub(crate) fn fits(&self, vocabulary: usize) -> Result<(), EmbedError> {
-        let highest = match &self.engine {
-            Engine::WordPiece(pieces) => pieces.highest(),
-            Engine::Library(tokenizer) => tokenizer.get_vocab(true).into_values().max().unwrap_or(0),
-        } as usize;
-        if highest < vocabulary {
+        if self.vocabulary <= vocabulary {
             return Ok(());
         }
-        let reason = format!("its tokenizer has token {highest}, its weights have {vocabulary}");
+        let reason = format!("its tokenizer has {} tokens, its weights have {vocabulary}", self.vocabulary);
         Err(EmbedError::InvalidModel { model: self.model.clone(), reason })
+    }
+
+    /// One more than the highest token number.
+    pub(crate) fn vocabulary(&self) -> usize {
+        self.vocabulary
     }
 
     /// Tokens the model reads of a text, the two special ones included.
@@ -78,20 +107,7 @@ impl Tokens {
     /// Ranges lie on character boundaries. Two tokens made from one character (a Hangul syllable, say) have the same
     /// range. Works in pieces cut at whitespace, so memory beyond the answer is bounded for any length.
     pub fn offsets(&self, text: &str) -> Result<Vec<(usize, usize)>, EmbedError> {
-        let mut offsets = Vec::new();
-        for piece in Pieces::new(text, PIECE_BYTES) {
-            let start = piece.start;
-            match &self.engine {
-                Engine::WordPiece(pieces) => {
-                    pieces.tokens(&text[piece], |_, from, to| offsets.push((start + from, start + to)));
-                }
-                Engine::Library(tokenizer) => {
-                    let encoding = tokenizer.encode(&text[piece], false).map_err(|_| self.failed())?;
-                    offsets.extend(encoding.get_offsets().iter().map(|&(from, to)| (start + from, start + to)));
-                }
-            }
-        }
-        Ok(offsets)
+        Ok(self.spell(text)?.into_iter().map(|token| (token.start, token.end)).collect())
     }
 
     /// Number of tokens of `text`, without special tokens.
@@ -103,20 +119,69 @@ impl Tokens {
         Ok(count)
     }
 
-    /// Token numbers of `text` with the special ones, cut to the window. Reads no more of the text than it needs.
-    pub(crate) fn ids(&self, text: &str) -> Result<Vec<u32>, EmbedError> {
+    /// Every token of `text`, in order, without special ones.
+    pub fn spell(&self, text: &str) -> Result<Vec<Token>, EmbedError> {
+        let mut tokens = Vec::new();
+        for piece in Pieces::new(text, PIECE_BYTES) {
+            let at = piece.start;
+            match &self.engine {
+                Engine::WordPiece(pieces) => {
+                    pieces.tokens(&text[piece], |id, start, end| {
+                        tokens.push(Token { id, start: at + start, end: at + end });
+                    });
+                }
+                Engine::Library(tokenizer) => {
+                    let encoding = tokenizer.encode(&text[piece], false).map_err(|_| self.failed())?;
+                    let ids = encoding.get_ids().iter().zip(encoding.get_offsets());
+                    tokens.extend(ids.map(|(&id, &(start, end))| Token { id, start: at + start, end: at + end }));
+                }
+            }
+        }
+        Ok(tokens)
+    }
+
+    /// The special tokens before and after a text: number and name.
+    pub fn special(&self) -> [(u32, &str); 2] {
+        [(self.first, &self.first_name), (self.last, &self.last_name)]
+    }
+
+    /// Token numbers of `text` with the special ones, and whether the text had more than the window has room for. Of such
+    /// a text the end is cut off, or the beginning; in the first case no more of it is read than needed.
+    pub(crate) fn ids(&self, text: &str, cut: Cut) -> Result<(Vec<u32>, bool), EmbedError> {
         let room = self.window - 2;
         let mut ids = vec![self.first];
+        let mut is_cut = false;
         // Eight bytes a token is more than nearly any text has, so one piece fills the window.
         for piece in Pieces::new(text, PIECE_BYTES.min(self.window * 8)) {
             ids.extend(self.piece_ids(&text[piece])?);
-            if ids.len() > room {
-                ids.truncate(room + 1);
-                break;
+            if ids.len() <= room + 1 {
+                continue;
+            }
+            is_cut = true;
+            match cut {
+                Cut::End => {
+                    ids.truncate(room + 1);
+                    break;
+                }
+                Cut::Start => {
+                    ids.drain(1..ids.len() - room);
+                }
             }
         }
         ids.push(self.last);
-        Ok(ids)
+        Ok((ids, is_cut))
+    }
+
+    /// The same of a text that is given as token numbers, with or without the special ones.
+    pub(crate) fn given_ids(&self, given: &[u32], cut: Cut) -> (Vec<u32>, bool) {
+        let room = self.window - 2;
+        let plain: Vec<u32> = given.iter().copied().filter(|id| *id != self.first && *id != self.last).collect();
+        let over = plain.len().saturating_sub(room);
+        let kept = match cut {
+            Cut::End => &plain[..plain.len() - over],
+            Cut::Start => &plain[over..],
+        };
+        ([&[self.first], kept, &[self.last]].concat(), over > 0)
     }
 
     fn piece_ids(&self, piece: &str) -> Result<Vec<u32>, EmbedError> {
@@ -275,9 +340,24 @@ mod tests {
         let tokens = tokens();
         assert_eq!(tokens.count(&"moon ".repeat(40)).unwrap(), 40);
         assert_eq!(tokens.count("moon").unwrap(), 1);
-        assert_eq!(tokens.ids("").unwrap(), [2, 3]);
-        let long = tokens.ids(&"moon ".repeat(100)).unwrap();
-        assert_eq!((long.len(), long[0], long[63]), (64, 2, 3));
+    }
+
+    #[test]
+    fn a_text_is_cut_to_the_window_at_either_end() {
+        let tokens = tokens();
+        assert_eq!(tokens.ids("", Cut::End).unwrap(), (vec![2, 3], false));
+        let moons = "moon ".repeat(62);
+        let (whole, cut) = tokens.ids(&moons, Cut::End).unwrap();
+        assert_eq!((whole.len(), whole[0], whole[63], cut), (64, 2, 3, false));
+        let long = format!("sea {}{}{moons}sky", "moon ".repeat(5_000), "day ".repeat(5_000));
+        let (start, end) = (tokens.ids("sea", Cut::End).unwrap().0[1], tokens.ids("sky", Cut::End).unwrap().0[1]);
+        let (ids, cut) = tokens.ids(&long, Cut::End).unwrap();
+        assert_eq!((ids.len(), ids[0], ids[1], ids[62], ids[63], cut), (64, 2, start, whole[1], 3, true));
+        let (ids, cut) = tokens.ids(&long, Cut::Start).unwrap();
+        assert_eq!((ids.len(), ids[0], ids[1], ids[62], ids[63], cut), (64, 2, whole[1], end, 3, true));
+        let all: Vec<u32> = tokens.spell(&long).unwrap().into_iter().map(|token| token.id).collect();
+        assert_eq!(tokens.given_ids(&all, Cut::Start), (ids.clone(), true));
+        assert_eq!(tokens.given_ids(&ids, Cut::End), (ids, false), "special tokens may be there already");
     }
 
     #[test]
@@ -287,7 +367,7 @@ mod tests {
             let longest = Pieces::new(&text, PIECE_BYTES).map(|piece| piece.len()).max().unwrap();
             assert!(longest <= LONGEST_PIECE_BYTES);
             assert!(tokens.count(&text).unwrap() > 0);
-            assert!(tokens.ids(&text).unwrap().len() <= 64);
+            assert!(tokens.ids(&text, Cut::End).unwrap().0.len() <= 64);
         }
     }
 }

@@ -78,12 +78,6 @@ impl WordPiece {
         Some(pieces)
     }
 
-    /// The highest token number there is.
-    pub(crate) fn highest(&self) -> u32 {
-        let added = self.added.iter().map(|(_, id)| id);
-        self.beginnings.values().chain(added).copied().max().unwrap_or(0)
-    }
-
     /// Calls `emit` with number, start and end of every token of `text`, in order.
     pub(crate) fn tokens(&self, text: &str, mut emit: impl FnMut(u32, usize, usize)) {
         let mut word = Word::default();

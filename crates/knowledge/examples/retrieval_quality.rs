@@ -50,9 +50,8 @@ async fn main() -> Result<()> {
     let [data, models, state, precision, lists @ ..] = &arguments[..] else {
         anyhow::bail!("usage: retrieval_quality DATA MODELS STATE f32|int8 [LISTS]");
     };
-    let state = Path::new(state).join(precision);
     let precision = serde_json::from_value(precision.as_str().into()).context("a precision is f32 or int8")?;
-    let house = House::open(Path::new(models), &state, precision).await?;
+    let house = House::open(Path::new(models), Path::new(state), precision).await?;
     let mut dump = lists.first().map(|path| File::create(path).map(BufWriter::new)).transpose()?;
     for set in [scifact(Path::new(data))?, cosqa(Path::new(data))?] {
         fill::fill(&house, set.name, &set.documents).await?;

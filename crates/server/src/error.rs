@@ -73,6 +73,9 @@ codes! {
         "use `holdfast mcp`, which speaks it";
     BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE, "The body is too large",
         "send fewer or shorter documents at a time";
+    TextTooLong = "text_too_long", PAYLOAD_TOO_LARGE, "A text is longer than the model reads",
+        "split the text, or ask for it to be truncated";
+    TooManyTexts = "too_many_texts", PAYLOAD_TOO_LARGE, "The request has too many texts", "split the request";
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The body has an unsupported media type",
         "send it with `Content-Type: application/json`";
 
@@ -117,6 +120,7 @@ codes! {
     StorageDamaged = "storage_damaged", INTERNAL_SERVER_ERROR, "Stored data is damaged", "run `holdfast doctor`";
     IndexUnavailable = "index_unavailable", SERVICE_UNAVAILABLE, "A search index failed",
         "try again; if it lasts, run `holdfast doctor --fix`";
+    ModelTooLarge = "model_too_large", INSUFFICIENT_STORAGE, "The model does not fit into the memory for models", "";
     ModelDamaged = "model_damaged", INTERNAL_SERVER_ERROR, "A model file is damaged",
         "`holdfast models pull` fetches what is damaged again";
     ModelFetchFailed = "model_fetch_failed", BAD_GATEWAY, "The model could not be fetched",
@@ -389,7 +393,14 @@ impl From<EmbedError> for Failure {
             EmbedError::UnknownModel { .. } => Self::new(Code::ModelNotFound, told).hint(hint),
             EmbedError::InvalidName { .. } => Self::new(Code::InvalidField, told).at("name").hint(hint),
             EmbedError::Overloaded { .. } => Self::new(Code::Overloaded, told).hint(hint),
-            EmbedError::TooManyTexts { .. } => Self::new(Code::InvalidField, told).hint(hint),
+            EmbedError::TooManyTexts { .. } | EmbedError::TooManyTokens { .. } => {
+                Self::new(Code::TooManyTexts, told).hint(hint)
+            }
+            EmbedError::TooLong { .. } => Self::new(Code::TextTooLong, told).hint(hint),
+            EmbedError::UnknownToken { .. } => Self::new(Code::InvalidField, told).hint(hint),
+            EmbedError::NoSuchDimensions { .. } => Self::new(Code::InvalidField, told).at("dimensions").hint(hint),
+            EmbedError::Expired { .. } => Self::new(Code::DeadlineExceeded, told).hint(hint),
+            EmbedError::NoRoom { .. } => Self::new(Code::ModelTooLarge, told).hint(hint),
             EmbedError::CorruptFile { .. } => Self::new(Code::ModelDamaged, Code::ModelDamaged.row().title).cause(told),
             EmbedError::FetchFailed { model, .. } => {
                 Self::new(Code::ModelFetchFailed, format!("no source gave the model {model}")).hint(hint).cause(told)

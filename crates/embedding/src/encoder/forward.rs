@@ -30,8 +30,26 @@ fn wide_rows(layer: &Linear) -> usize {
 /// Rows of a text whose scores are made at a time, so that they stay in the first cache.
 const QUERY_ROWS: usize = 14;
 
+/// What is made of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// One vector, of length 1 where the model wants that.
+    Pooled,
+    /// The vector of every token, as the last layer leaves it.
+    Tokens,
+}
+
+/// What was made of a text.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    /// One vector, or one a token, end to end.
+    pub(crate) values: Vec<f32>,
+    /// The pooled vector's length before it was made 1.
+    pub(crate) length: f32,
+}
+
 /// A text's vector, or what makes it unusable: a number that is not finite, or no direction.
-pub(crate) type TextVector = Result<Vec<f32>, &'static str>;
+pub(crate) type TextVector = Result<Encoded, &'static str>;
 
 /// Buffers kept between batches, so that a batch allocates next to nothing.
 #[derive(Default)]
@@ -51,14 +69,6 @@ pub(crate) struct Scratch {
     attention: Attention,
 }
 
-#[cfg(test)]
-impl Scratch {
-    /// Whether nothing was ever encoded with it.
-    pub(crate) fn is_unused(&self) -> bool {
-        self.hidden.capacity() == 0
-    }
-}
-
 /// Buffers of one text's head.
 #[derive(Default)]
 struct Attention {
@@ -71,29 +81,35 @@ struct Attention {
     no_bias: Vec<f32>,
 }
 
+const NOT_FINITE: &str = "it has a number that is not finite";
+
 impl Encoder {
     /// Computes the vector of each text of a batch, given as token numbers with the special ones.
-    pub(crate) fn encode(&self, batch: &[Vec<u32>], scratch: &mut Scratch) -> Result<Vec<TextVector>, EmbedError> {
-        let lengths: Vec<usize> = batch.iter().map(Vec::len).collect();
+    pub(crate) fn encode(
+        &self,
+        batch: &[(&[u32], Shape)],
+        scratch: &mut Scratch,
+    ) -> Result<Vec<TextVector>, EmbedError> {
+        let lengths: Vec<usize> = batch.iter().map(|(ids, _)| ids.len()).collect();
         timed(Stage::Lookup, || self.embed_tokens(batch, scratch))?;
         for layer in &self.layers {
             self.attend(layer, &lengths, scratch);
             self.widen(layer, scratch);
         }
-        Ok(timed(Stage::Pool, || self.pool(&lengths, &scratch.hidden)))
+        Ok(timed(Stage::Pool, || self.pool(batch, &scratch.hidden)))
     }
 
     /// Looks up the rows of tokens and positions, adds and normalises them.
-    fn embed_tokens(&self, batch: &[Vec<u32>], scratch: &mut Scratch) -> Result<(), EmbedError> {
+    fn embed_tokens(&self, batch: &[(&[u32], Shape)], scratch: &mut Scratch) -> Result<(), EmbedError> {
         let width = self.settings.hidden;
         let Scratch { hidden, change, .. } = scratch;
         hidden.clear();
         change.clear();
-        for ids in batch {
+        for (ids, _) in batch {
             if ids.is_empty() || ids.len() > self.settings.window {
                 return Err(EmbedError::Encoder { reason: format!("a text has {} tokens", ids.len()) });
             }
-            for id in ids {
+            for id in *ids {
                 let from = *id as usize * width;
                 let row = self.word_rows.get(from..from + width).ok_or_else(|| EmbedError::InvalidModel {
                     model: self.settings.model.clone(),
@@ -148,36 +164,36 @@ impl Encoder {
         }
     }
 
-    /// One vector a text.
-    fn pool(&self, lengths: &[usize], hidden: &[f32]) -> Vec<TextVector> {
+    /// What is wanted of each text.
+    fn pool(&self, batch: &[(&[u32], Shape)], hidden: &[f32]) -> Vec<TextVector> {
         let width = self.settings.hidden;
         let mut rest = hidden;
-        let mut vectors = Vec::with_capacity(lengths.len());
-        for &length in lengths {
-            let (rows, later) = rest.split_at(length * width);
+        let mut vectors = Vec::with_capacity(batch.len());
+        for (ids, shape) in batch {
+            let (rows, later) = rest.split_at(ids.len() * width);
             rest = later;
-            let vector = match self.settings.pooling {
-                Pooling::Cls => rows[..width].to_vec(),
-                Pooling::Mean => mean_row(rows, width),
-            };
-            vectors.push(self.finish(vector));
+            vectors.push(match (shape, self.settings.pooling) {
+                (Shape::Tokens, _) => whole(rows),
+                (Shape::Pooled, Pooling::Cls) => self.finish(rows[..width].to_vec()),
+                (Shape::Pooled, Pooling::Mean) => self.finish(mean_row(rows, width)),
+            });
         }
         vectors
     }
 
     /// Scales a vector to length 1 where the model wants that, and refuses one without a direction.
-    fn finish(&self, mut vector: Vec<f32>) -> TextVector {
-        let length = vector.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
+    fn finish(&self, mut values: Vec<f32>) -> TextVector {
+        let length = values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
         if !length.is_finite() {
-            return Err("it has a number that is not finite");
+            return Err(NOT_FINITE);
         }
         if length < f64::from(f32::MIN_POSITIVE) {
             return Err("it is zero");
         }
         if self.settings.normalised {
-            vector.iter_mut().for_each(|value| *value = (f64::from(*value) / length) as f32);
+            values.iter_mut().for_each(|value| *value = (f64::from(*value) / length) as f32);
         }
-        Ok(vector)
+        Ok(Encoded { values, length: length as f32 })
     }
 }
 
@@ -251,6 +267,12 @@ impl Attention {
             }
         }
     }
+}
+
+/// The vectors of a text's tokens, unless one of their numbers is not one.
+fn whole(rows: &[f32]) -> TextVector {
+    let finite = rows.iter().all(|value| value.is_finite());
+    finite.then(|| Encoded { values: rows.to_vec(), length: 1.0 }).ok_or(NOT_FINITE)
 }
 
 fn mean_row(rows: &[f32], width: usize) -> Vec<f32> {

@@ -13,9 +13,10 @@ mod weights;
 
 use std::path::Path;
 
-pub(crate) use forward::{Scratch, TextVector};
+pub use forward::Shape;
+pub(crate) use forward::{Encoded, Scratch, TextVector};
 pub(crate) use kernel::vnni_peak_of_one_thread;
-pub(crate) use settings::Settings;
+pub(crate) use settings::{Settings, Shorter};
 
 use crate::{error::EmbedError, space::Precision};
 use kernel::{BYTES_DEPTH_MAX, BytePanels, FloatPanels, Kernel, Norm, PANEL};
@@ -142,7 +143,7 @@ impl Linear {
         bias.resize(outputs.next_multiple_of(PANEL), 0.0);
         let weight = match precision {
             Precision::F32 => Weight::Floats(FloatPanels::pack(weight, inputs)),
-            Precision::Int8 => Weight::Bytes(BytePanels::pack(weight, inputs)),
+            Precision::Int8 => Weight::Bytes(BytePanels::pack(kernel::best(), weight, inputs)),
         };
         Linear { weight, inputs, outputs, bias }
     }

@@ -13,7 +13,8 @@ use serde::{Deserialize, de::DeserializeOwned};
 use crate::{
     error::EmbedError,
     manifest::{CONFIG, MODULES, POOLING, PROMPTS, SENTENCE_CONFIG},
-    space::Pooling,
+    space::{Pooling, Precision},
+    worker::batch_tokens,
 };
 
 /// The settings files have a few hundred bytes; more than this is not one of them.
@@ -37,6 +38,7 @@ pub(crate) struct Settings {
     pub(crate) normalised: bool,
     pub(crate) query_prefix: String,
     pub(crate) document_prefix: String,
+    pub(crate) shorter: Shorter,
 }
 
 #[derive(Deserialize)]
@@ -54,6 +56,20 @@ struct NetworkFile {
     #[serde(default = "default_norm_epsilon")]
     layer_norm_eps: f32,
     position_embedding_type: Option<String>,
+    #[serde(default)]
+    is_matryoshka: bool,
+    matryoshka_dimensions: Option<Vec<usize>>,
+}
+
+/// Shorter vectors that mean the same: the first so many numbers of a vector (Kusupati et al. 2022).
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Shorter {
+    /// The model was not trained for it.
+    None,
+    /// Of any number of dimensions.
+    Any,
+    /// Of these.
+    Of(Vec<usize>),
 }
 
 // Both as in the `BertConfig` of the transformers library, which leaves defaults out of the file.
@@ -120,6 +136,11 @@ impl Settings {
         };
         let pooling =
             reader.json(POOLING)?.unwrap_or(PoolingFile { pooling_mode_mean_tokens: true, ..Default::default() });
+        let shorter = match (network.matryoshka_dimensions, network.is_matryoshka) {
+            (Some(dimensions), _) => Shorter::Of(dimensions),
+            (None, true) => Shorter::Any,
+            (None, false) => Shorter::None,
+        };
         let prompts = reader.json::<PromptsFile>(PROMPTS)?.unwrap_or_default().prompts;
         Ok(Settings {
             model: model.to_owned(),
@@ -136,7 +157,27 @@ impl Settings {
             normalised,
             query_prefix: prompts.query.unwrap_or_default(),
             document_prefix: prompts.document.or(prompts.passage).unwrap_or_default(),
+            shorter,
         })
+    }
+}
+
+impl Settings {
+    /// Memory that a network of this shape takes with so many threads, about: tables, packed weights, tokenizer, and
+    /// what each thread has in hand.
+    pub(crate) fn memory_bytes(&self, precision: Precision, threads: usize) -> u64 {
+        /// A piece of the vocabulary, in the maps that find it.
+        const PIECE_BYTES: usize = 200;
+        let weight_bytes = match precision {
+            Precision::F32 => 4,
+            Precision::Int8 => 1,
+        };
+        let tables = (self.vocabulary + self.window) * self.hidden * 4 + self.vocabulary * PIECE_BYTES;
+        let layer = self.hidden * (4 * self.hidden + 2 * self.intermediate) * weight_bytes;
+        // State, change, query, key, value, context and bytes of a row, and a block of wide rows.
+        let rows = batch_tokens(precision).max(self.window) * self.hidden * 7 * 4;
+        let thread = rows + 224 * self.intermediate * 4;
+        (tables + self.layers * layer + threads * thread) as u64
     }
 }
 

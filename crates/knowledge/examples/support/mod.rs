@@ -27,15 +27,17 @@ pub struct House {
 }
 
 impl House {
-    /// Opens what lies in `state`, or an empty one.
+    /// Opens what lies in `state` for the model's embedding space, or an empty one.
     pub async fn open(models: &Path, state: &Path, precision: Precision) -> Result<House> {
-        fs::create_dir_all(state.join("db"))?;
         let shutdown = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let storage = Storage::open_at(&state.join("db/holdfast.db"), &state.join("index"))?;
         let embedding = holdfast_embedding::Config { models_dir: models.into(), precision, ..Default::default() };
         let models = Models::start(embedding, shutdown.clone(), tasks.clone());
-        models.get(models.default_model())?.ready().await?;
+        let embedder = models.get(models.default_model())?;
+        embedder.ready().await?;
+        let state = state.join(&embedder.space()?.fingerprint()[..16]);
+        fs::create_dir_all(state.join("db"))?;
+        let storage = Storage::open_at(&state.join("db/holdfast.db"), &state.join("index"))?;
         let config = Config { watch: Watch::No, ..Config::default() };
         let knowledge =
             Knowledge::start(config, storage.clone(), models.clone(), shutdown.clone(), tasks.clone()).await?;

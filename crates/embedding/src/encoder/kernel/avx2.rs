@@ -6,11 +6,12 @@
 use std::arch::x86_64::{
     __m128i, __m256i, _mm_loadu_si128, _mm_set1_epi32, _mm256_add_epi32, _mm256_cvtepi8_epi16, _mm256_cvtepi32_ps,
     _mm256_cvtepu8_epi16, _mm256_dpbusd_avx_epi32, _mm256_fmadd_ps, _mm256_fnmadd_ps, _mm256_hadd_epi32,
-    _mm256_load_si256, _mm256_loadu_ps, _mm256_madd_epi16, _mm256_mul_ps, _mm256_permute4x64_epi64, _mm256_set1_epi32,
-    _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_storeu_ps,
+    _mm256_load_si256, _mm256_loadu_ps, _mm256_madd_epi16, _mm256_mul_ps, _mm256_permute_ps, _mm256_permute2f128_ps,
+    _mm256_permute4x64_epi64, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_ps, _mm256_setzero_ps,
+    _mm256_setzero_si256, _mm256_storeu_ps,
 };
 
-use super::{ByteProduct, FloatProduct, Kernel, Norm, Output, PANEL, each_tile, elementwise};
+use super::{ByteProduct, FloatProduct, Kernel, MIXED, Norm, Output, PANEL, each_tile, elementwise};
 
 const TILE_ROWS: usize = 4;
 const BLOCK_ROWS: usize = 32;
@@ -30,6 +31,7 @@ pub(super) fn kernels() -> Vec<Kernel> {
         exponentials: |row| unsafe { exponentials(row) },
         add_and_normalise: |row, change, norm, epsilon| unsafe { add_and_normalise(row, change, norm, epsilon) },
         quantise: |row, bytes| unsafe { quantise(row, bytes) },
+        mix: |rows, mixed| unsafe { mix(rows, mixed) },
     };
     if is_x86_feature_detected!("avxvnni") {
         kernels.push(Kernel {
@@ -44,6 +46,31 @@ pub(super) fn kernels() -> Vec<Kernel> {
 }
 
 elementwise!("avx2,fma");
+
+/// Eight numbers a register; what is further apart is mixed before, and within a register numbers change places with their
+/// neighbours.
+#[target_feature(enable = "avx2,fma")]
+fn mix(rows: &[[f32; MIXED]], mixed: &mut [[f32; MIXED]]) {
+    // Of two numbers at a distance, the first becomes their sum and the second their difference.
+    let signs = [
+        _mm256_setr_ps(1.0, 1.0, 1.0, 1.0, -1.0, -1.0, -1.0, -1.0),
+        _mm256_setr_ps(1.0, 1.0, -1.0, -1.0, 1.0, 1.0, -1.0, -1.0),
+        _mm256_setr_ps(1.0, -1.0, 1.0, -1.0, 1.0, -1.0, 1.0, -1.0),
+    ];
+    for (row, mixed) in rows.iter().zip(mixed) {
+        *mixed = *row;
+        elementwise::mix(mixed, 8);
+        for eight in mixed.as_chunks_mut::<8>().0 {
+            // SAFETY: eight numbers.
+            let mut numbers = unsafe { _mm256_loadu_ps(eight.as_ptr()) };
+            numbers = _mm256_fmadd_ps(numbers, signs[0], _mm256_permute2f128_ps::<1>(numbers, numbers));
+            numbers = _mm256_fmadd_ps(numbers, signs[1], _mm256_permute_ps::<0b01_00_11_10>(numbers));
+            numbers = _mm256_fmadd_ps(numbers, signs[2], _mm256_permute_ps::<0b10_11_00_01>(numbers));
+            // SAFETY: room for eight numbers.
+            unsafe { _mm256_storeu_ps(eight.as_mut_ptr(), numbers) };
+        }
+    }
+}
 
 /// # Safety
 ///

@@ -2,15 +2,16 @@
 
 use std::{
     arch::x86_64::{
-        __m512, __m512i, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_load_ps,
-        _mm512_load_si512, _mm512_loadu_ps, _mm512_mul_ps, _mm512_reduce_add_epi32, _mm512_set1_epi32, _mm512_set1_ps,
-        _mm512_setzero_ps, _mm512_setzero_si512, _mm512_storeu_ps,
+        __m512, __m512i, _mm512_add_ps, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_fnmadd_ps,
+        _mm512_load_ps, _mm512_load_si512, _mm512_loadu_ps, _mm512_mul_ps, _mm512_permute_ps, _mm512_reduce_add_epi32,
+        _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_f32x4,
+        _mm512_storeu_ps, _mm512_sub_ps,
     },
     hint::black_box,
     time::Instant,
 };
 
-use super::{ByteProduct, FloatProduct, Kernel, Norm, Output, PANEL, each_tile, elementwise};
+use super::{ByteProduct, FloatProduct, Kernel, MIXED, Norm, Output, PANEL, each_tile, elementwise};
 
 const TILE_ROWS: usize = 14;
 /// Rows whose bytes stay in the first cache with a panel of weights.
@@ -39,10 +40,40 @@ pub(super) fn kernel() -> Option<Kernel> {
         exponentials: |row| unsafe { exponentials(row) },
         add_and_normalise: |row, change, norm, epsilon| unsafe { add_and_normalise(row, change, norm, epsilon) },
         quantise: |row, bytes| unsafe { quantise(row, bytes) },
+        mix: |rows, mixed| unsafe { mix(rows, mixed) },
     })
 }
 
 elementwise!("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma");
+
+/// Sixteen numbers a register, four registers a row; within a register, numbers change places with their neighbours.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma")]
+fn mix(rows: &[[f32; MIXED]], mixed: &mut [[f32; MIXED]]) {
+    // Of two numbers at a distance, the first becomes their sum and the second their difference.
+    let signs = |distance: usize| {
+        let signs: [f32; 16] = std::array::from_fn(|at| if at & distance == 0 { 1.0 } else { -1.0 });
+        // SAFETY: sixteen numbers.
+        unsafe { _mm512_loadu_ps(signs.as_ptr()) }
+    };
+    let signs = [signs(8), signs(4), signs(2), signs(1)];
+    for (row, mixed) in rows.iter().zip(mixed) {
+        // SAFETY: four registers are a row.
+        let [a, b, c, d] = [0, 16, 32, 48].map(|at| unsafe { _mm512_loadu_ps(row.as_ptr().add(at)) });
+        let (a, c) = (_mm512_add_ps(a, c), _mm512_sub_ps(a, c));
+        let (b, d) = (_mm512_add_ps(b, d), _mm512_sub_ps(b, d));
+        let (a, b) = (_mm512_add_ps(a, b), _mm512_sub_ps(a, b));
+        let (c, d) = (_mm512_add_ps(c, d), _mm512_sub_ps(c, d));
+        for (register, mixed) in [a, b, c, d].into_iter().zip(mixed.as_chunks_mut::<16>().0) {
+            let mut numbers = register;
+            numbers = _mm512_fmadd_ps(numbers, signs[0], _mm512_shuffle_f32x4::<0b01_00_11_10>(numbers, numbers));
+            numbers = _mm512_fmadd_ps(numbers, signs[1], _mm512_shuffle_f32x4::<0b10_11_00_01>(numbers, numbers));
+            numbers = _mm512_fmadd_ps(numbers, signs[2], _mm512_permute_ps::<0b01_00_11_10>(numbers));
+            numbers = _mm512_fmadd_ps(numbers, signs[3], _mm512_permute_ps::<0b10_11_00_01>(numbers));
+            // SAFETY: room for sixteen numbers.
+            unsafe { _mm512_storeu_ps(mixed.as_mut_ptr(), numbers) };
+        }
+    }
+}
 
 /// # Safety
 ///

@@ -188,6 +188,22 @@ pub(super) fn add_and_normalise<const FUSED: bool>(
     }
 }
 
+/// Adds and subtracts numbers at distances of `nearest` and its doubles, up to half the row: the fast Walsh-Hadamard
+/// transform, or what of it crosses so many numbers.
+#[inline(always)]
+pub(super) fn mix(row: &mut [f32], nearest: usize) {
+    let mut distance = row.len() / 2;
+    while distance >= nearest {
+        for pair in row.chunks_exact_mut(2 * distance) {
+            let (left, right) = pair.split_at_mut(distance);
+            for (a, b) in left.iter_mut().zip(right) {
+                (*a, *b) = (*a + *b, *a - *b);
+            }
+        }
+        distance /= 2;
+    }
+}
+
 /// The smallest and the largest of a row and 0, and whether all its numbers are finite.
 #[inline(always)]
 fn range(row: &[f32]) -> (f32, f32, bool) {

@@ -13,6 +13,12 @@ pub(super) fn kernel() -> Kernel {
             elementwise::add_and_normalise::<false>(row, change, &norm.gain, &norm.bias, epsilon);
         },
         quantise: elementwise::quantise::<false>,
+        mix: |rows, mixed| {
+            for (row, mixed) in rows.iter().zip(mixed) {
+                *mixed = *row;
+                elementwise::mix(mixed, 1);
+            }
+        },
     }
 }
 

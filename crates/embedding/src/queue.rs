@@ -1,0 +1,626 @@
+//! The queue in front of a model: what waits, in which order it is taken, and what is refused.
+//!
+//! Texts are taken as soon as a thread is free, whosever they are: nothing waits for a batch to fill up, and while all
+//! threads are busy the next batches fill by themselves. Interactive texts go before bulk ones, so a query never waits for
+//! more than what a thread has in hand. Interactive requests take turns, [`TURN_TOKENS`] each (deficit round robin,
+//! Shreedhar and Varghese 1995), so one of a thousand texts does not hold up one of a single text; bulk requests go one
+//! after the other.
+//!
+//! A text that is under way already is not computed again: the second request waits for the first one's vector. Who waits
+//! for a text is known here until the end, so what nobody waits for any more is never begun.
+//!
+//! It does not know tokenizers or networks.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::oneshot;
+
+use crate::{
+    embedder::Priority,
+    encoder::{Encoded, Shape, TextVector},
+    error::EmbedError,
+    meters::Meters,
+};
+
+/// What an interactive request may have taken of it before the next one has its turn.
+const TURN_TOKENS: usize = 64;
+/// How much a batch's speed counts against all those before it.
+const SPEED_WEIGHT: f64 = 0.05;
+/// The share of the time a request may take that its texts may have to wait; the rest is for what cannot be foreseen.
+const WAIT_SHARE: f64 = 0.7;
+
+/// Names a text with everything that decides its vector.
+pub(crate) type Key = [u8; 32];
+
+pub(crate) type Answer = Result<Vec<Arc<Encoded>>, EmbedError>;
+
+/// A text on its way to the encoder.
+pub(crate) struct Text {
+    pub(crate) key: Key,
+    pub(crate) ids: Vec<u32>,
+    pub(crate) shape: Shape,
+}
+
+/// How much may wait, and how it is taken.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Texts of each priority that may be unanswered.
+    pub(crate) texts: usize,
+    /// A batch is closed when it has this many tokens.
+    pub(crate) batch_tokens: usize,
+    /// Threads that take batches.
+    pub(crate) workers: usize,
+    /// How long an interactive request may take.
+    pub(crate) deadline: Duration,
+}
+
+/// What waits for one model.
+pub(crate) struct Queue {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+    limits: Limits,
+    meters: Meters,
+}
+
+#[derive(Default)]
+struct Waiting {
+    interactive: Lane,
+    bulk: Lane,
+    /// Every text that waits or is in hand, by what it is.
+    under_way: HashMap<Key, UnderWay>,
+    /// Tokens a second of one thread.
+    speed: f64,
+    closed: bool,
+}
+
+/// The texts of one priority.
+#[derive(Default)]
+struct Lane {
+    requests: VecDeque<Turns>,
+    tokens: usize,
+    /// Texts accepted and not yet answered.
+    unanswered: usize,
+}
+
+/// What waits of one request.
+#[derive(Default)]
+struct Turns {
+    places: VecDeque<Place>,
+    tokens: usize,
+}
+
+/// A text's place in its lane. It may have been computed meanwhile, because another request was more urgent.
+struct Place {
+    key: Key,
+    tokens: usize,
+    since: Instant,
+}
+
+/// A text that waits, and from then on until its vector is there.
+struct UnderWay {
+    /// What the encoder needs; taken by the thread that has it in hand.
+    text: Option<Text>,
+    priority: Priority,
+    /// The requests that wait for it, each with the text's place in it.
+    wanted: Vec<(Arc<Request>, usize)>,
+}
+
+/// What is known of a request's answer. Without a reply it has been answered.
+struct Request(Mutex<Answering>);
+
+struct Answering {
+    reply: Option<oneshot::Sender<Answer>>,
+    vectors: Vec<Option<Arc<Encoded>>>,
+    missing: usize,
+}
+
+/// A request's room in the queue, for as long as it lives.
+pub(crate) struct Room {
+    queue: Arc<Queue>,
+    priority: Priority,
+    texts: usize,
+}
+
+/// What a thread does next.
+pub(crate) struct Batch {
+    pub(crate) priority: Priority,
+    pub(crate) texts: Vec<Text>,
+}
+
+impl Waiting {
+    fn lane(&mut self, priority: Priority) -> &mut Lane {
+        match priority {
+            Priority::Interactive => &mut self.interactive,
+            Priority::Bulk => &mut self.bulk,
+        }
+    }
+
+    /// The text of a place in a lane, unless it is done, in hand, or wanted by nobody.
+    fn begin(&mut self, key: &Key) -> Option<Text> {
+        let under_way = self.under_way.get_mut(key)?;
+        let text = under_way.text.take()?;
+        under_way.wanted.retain(|(request, _)| !request.is_over());
+        if under_way.wanted.is_empty() {
+            self.under_way.remove(key);
+            return None;
+        }
+        Some(text)
+    }
+
+    /// Texts for one thread: its share of what waits, but no more than a batch, and at least one.
+    fn batch(&mut self, priority: Priority, limits: &Limits) -> Vec<(Text, Instant)> {
+        let share = self.lane(priority).tokens.div_ceil(limits.workers).min(limits.batch_tokens);
+        let turn = match priority {
+            Priority::Interactive => TURN_TOKENS.min(share),
+            Priority::Bulk => share,
+        };
+        let (mut batch, mut tokens) = (Vec::new(), 0);
+        while let Some(mut request) = self.lane(priority).requests.pop_front() {
+            let mut taken = 0;
+            let mut full = false;
+            while let Some(next) = request.places.front() {
+                full = !batch.is_empty() && tokens + next.tokens > share;
+                if taken >= turn || full {
+                    break;
+                }
+                let Some(next) = request.places.pop_front() else { break };
+                request.tokens -= next.tokens;
+                self.lane(priority).tokens -= next.tokens;
+                if let Some(text) = self.begin(&next.key) {
+                    tokens += next.tokens;
+                    taken += next.tokens;
+                    batch.push((text, next.since));
+                }
+            }
+            if !request.places.is_empty() {
+                let requests = &mut self.lane(priority).requests;
+                // Who had its turn goes to the end; whom the batch had no room for is next.
+                if taken >= turn && priority == Priority::Interactive {
+                    requests.push_back(request);
+                } else {
+                    requests.push_front(request);
+                }
+            }
+            if full || tokens >= share {
+                break;
+            }
+        }
+        batch
+    }
+}
+
+impl Request {
+    /// Whether nobody waits for it any more, because it was answered or its caller went away.
+    fn is_over(&self) -> bool {
+        self.lock().reply.as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+
+    /// Notes one text's vector, and answers when it was the last or there is none.
+    fn deliver(&self, index: usize, vector: Result<&Arc<Encoded>, &'static str>) {
+        let mut answering = self.lock();
+        match vector {
+            Ok(vector) => {
+                answering.vectors[index] = Some(Arc::clone(vector));
+                answering.missing -= 1;
+                if answering.missing == 0 {
+                    let vectors = std::mem::take(&mut answering.vectors);
+                    answering.answer(Ok(vectors.into_iter().flatten().collect()));
+                }
+            }
+            Err(reason) => answering.answer(Err(EmbedError::UnusableVector { index, reason })),
+        }
+    }
+
+    fn fail(&self, error: EmbedError) {
+        self.lock().answer(Err(error));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Answering> {
+        // Nothing panics while holding the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Answering {
+    fn answer(&mut self, answer: Answer) {
+        if let Some(reply) = self.reply.take() {
+            // The receiver is gone when the caller stopped waiting; then nobody misses the answer.
+            drop(reply.send(answer));
+        }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let mut waiting = self.queue.lock();
+        let lane = waiting.lane(self.priority);
+        lane.unanswered -= self.texts;
+        self.queue.meters.depth(self.priority, lane.unanswered);
+    }
+}
+
+impl Queue {
+    /// A queue in front of threads that make so many tokens a second each, as far as is known.
+    pub(crate) fn new(model: &str, limits: Limits, speed: f64) -> Queue {
+        let limits = Limits { workers: limits.workers.max(1), ..limits };
+        let meters = Meters::new(model, limits.workers);
+        let waiting = Mutex::new(Waiting { speed, ..Waiting::default() });
+        Queue { waiting, changed: Condvar::new(), limits, meters }
+    }
+
+    /// Room for a request of so many texts, with about so many tokens, or why there is none.
+    ///
+    /// What would not be answered in time is refused at once. An interactive request is, besides, where what waits with
+    /// it would take longer than it may.
+    pub(crate) fn reserve(
+        self: &Arc<Self>,
+        priority: Priority,
+        texts: usize,
+        tokens: usize,
+    ) -> Result<Room, EmbedError> {
+        let limit = self.limits.texts;
+        if texts > limit {
+            return Err(EmbedError::TooManyTexts { count: texts, limit });
+        }
+        let mut waiting = self.lock();
+        if waiting.closed {
+            return Err(EmbedError::ShutDown);
+        }
+        let speed = waiting.speed * self.limits.workers as f64;
+        let lane = waiting.lane(priority);
+        if lane.unanswered + texts > limit {
+            self.meters.refused(priority);
+            return Err(EmbedError::Overloaded { queued: lane.unanswered, limit });
+        }
+        if priority == Priority::Interactive {
+            let most = (speed * self.limits.deadline.as_secs_f64() * WAIT_SHARE) as usize;
+            if tokens > most {
+                return Err(EmbedError::TooManyTokens { count: tokens, limit: most, deadline: self.limits.deadline });
+            }
+            // What each of those who wait will have had when this one has had all its turns.
+            let had = tokens.div_ceil(TURN_TOKENS) * TURN_TOKENS;
+            let ahead: usize = lane.requests.iter().map(|request| request.tokens.min(had)).sum();
+            if ahead + tokens > most {
+                self.meters.refused(priority);
+                return Err(EmbedError::Overloaded { queued: lane.unanswered, limit });
+            }
+        }
+        lane.unanswered += texts;
+        self.meters.depth(priority, lane.unanswered);
+        Ok(Room { queue: Arc::clone(self), priority, texts })
+    }
+
+    /// Puts a request's texts in its lane; each that is under way already is only waited for.
+    pub(crate) fn push(&self, priority: Priority, texts: Vec<Text>, reply: oneshot::Sender<Answer>) {
+        let answering = Answering { reply: Some(reply), vectors: vec![None; texts.len()], missing: texts.len() };
+        let request = Arc::new(Request(Mutex::new(answering)));
+        let mut guard = self.lock();
+        let waiting = &mut *guard;
+        if waiting.closed {
+            request.fail(EmbedError::ShutDown);
+            return;
+        }
+        let since = Instant::now();
+        let mut turns = Turns::default();
+        for (index, text) in texts.into_iter().enumerate() {
+            let wanted = (Arc::clone(&request), index);
+            let place = Place { key: text.key, tokens: text.ids.len(), since };
+            if let Some(under_way) = waiting.under_way.get_mut(&text.key) {
+                under_way.wanted.push(wanted);
+                self.meters.shared();
+                // Whose turn comes first takes it along, and the other place is skipped. Bulk work can wait for either.
+                if under_way.text.is_none() || priority == Priority::Bulk {
+                    continue;
+                }
+                under_way.priority = priority;
+            } else {
+                let key = text.key;
+                waiting.under_way.insert(key, UnderWay { text: Some(text), priority, wanted: vec![wanted] });
+            }
+            turns.tokens += place.tokens;
+            turns.places.push_back(place);
+        }
+        let count = turns.places.len();
+        if count > 0 {
+            let lane = waiting.lane(priority);
+            lane.tokens += turns.tokens;
+            lane.requests.push_back(turns);
+        }
+        drop(guard);
+        match count {
+            0 => {}
+            1 => self.changed.notify_one(),
+            _ => self.changed.notify_all(),
+        }
+    }
+
+    /// Accepts nothing more, and lets the threads end when they have answered what waits.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits for work and takes some, or says that there will be none.
+    pub(crate) fn wait(&self) -> Option<Batch> {
+        let mut waiting = self.lock();
+        loop {
+            if let Some(batch) = self.take(&mut waiting) {
+                return Some(batch);
+            }
+            if waiting.closed {
+                return None;
+            }
+            waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Takes what a thread should do next of what waits.
+    fn take(&self, waiting: &mut Waiting) -> Option<Batch> {
+        if waiting.closed {
+            waiting.bulk.requests.clear();
+            waiting.bulk.tokens = 0;
+            waiting.under_way.retain(|_, under_way| {
+                let given_up = under_way.text.is_some() && under_way.priority == Priority::Bulk;
+                if given_up {
+                    under_way.wanted.iter().for_each(|(request, _)| request.fail(EmbedError::ShutDown));
+                }
+                !given_up
+            });
+        }
+        for priority in [Priority::Interactive, Priority::Bulk] {
+            // A lane can turn out to have nothing that anybody wants.
+            while !waiting.lane(priority).requests.is_empty() {
+                let batch = waiting.batch(priority, &self.limits);
+                if !batch.is_empty() {
+                    batch.iter().for_each(|(_, since)| self.meters.waited(priority, since.elapsed()));
+                    return Some(Batch { priority, texts: batch.into_iter().map(|(text, _)| text).collect() });
+                }
+            }
+        }
+        None
+    }
+
+    /// Answers whoever waits for these texts.
+    pub(crate) fn finish(&self, keys: &[Key], vectors: Vec<TextVector>) {
+        let wanted = self.wanted(keys);
+        for (wanted, vector) in wanted.into_iter().zip(vectors) {
+            let vector = vector.map(Arc::new);
+            for (request, index) in wanted {
+                request.deliver(index, vector.as_ref().map_err(|reason| *reason));
+            }
+        }
+    }
+
+    /// Tells whoever waits for these texts that there is no vector.
+    pub(crate) fn give_up(&self, keys: &[Key], reason: &str) {
+        for (request, _) in self.wanted(keys).into_iter().flatten() {
+            request.fail(EmbedError::Encoder { reason: reason.to_owned() });
+        }
+    }
+
+    /// Who waits for each of some texts, which are no longer under way.
+    fn wanted(&self, keys: &[Key]) -> Vec<Vec<(Arc<Request>, usize)>> {
+        let mut waiting = self.lock();
+        keys.iter().map(|key| waiting.under_way.remove(key).map(|it| it.wanted).unwrap_or_default()).collect()
+    }
+
+    /// Notes how long a thread took for so many texts and tokens.
+    pub(crate) fn encoded(&self, priority: Priority, (texts, tokens): (usize, usize), took: Duration) {
+        self.meters.batch(priority, (texts, tokens), took);
+        let seconds = took.as_secs_f64();
+        if seconds > 0.0 {
+            let mut waiting = self.lock();
+            waiting.speed += SPEED_WEIGHT * (tokens as f64 / seconds - waiting.speed);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // Nothing panics while holding the lock, and its data is consistent between any two statements.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tokens of a text here; four fill a batch.
+    const TOKENS: usize = 64;
+    const SPEED: f64 = 1_000.0;
+
+    fn queue(texts: usize, workers: usize) -> Arc<Queue> {
+        let limits = Limits { texts, batch_tokens: 4 * TOKENS, workers, deadline: Duration::from_secs(30) };
+        Arc::new(Queue::new("test", limits, SPEED))
+    }
+
+    fn key(number: usize) -> Key {
+        *blake3::hash(&number.to_le_bytes()).as_bytes()
+    }
+
+    /// A request with these texts, each of which is its number.
+    fn push(
+        queue: &Arc<Queue>,
+        priority: Priority,
+        texts: impl IntoIterator<Item = usize>,
+    ) -> (Room, oneshot::Receiver<Answer>) {
+        let texts: Vec<Text> = texts
+            .into_iter()
+            .map(|number| Text { key: key(number), ids: vec![number as u32; TOKENS], shape: Shape::Pooled })
+            .collect();
+        let room = queue.reserve(priority, texts.len(), texts.len() * TOKENS).unwrap();
+        let (reply, answer) = oneshot::channel();
+        queue.push(priority, texts, reply);
+        (room, answer)
+    }
+
+    /// Takes a batch, answers it, and says which texts it had.
+    fn step(queue: &Queue) -> (Priority, Vec<u32>) {
+        let Batch { priority, texts } = queue.wait().unwrap();
+        let keys: Vec<Key> = texts.iter().map(|text| text.key).collect();
+        let numbers: Vec<u32> = texts.iter().map(|text| text.ids[0]).collect();
+        let vectors = numbers.iter().map(|number| Ok(Encoded { values: vec![*number as f32], length: 1.0 }));
+        queue.finish(&keys, vectors.collect());
+        (priority, numbers)
+    }
+
+    fn values(answer: &mut oneshot::Receiver<Answer>) -> Vec<f32> {
+        answer.try_recv().unwrap().unwrap().iter().map(|encoded| encoded.values[0]).collect()
+    }
+
+    fn refused(queue: &Arc<Queue>, priority: Priority, texts: usize, tokens: usize) -> EmbedError {
+        queue.reserve(priority, texts, tokens).map(|_| ()).unwrap_err()
+    }
+
+    fn is_idle(queue: &Queue) -> bool {
+        let waiting = queue.lock();
+        let lane = |lane: &Lane| lane.tokens == 0 && lane.unanswered == 0 && lane.requests.is_empty();
+        waiting.under_way.is_empty() && lane(&waiting.interactive) && lane(&waiting.bulk)
+    }
+
+    #[test]
+    fn what_would_exceed_the_bound_is_refused_for_each_priority() {
+        let queue = queue(10, 1);
+        let first = push(&queue, Priority::Bulk, 0..7);
+        let full = refused(&queue, Priority::Bulk, 4, 4);
+        assert!(matches!(full, EmbedError::Overloaded { queued: 7, limit: 10 }) && full.is_transient(), "{full:?}");
+        let _second = queue.reserve(Priority::Bulk, 3, 3).unwrap();
+        let _other = queue.reserve(Priority::Interactive, 10, 10).unwrap();
+        assert!(matches!(refused(&queue, Priority::Bulk, 11, 11), EmbedError::TooManyTexts { .. }));
+        drop(first);
+        queue.reserve(Priority::Bulk, 7, 7).unwrap();
+    }
+
+    #[test]
+    fn what_would_come_too_late_is_refused() {
+        let queue = queue(100_000, 1);
+        let most = (SPEED * 30.0 * WAIT_SHARE) as usize;
+        let alone = refused(&queue, Priority::Interactive, 1, most + 1);
+        assert!(matches!(alone, EmbedError::TooManyTokens { limit, .. } if limit == most), "{alone:?}");
+        let _large = push(&queue, Priority::Interactive, 0..most / TOKENS);
+        assert!(matches!(refused(&queue, Priority::Interactive, 99, most / 2 + 99), EmbedError::Overloaded { .. }));
+        // Taking turns with the large one, a small one would be there in time; and who does not wait may come any time.
+        let _small = queue.reserve(Priority::Interactive, 1, TOKENS).unwrap();
+        let _bulk = queue.reserve(Priority::Bulk, 1, 10 * most).unwrap();
+    }
+
+    #[test]
+    fn interactive_texts_overtake_bulk_ones_between_two_batches() {
+        let queue = queue(1_000, 1);
+        let (_room, mut bulk) = push(&queue, Priority::Bulk, 0..12);
+        assert_eq!(step(&queue), (Priority::Bulk, vec![0, 1, 2, 3]));
+        let (_other, mut interactive) = push(&queue, Priority::Interactive, [100]);
+        assert_eq!(step(&queue), (Priority::Interactive, vec![100]));
+        assert_eq!(values(&mut interactive), [100.0]);
+        assert!(bulk.try_recv().is_err(), "two batches are left");
+        step(&queue);
+        step(&queue);
+        assert_eq!(values(&mut bulk), (0..12).map(|number| number as f32).collect::<Vec<_>>());
+        drop((_room, _other));
+        assert!(is_idle(&queue));
+    }
+
+    #[test]
+    fn small_requests_share_a_batch_and_a_large_one_lets_them_pass() {
+        let queue = queue(1_000, 1);
+        let (_large, mut large) = push(&queue, Priority::Interactive, 0..40);
+        let mut small: Vec<_> = (100..103).map(|number| push(&queue, Priority::Interactive, [number])).collect();
+        let (_, taken) = step(&queue);
+        assert_eq!(taken, [0, 100, 101, 102], "each has its turn");
+        small.iter_mut().for_each(|(_, answer)| assert_eq!(values(answer).len(), 1));
+        for _ in 0..10 {
+            step(&queue);
+        }
+        assert_eq!(values(&mut large).len(), 40);
+    }
+
+    #[test]
+    fn bulk_requests_go_one_after_the_other() {
+        let queue = queue(1_000, 1);
+        let _first = push(&queue, Priority::Bulk, 0..6);
+        let _second = push(&queue, Priority::Bulk, 10..12);
+        assert_eq!(step(&queue).1, [0, 1, 2, 3]);
+        assert_eq!(step(&queue).1, [4, 5, 10, 11]);
+    }
+
+    #[test]
+    fn a_request_is_shared_out_among_the_threads() {
+        let queue = queue(1_000, 2);
+        let (_room, mut answer) = push(&queue, Priority::Interactive, [1, 2]);
+        assert_eq!(step(&queue).1, [1]);
+        assert!(answer.try_recv().is_err(), "the other half is for the other thread");
+        assert_eq!(step(&queue).1, [2]);
+        assert_eq!(values(&mut answer), [1.0, 2.0]);
+    }
+
+    #[test]
+    fn equal_texts_under_way_are_computed_once() {
+        let queue = queue(1_000, 1);
+        let (_first, mut first) = push(&queue, Priority::Interactive, [1, 2, 1]);
+        let (_second, mut second) = push(&queue, Priority::Interactive, [2]);
+        let in_hand = queue.wait().unwrap();
+        let (_third, mut third) = push(&queue, Priority::Interactive, [1]);
+        let keys: Vec<Key> = in_hand.texts.iter().map(|text| text.key).collect();
+        assert_eq!(keys, [key(1), key(2)]);
+        let vector = |number: f32| Ok(Encoded { values: vec![number], length: 1.0 });
+        queue.finish(&keys, vec![vector(1.0), vector(2.0)]);
+        assert_eq!(values(&mut first), [1.0, 2.0, 1.0]);
+        assert_eq!(values(&mut second), [2.0]);
+        assert_eq!(values(&mut third), [1.0]);
+        drop((_first, _second, _third));
+        assert!(is_idle(&queue));
+    }
+
+    #[test]
+    fn who_is_in_a_hurry_takes_a_bulk_text_along() {
+        let queue = queue(1_000, 1);
+        let (_bulk, mut bulk) = push(&queue, Priority::Bulk, 0..6);
+        let (_hurry, mut hurry) = push(&queue, Priority::Interactive, [5]);
+        assert_eq!(step(&queue), (Priority::Interactive, vec![5]));
+        assert_eq!(values(&mut hurry), [5.0]);
+        assert_eq!(step(&queue).1, [0, 1, 2, 3]);
+        assert_eq!(step(&queue).1, [4], "its old place is skipped");
+        assert_eq!(values(&mut bulk), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+        drop((_bulk, _hurry));
+        assert!(is_idle(&queue));
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_not_computed() {
+        let queue = queue(1_000, 1);
+        drop(push(&queue, Priority::Interactive, 0..50));
+        let (_room, mut wanted) = push(&queue, Priority::Interactive, [49, 50]);
+        assert_eq!(step(&queue).1, [49, 50]);
+        assert_eq!(values(&mut wanted), [49.0, 50.0]);
+        drop(_room);
+        assert!(is_idle(&queue));
+    }
+
+    #[test]
+    fn a_text_without_a_vector_fails_those_who_asked_for_it() {
+        let queue = queue(1_000, 1);
+        let (_first, mut first) = push(&queue, Priority::Interactive, [1]);
+        let (_second, mut second) = push(&queue, Priority::Interactive, [2]);
+        let keys: Vec<Key> = queue.wait().unwrap().texts.iter().map(|text| text.key).collect();
+        queue.finish(&keys, vec![Err("it is zero"), Ok(Encoded { values: vec![2.0], length: 1.0 })]);
+        let failed = first.try_recv().unwrap();
+        assert!(matches!(failed, Err(EmbedError::UnusableVector { index: 0, .. })), "{failed:?}");
+        assert_eq!(values(&mut second), [2.0]);
+    }
+
+    #[test]
+    fn closing_answers_who_waits_and_tells_bulk_work() {
+        let queue = queue(1_000, 1);
+        let (_bulk, mut bulk) = push(&queue, Priority::Bulk, [1, 2]);
+        let (_hurry, mut hurry) = push(&queue, Priority::Interactive, [3]);
+        queue.close();
+        assert_eq!(step(&queue).1, [3]);
+        assert!(queue.wait().is_none());
+        assert_eq!(values(&mut hurry), [3.0]);
+        assert!(matches!(bulk.try_recv().unwrap(), Err(EmbedError::ShutDown)));
+        assert!(matches!(refused(&queue, Priority::Interactive, 1, 1), EmbedError::ShutDown));
+    }
+}
