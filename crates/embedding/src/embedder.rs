@@ -105,6 +105,15 @@ impl Priority {
     }
 }
 
+/// How much a model takes at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Tokens of a batch.
+    pub batch_tokens: usize,
+    /// Threads, each of which has a batch of its own.
+    pub threads: usize,
+}
+
 /// A handle of one model; cheap to clone.
 #[derive(Clone)]
 pub struct Embedder {
@@ -192,6 +201,16 @@ impl Embedder {
     /// [`EmbedError::NotReady`] until the model is loaded.
     pub fn tokenizer(&self) -> Result<Arc<Tokens>, EmbedError> {
         Ok(Arc::clone(&self.loaded()?.tokens))
+    }
+
+    /// How much it takes at a time.
+    ///
+    /// # Errors
+    ///
+    /// [`EmbedError::NotReady`] until the model is loaded.
+    pub fn limits(&self) -> Result<BatchLimits, EmbedError> {
+        let limits = self.loaded()?.queue.limits();
+        Ok(BatchLimits { batch_tokens: limits.batch_tokens, threads: limits.workers })
     }
 
     /// Computes one vector for each text, in order, of length 1 where the space says *normalised*.

@@ -34,7 +34,7 @@ mod error;
 
 use std::{path::PathBuf, time::Duration};
 
-pub use embedder::{Embedder, ModelState, Priority, Purpose};
+pub use embedder::{BatchLimits, Embedder, ModelState, Priority, Purpose};
 pub use encoder::Shape;
 pub use error::{EmbedError, SourceFailure};
 pub use fetch::PullProgress;

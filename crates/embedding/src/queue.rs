@@ -338,6 +338,10 @@ impl Queue {
         }
     }
 
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
+    }
+
     /// Accepts nothing more, and lets the threads end when they have answered what waits.
     pub(crate) fn close(&self) {
         self.lock().closed = true;

@@ -57,6 +57,7 @@ codes! {
     InvalidBody = "invalid_body", BAD_REQUEST, "The body could not be read", "send the request again";
     InvalidRequest = "invalid_request", BAD_REQUEST, "The request is not valid", "";
     InvalidField = "invalid_field", UNPROCESSABLE_ENTITY, "A field is not valid", "";
+    EmptyInput = "empty_input", UNPROCESSABLE_ENTITY, "There is no text", "send at least one text that is not blank";
     InvalidFilter = "invalid_filter", UNPROCESSABLE_ENTITY, "The filter is not valid", "";
     IdempotencyKeyReused = "idempotency_key_reused", UNPROCESSABLE_ENTITY,
         "The idempotency key was used for another request", "send a new Idempotency-Key with a new request";
@@ -170,13 +171,13 @@ pub(crate) struct Problem {
     kind: String,
     title: &'static str,
     status: u16,
-    code: &'static str,
-    detail: String,
+    pub(crate) code: &'static str,
+    pub(crate) detail: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    field: Option<String>,
+    pub(crate) field: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    hint: Option<String>,
-    error_id: String,
+    pub(crate) hint: Option<String>,
+    pub(crate) error_id: String,
 }
 
 impl Failure {
@@ -291,6 +292,8 @@ impl IntoResponse for Failure {
         if let Some(after) = retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds(after)));
         }
+        // For those who need another shape.
+        response.extensions_mut().insert(problem);
         response
     }
 }

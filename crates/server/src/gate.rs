@@ -20,6 +20,7 @@ use uuid::Uuid;
 use crate::{
     Server,
     error::{Code, Failure, SOMETHING_WENT_WRONG},
+    face::Face,
     routes::{self, Entry, Patience, WITHOUT_KEY},
 };
 
@@ -125,7 +126,8 @@ async fn observe(State(_): State<Server>, mut request: Request, next: Next) -> R
     request.extensions_mut().insert(span.clone());
 
     let in_flight = InFlight::enter();
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let response = next.run(request).instrument(span.clone()).await;
+    let mut response = routes::find(route).map_or(Face::Own, |route| route.face).reshape(response);
     drop(in_flight);
 
     if let Ok(value) = HeaderValue::from_str(&id.0) {

@@ -2,8 +2,8 @@
 //!
 //! This crate has the only wire types. It does not know SQL, settings files, the environment, model files or how to
 //! spawn a process; it converts requests into façade calls and their results into answers. A request passes the gate
-//! (`gate`), is found in the route table (`routes`), is read by an extractor (`input`) and handled in `api` or `mcp`;
-//! what fails becomes a coded answer in `error`.
+//! (`gate`), is found in the route table (`routes`), is read by an extractor (`input`) and handled in `api`, `embeddings` or `mcp`;
+//! what fails becomes a coded answer in `error`, in the shape its clients parse (`face`).
 
 mod listen;
 
@@ -15,7 +15,11 @@ mod input;
 
 mod error;
 
+mod face;
+
 mod api;
+
+mod embeddings;
 
 mod mcp;
 

@@ -30,6 +30,8 @@ const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// From a cached search to a large ingestion request.
 const SECONDS: [f64; 16] =
     [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+/// Texts or tokens of a batch.
+const COUNTS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
 static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
@@ -48,6 +50,9 @@ pub fn install() -> Result<(), ServerError> {
     let failed = |reason: String| ServerError::Metrics { reason };
     let recorder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
+        .and_then(|builder| {
+            builder.set_buckets_for_metric(Matcher::Prefix("holdfast_embedding_batch_t".to_owned()), &COUNTS)
+        })
         .map_err(|error| failed(error.to_string()))?
         .build_recorder();
     let handle = recorder.handle();
@@ -132,8 +137,16 @@ fn describe() {
     describe_counter!("holdfast_search_cache_total", "Searches answered from the cache, or not");
     describe_counter!("holdfast_embedding_tokens_total", "Tokens embedded");
     describe_histogram!("holdfast_embedding_batch_seconds", Unit::Seconds, "Time to embed a batch");
-    describe_gauge!("holdfast_embedding_queue_texts", "Texts that wait to be embedded, by priority");
-    describe_counter!("holdfast_embedding_refused_total", "Texts refused because too many wait, by priority");
+    describe_histogram!("holdfast_embedding_batch_texts", "Texts of a batch");
+    describe_histogram!("holdfast_embedding_batch_tokens", "Tokens of a batch");
+    describe_histogram!("holdfast_embedding_wait_seconds", Unit::Seconds, "Time a text waited for a thread");
+    describe_gauge!("holdfast_embedding_queue_texts", "Texts accepted and not answered, by priority");
+    describe_counter!("holdfast_embedding_refused_total", "Requests refused because too much waits, by priority");
+    describe_counter!("holdfast_embedding_shared_total", "Texts that were under way already for another request");
+    describe_gauge!("holdfast_embedding_threads", "Threads that embed; batch seconds over them are the utilisation");
+    describe_counter!("holdfast_embedding_cache_total", "Texts looked up among kept vectors, by outcome");
+    describe_counter!("holdfast_embedding_cache_evictions_total", "Vectors given up for others");
+    describe_gauge!("holdfast_embedding_cache_bytes", Unit::Bytes, "Memory of kept vectors");
     describe_gauge!("holdfast_component_status", "0 ready, 1 degraded, 2 down");
     describe_gauge!("holdfast_uptime_seconds", Unit::Seconds, "Time since the server was built");
     describe_gauge!("process_start_time_seconds", Unit::Seconds, "Start of the server, Unix time");

@@ -10,8 +10,9 @@ use axum::{
 };
 
 use crate::{
-    Server, api,
+    Server, api, embeddings,
     error::{Code, Failure},
+    face::Face,
     gate, health, mcp, metrics,
 };
 
@@ -51,16 +52,22 @@ pub(crate) struct Route {
     pub(crate) methods: &'static [Method],
     pub(crate) patience: Patience,
     pub(crate) audience: Audience,
+    pub(crate) face: Face,
     handlers: fn() -> MethodRouter<Server>,
 }
 
 impl Route {
     const fn new(path: &'static str, methods: &'static [Method], handlers: fn() -> MethodRouter<Server>) -> Self {
-        Self { path, methods, patience: Patience::Usual, audience: Audience::All, handlers }
+        Self { path, methods, patience: Patience::Usual, audience: Audience::All, face: Face::Own, handlers }
     }
 
     const fn long(mut self) -> Self {
         self.patience = Patience::Long;
+        self
+    }
+
+    const fn face(mut self, face: Face) -> Self {
+        self.face = face;
         self
     }
 
@@ -99,6 +106,12 @@ pub(crate) const ROUTES: &[Route] = &[
     Route::new("/api/v1/models/{name}/pull", POST, || post(api::models::pull)).long(),
     Route::new("/api/v1/models/{name}/verify", POST, || post(api::models::verify)).long(),
     Route::new("/api/v1/doctor", POST, || post(api::doctor::run)).long(),
+    Route::new("/v1/embeddings", POST, || post(embeddings::openai::embeddings)).face(Face::OpenAi),
+    Route::new("/embed", POST, || post(embeddings::tei::embed)).face(Face::Tei),
+    Route::new("/embed_all", POST, || post(embeddings::tei::embed_all)).face(Face::Tei),
+    Route::new("/similarity", POST, || post(embeddings::tei::similarity)).face(Face::Tei),
+    Route::new("/tokenize", POST, || post(embeddings::tei::tokenize)).face(Face::Tei),
+    Route::new("/info", GET, || get(embeddings::tei::info)).face(Face::Tei),
     Route::new("/health", GET, || get(health::summary)),
     Route::new("/health/live", GET, || get(health::live)),
     Route::new("/health/ready", GET, || get(health::ready)),

@@ -84,12 +84,20 @@ impl Reader<'_> {
         let hub_endpoint = self.get("models.hub_endpoint", &web_address);
         let precision = self.get("models.precision", &precision);
         let threads = self.number("models.threads", 0..=THREADS_MAX);
+        let deadline_s = self.number("models.deadline_s", 1..=3600);
+        let max_queued_texts = self.number("models.max_queued_texts", 1..=1 << 20);
+        let cache_bytes = self.number("models.cache_bytes", 0..=64 * GIBIBYTE);
+        let max_memory_mb = self.number("models.max_memory_mb", 0..=1 << 20);
         Some(holdfast_embedding::Config {
             default_model: default_model?,
             sources: sources?,
             hub_endpoint: hub_endpoint?,
             precision: precision?,
             threads: size(threads?),
+            deadline: Duration::from_secs(deadline_s?),
+            max_queued_texts: size(max_queued_texts?),
+            cache_bytes: cache_bytes?,
+            max_memory_bytes: max_memory_mb? * 1_000_000,
             ..holdfast_embedding::Config::default()
         })
     }
@@ -323,6 +331,10 @@ mod tests {
         assert_eq!(settings.models.default_model, models.default_model);
         assert_eq!(settings.models.sources, models.sources);
         assert_eq!(settings.models.precision, models.precision);
+        assert_eq!(settings.models.deadline, models.deadline);
+        assert_eq!(settings.models.max_queued_texts, models.max_queued_texts);
+        assert_eq!(settings.models.cache_bytes, models.cache_bytes);
+        assert_eq!(settings.models.max_memory_bytes, models.max_memory_bytes);
         assert_eq!(settings.models.hub_endpoint, models.hub_endpoint);
         assert_eq!(settings.knowledge.files, knowledge.files);
         assert_eq!(settings.knowledge.split, knowledge.split);

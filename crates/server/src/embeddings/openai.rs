@@ -1,0 +1,151 @@
+//! `POST /v1/embeddings`, as in <https://platform.openai.com/docs/api-reference/embeddings/create>.
+//!
+//! Beyond that, `truncate`: a text longer than the model reads is refused unless it says otherwise. Token numbers are of
+//! `cl100k_base`, which clients use that do not know the model; they are turned back into text.
+
+use axum::{extract::State, response::Response};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use holdfast_embedding::{Input, Priority, Purpose, Request, Scale, Shape};
+use serde::{Deserialize, Serialize};
+
+use super::{Inputs, Item, answer, json, model, overlong};
+use crate::{
+    Server,
+    error::Failure,
+    input::{Authenticated, Body, one_of},
+};
+
+/// The most texts of a request, as there.
+const TEXTS_MAX: usize = 2_048;
+
+/// Fields that are not listed are hints of other servers' clients; they change nothing.
+#[derive(Debug, Deserialize)]
+pub(crate) struct EmbeddingsBody {
+    input: Inputs,
+    model: Option<String>,
+    encoding_format: Option<String>,
+    dimensions: Option<u32>,
+    truncate: Option<bool>,
+    truncation_direction: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct EmbeddingsAnswer<'a> {
+    object: &'static str,
+    data: Vec<Datum>,
+    model: &'a str,
+    usage: Usage,
+}
+
+#[derive(Debug, Serialize)]
+struct Datum {
+    object: &'static str,
+    index: usize,
+    embedding: Vector,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Vector {
+    Numbers(Vec<f32>),
+    /// Its numbers as 32-bit floats, least significant byte first.
+    Base64(String),
+}
+
+#[derive(Debug, Serialize)]
+struct Usage {
+    prompt_tokens: usize,
+    total_tokens: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Encoding {
+    Float,
+    Base64,
+}
+
+pub(crate) async fn embeddings(
+    State(server): State<Server>,
+    Authenticated(_): Authenticated,
+    body: Body<EmbeddingsBody>,
+) -> Result<Response, Failure> {
+    let body = body.value;
+    let words = [("float", Encoding::Float), ("base64", Encoding::Base64)];
+    let encoding = one_of("encoding_format", body.encoding_format.as_deref(), Encoding::Float, &words)?;
+    let overlong = overlong(body.truncate, body.truncation_direction.as_deref())?;
+    let items = body.input.checked("input", TEXTS_MAX)?;
+    let embedder = model(&server, body.model.as_deref()).await?;
+    let inputs = texts(&server, items).await?.into_iter().map(Input::Text).collect();
+    let request = Request {
+        inputs,
+        purpose: Purpose::Plain,
+        priority: Priority::Interactive,
+        overlong,
+        scale: Scale::AsModel,
+        shape: Shape::Pooled,
+        dimensions: body.dimensions.map(|dimensions| dimensions as usize),
+    };
+    let (embeddings, cut) = answer(&embedder, request).await?;
+    let tokens = embeddings.iter().map(|embedding| embedding.tokens).sum();
+    let data = embeddings.into_iter().enumerate().map(|(index, embedding)| {
+        let embedding = match encoding {
+            Encoding::Float => Vector::Numbers(embedding.values),
+            Encoding::Base64 => Vector::Base64(base64(&embedding.values)),
+        };
+        Datum { object: "embedding", index, embedding }
+    });
+    let usage = Usage { prompt_tokens: tokens, total_tokens: tokens };
+    json(&EmbeddingsAnswer { object: "list", data: data.collect(), model: embedder.name(), usage }, cut)
+}
+
+fn base64(values: &[f32]) -> String {
+    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    BASE64_STANDARD.encode(bytes)
+}
+
+/// The texts, with token numbers turned back.
+async fn texts(server: &Server, items: Vec<Item>) -> Result<Vec<String>, Failure> {
+    let decode = |items: Vec<Item>| items.into_iter().enumerate().map(|(index, item)| text(index, item)).collect();
+    if items.iter().all(|item| matches!(item, Item::Text(_))) {
+        return decode(items);
+    }
+    // The first time, the vocabulary is read.
+    server.blocking(move |_| decode(items)).await?
+}
+
+fn text(index: usize, item: Item) -> Result<String, Failure> {
+    let ids = match item {
+        Item::Text(text) => return Ok(text),
+        Item::Ids(ids) => ids,
+    };
+    let bytes = tiktoken_rs::cl100k_base_singleton()
+        .decode_bytes(&ids)
+        .map_err(|_| Failure::field(format!("input[{index}]"), "has a token number that cl100k_base does not have"))?;
+    // Clients cut long texts between two tokens, which can be within a character.
+    let text = String::from_utf8_lossy(&bytes);
+    let whole = text.trim_end_matches('\u{fffd}').trim_start_matches('\u{fffd}');
+    Ok(if whole.trim().is_empty() { text.into_owned() } else { whole.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn token_numbers_become_their_text() {
+        let wanted = "Ein Café, 漢字 and 👩‍🚀 again";
+        let ids = tiktoken_rs::cl100k_base_singleton().encode_ordinary(wanted);
+        assert_eq!(text(0, Item::Ids(ids.clone())).unwrap(), wanted);
+        // 漢 is two tokens: cut in between, the rest of it is left out.
+        let cut = text(0, Item::Ids(ids[..6].to_vec())).unwrap();
+        assert!(wanted.starts_with(&cut) && cut.len() > 8, "{cut:?}");
+        for wrong in [100_256, u32::MAX] {
+            assert!(text(0, Item::Ids(vec![wrong])).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn base64_is_of_little_endian_floats() {
+        assert_eq!(base64(&[1.0, -2.0]), "AACAPwAAAMA=");
+    }
+}
