@@ -19,15 +19,23 @@ const COMPLETE: &str = "complete";
 pub struct Environment {
     folder: PathBuf,
     requirements: PathBuf,
+    /// The requirements as they are named in the clone.
+    name: String,
 }
 
 impl Environment {
     /// The environment that a requirements file (a path below the root) asks for.
     pub fn of(repository: &Repository, requirements: &str) -> Result<Self> {
+        let name = requirements.to_owned();
         let requirements = repository.root.join(requirements);
         let content = fs::read(&requirements).with_context(|| format!("failed to read {}", requirements.display()))?;
         let key: String = Sha256::digest(&content).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { folder: shell::cache_folder()?.join("python").join(key), requirements })
+        Ok(Self { folder: shell::cache_folder()?.join("python").join(key), requirements, name })
+    }
+
+    /// The file that says what is in it.
+    pub fn requirements(&self) -> &str {
+        &self.name
     }
 
     /// Its interpreter.

@@ -39,7 +39,8 @@ struct Places {
     root: PathBuf,
     binary: PathBuf,
     data_directory: PathBuf,
-    environment: Environment,
+    /// Of the Python clients, and of those for embeddings, which cannot live with the others.
+    environments: [Environment; 2],
 }
 
 impl Places {
@@ -48,7 +49,10 @@ impl Places {
             root: repository.root.clone(),
             binary: repository.target_folder()?.join("debug/holdfast"),
             data_directory: shell::cache_folder()?.join("test-data"),
-            environment: Environment::of(repository, "tests/requirements.txt")?,
+            environments: [
+                Environment::of(repository, "tests/requirements.txt")?,
+                Environment::of(repository, "tests/clients/embeddings/requirements.txt")?,
+            ],
         })
     }
 
@@ -63,7 +67,7 @@ impl Places {
             .current_dir(&self.root)
             .env("HOLDFAST_TEST_BINARY", &self.binary)
             .env("HOLDFAST_TEST_MODELS", self.models())
-            .env("HOLDFAST_TEST_PYTHON", self.environment.python());
+            .env("HOLDFAST_TEST_PYTHON", self.environments[0].python());
         command
     }
 }
@@ -98,9 +102,16 @@ fn test_rust(places: &Places, only: Option<&str>) -> Result<()> {
 }
 
 fn test_clients(places: &Places, only: Option<&str>) -> Result<()> {
+    let [clients, embeddings] = &places.environments;
     stage("Python clients");
-    let mut pytest = places.command(places.environment.python());
-    pytest.args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/clients"]).env("PYTHONDONTWRITEBYTECODE", "1");
+    pytest(places, clients, &["tests/clients", "--ignore", "tests/clients/embeddings"], only)?;
+    stage("Python clients for embeddings");
+    pytest(places, embeddings, &["tests/clients/embeddings"], only)
+}
+
+fn pytest(places: &Places, environment: &Environment, tests: &[&str], only: Option<&str>) -> Result<()> {
+    let mut pytest = places.command(environment.python());
+    pytest.args(["-m", "pytest", "-q", "-p", "no:cacheprovider"]).args(tests).env("PYTHONDONTWRITEBYTECODE", "1");
     if let Some(filter) = only {
         pytest.args(["-k", filter]);
     }

@@ -40,15 +40,15 @@ struct Missing {
 pub fn ensure_tools(places: &Places, install: bool) -> Result<()> {
     if install {
         install_packages(&missing_packages(&|name| shell::find_program(name).is_some()))?;
-        if !places.environment.is_ready() {
-            shell::say("installing the Python packages of tests/requirements.txt");
-            places.environment.install()?;
+        for environment in places.environments.iter().filter(|environment| !environment.is_ready()) {
+            shell::say(&format!("installing the Python packages of {}", environment.requirements()));
+            environment.install()?;
         }
     }
     let mut missing = missing_programs(&|name| shell::find_program(name).is_some());
-    if !places.environment.is_ready() {
+    for environment in places.environments.iter().filter(|environment| !environment.is_ready()) {
         missing.push(Missing {
-            what: "the Python environment with the packages of tests/requirements.txt".to_owned(),
+            what: format!("the Python environment with the packages of {}", environment.requirements()),
             remedy: "cargo xtask test --install".to_owned(),
         });
     }

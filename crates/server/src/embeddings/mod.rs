@@ -16,7 +16,7 @@ use axum::{
     http::{HeaderName, HeaderValue, header},
     response::Response,
 };
-use holdfast_embedding::{Cut, Embedder, Embedding, ModelState, Overlong, Request};
+use holdfast_embedding::{Cut, EmbedError, Embedder, Embedding, ModelState, Overlong, Request};
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{self, SeqAccess, Visitor},
@@ -178,9 +178,18 @@ async fn model(server: &Server, name: Option<&str>) -> Result<Embedder, Failure>
     Ok(embedder)
 }
 
-/// Has the model answer; how many texts were cut off is for the response's header.
-async fn answer(embedder: &Embedder, request: Request) -> Result<(Vec<Embedding>, usize), Failure> {
-    let embeddings = embedder.answer(request).await?;
+/// Has the model answer; how many texts were cut off is for the response's header. `field` is where the texts were.
+async fn answer(
+    embedder: &Embedder,
+    field: &'static str,
+    request: Request,
+) -> Result<(Vec<Embedding>, usize), Failure> {
+    let embeddings = embedder.answer(request).await.map_err(|error| match error {
+        EmbedError::TooLong { index, .. } | EmbedError::UnknownToken { index, .. } => {
+            Failure::from(error).at(format!("{field}[{index}]"))
+        }
+        _ => error.into(),
+    })?;
     let cut = embeddings.iter().filter(|embedding| embedding.cut).count();
     Ok((embeddings, cut))
 }

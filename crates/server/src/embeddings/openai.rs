@@ -85,7 +85,7 @@ pub(crate) async fn embeddings(
         shape: Shape::Pooled,
         dimensions: body.dimensions.map(|dimensions| dimensions as usize),
     };
-    let (embeddings, cut) = answer(&embedder, request).await?;
+    let (embeddings, cut) = answer(&embedder, "input", request).await?;
     let tokens = embeddings.iter().map(|embedding| embedding.tokens).sum();
     let data = embeddings.into_iter().enumerate().map(|(index, embedding)| {
         let embedding = match encoding {

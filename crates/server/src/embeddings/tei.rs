@@ -109,7 +109,7 @@ pub(crate) async fn embed(
     let dimensions = dimensions.map(|dimensions| dimensions as usize);
     let embedder = model(&server, None).await?;
     let request = Request { scale, dimensions, ..reading.request(&embedder, items)? };
-    let (embeddings, cut) = answer(&embedder, request).await?;
+    let (embeddings, cut) = answer(&embedder, "inputs", request).await?;
     let vectors: Vec<_> = embeddings.into_iter().map(|embedding| embedding.values).collect();
     json(&vectors, cut)
 }
@@ -124,7 +124,7 @@ pub(crate) async fn embed_all(
     let embedder = model(&server, None).await?;
     let request = Request { shape: Shape::Tokens, ..reading.request(&embedder, items)? };
     let width = embedder.space()?.dimensions;
-    let (embeddings, cut) = answer(&embedder, request).await?;
+    let (embeddings, cut) = answer(&embedder, "inputs", request).await?;
     let vectors: Vec<Vec<&[f32]>> =
         embeddings.iter().map(|embedding| embedding.values.chunks_exact(width).collect()).collect();
     json(&vectors, cut)
@@ -144,7 +144,7 @@ pub(crate) async fn similarity(
     texts.extend(items(sentences, "inputs.sentences")?);
     let embedder = model(&server, None).await?;
     let request = Request { scale: Scale::Unit, ..parameters.unwrap_or_default().request(&embedder, texts)? };
-    let (embeddings, cut) = answer(&embedder, request).await?;
+    let (embeddings, cut) = answer(&embedder, "inputs", request).await?;
     let similarities: Vec<f32> = match embeddings.split_first() {
         Some((source, others)) => others.iter().map(|other| dot(&source.values, &other.values)).collect(),
         None => Vec::new(),

@@ -1,0 +1,237 @@
+"""Embeddings through the clients people use, unmodified: the vectors they get are the ones the server gives."""
+
+import concurrent.futures
+import hashlib
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy
+import openai
+import pytest
+from huggingface_hub import InferenceClient
+from huggingface_hub.errors import HfHubHTTPError
+from langchain_openai import OpenAIEmbeddings
+from llama_index.embeddings.text_embeddings_inference import TextEmbeddingsInference
+
+MODEL = "all-MiniLM-L6-v2"
+TEXTS = [
+    "How do I pin a version of nixpkgs?",
+    "The quick brown fox jumps over the lazy dog.",
+    "Ein Café in München, 漢字 and 👩‍🚀",
+    "x",
+]
+TOO_LONG = "word " * 2_000
+CL100K = "https://openaipublic.blob.core.windows.net/encodings/cl100k_base.tiktoken"
+
+
+@pytest.fixture(scope="module")
+def vectors(server):
+    """What the server itself says of the texts, one request each."""
+    return numpy.array([embed(server, text) for text in TEXTS])
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    return openai.OpenAI(base_url=f"{server.url}/v1", api_key=server.key, max_retries=0)
+
+
+@pytest.fixture(scope="module")
+def vocabulary(tmp_path_factory):
+    """The vocabulary langchain-openai would download, from the crate the server reads it from."""
+    root = Path(__file__).resolve().parents[3]
+    command = ["cargo", "metadata", "--format-version", "1", "--frozen"]
+    metadata = json.loads(subprocess.run(command, cwd=root, check=True, capture_output=True).stdout)
+    crate = next(package for package in metadata["packages"] if package["name"] == "tiktoken-rs")
+    folder = tmp_path_factory.mktemp("tiktoken")
+    source = Path(crate["manifest_path"]).parent / "assets" / "cl100k_base.tiktoken"
+    shutil.copy(source, folder / hashlib.sha1(CL100K.encode()).hexdigest())
+    return folder
+
+
+def embed(server, text):
+    reply = server.request("POST", "/embed", {"inputs": text})
+    assert reply.status == 200, reply.body
+    return reply.json()[0]
+
+
+def same(given, vectors):
+    numpy.testing.assert_allclose(numpy.array(given), vectors, rtol=0, atol=1e-6)
+
+
+def test_openai_in_its_default_encoding_and_as_numbers(client, vectors):
+    answer = client.embeddings.create(model=MODEL, input=TEXTS)
+    same([datum.embedding for datum in answer.data], vectors)
+    assert [datum.index for datum in answer.data] == list(range(len(TEXTS)))
+    assert answer.model == MODEL
+    numbers = client.embeddings.create(model=MODEL, input=TEXTS, encoding_format="float")
+    same([datum.embedding for datum in numbers.data], vectors)
+    assert answer.usage.prompt_tokens == numbers.usage.total_tokens > 2 * len(TEXTS)
+
+
+def test_openai_counts_the_tokens_that_are_read(client, server):
+    spelled = server.request("POST", "/tokenize", {"inputs": TEXTS}).json()
+    answer = client.embeddings.create(model=MODEL, input=TEXTS)
+    assert answer.usage.prompt_tokens == sum(len(tokens) for tokens in spelled)
+    for text, tokens in zip(TEXTS, spelled, strict=True):
+        assert tokens[0]["text"] == "[CLS]" and tokens[-1]["text"] == "[SEP]"
+        for token in tokens[1:-1]:
+            assert text[token["start"] : token["stop"]] == token["text"]
+
+
+def test_openai_raises_its_own_errors(client, server):
+    with pytest.raises(openai.NotFoundError) as unknown:
+        client.embeddings.create(model="text-embedding-unheard-of", input="x")
+    assert unknown.value.code == "model_not_found" and MODEL in unknown.value.message
+    with pytest.raises(openai.BadRequestError) as dimensions:
+        client.embeddings.create(model=MODEL, input="x", dimensions=7)
+    assert dimensions.value.param == "dimensions" and "384" in dimensions.value.message
+    with pytest.raises(openai.BadRequestError, match="blank"):
+        client.embeddings.create(model=MODEL, input=["x", " "])
+    with pytest.raises(openai.APIStatusError, match="2049 texts") as many:
+        client.embeddings.create(model=MODEL, input=["x"] * 2_049)
+    assert many.value.status_code == 413 and many.value.code == "too_many_texts"
+    stranger = openai.OpenAI(base_url=f"{server.url}/v1", api_key="hf_wrong", max_retries=0)
+    with pytest.raises(openai.AuthenticationError):
+        stranger.embeddings.create(model=MODEL, input="x")
+
+
+def test_a_text_beyond_the_window_is_refused_or_cut_as_the_request_says(client, server):
+    with pytest.raises(openai.APIStatusError, match="more than the 256 tokens") as refused:
+        client.embeddings.create(model=MODEL, input=["x", TOO_LONG])
+    assert refused.value.code == "text_too_long" and refused.value.param == "input[1]"
+    answer = client.embeddings.with_raw_response.create(
+        model=MODEL, input=["x", TOO_LONG], extra_body={"truncate": True}
+    )
+    assert answer.headers["x-holdfast-truncated"] == "1"
+    assert answer.parse().usage.prompt_tokens == 3 + 256
+    ends = {"inputs": f"{TOO_LONG} the end", "truncate": True, "truncation_direction": "Left"}
+    left, right = (server.request("POST", "/embed", {**ends, "truncation_direction": d}) for d in ("Left", "Right"))
+    assert left.headers["x-holdfast-truncated"] == "1" and left.json() != right.json()
+
+
+def test_langchain_sends_token_numbers_and_gets_the_texts_vectors(server, vectors, vocabulary, monkeypatch):
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(vocabulary))
+    embeddings = OpenAIEmbeddings(model=MODEL, base_url=f"{server.url}/v1", api_key=server.key)
+    same(embeddings.embed_documents(TEXTS), vectors)
+    same(embeddings.embed_query(TEXTS[0]), vectors[0])
+
+
+def test_llama_index(server, vectors):
+    embeddings = TextEmbeddingsInference(model_name=MODEL, base_url=server.url, auth_token=server.key)
+    same(embeddings.get_text_embedding_batch(TEXTS), vectors)
+    same(embeddings.get_query_embedding(TEXTS[0]), vectors[0])
+    # It asks for truncation by default.
+    assert len(embeddings.get_text_embedding(TOO_LONG)) == len(vectors[0])
+
+
+def test_inference_client(server, vectors):
+    client = InferenceClient(model=f"{server.url}/embed", token=server.key)
+    same(client.feature_extraction(TEXTS), vectors)
+    same(client.feature_extraction(TEXTS[0])[0], vectors[0])
+    raw = client.feature_extraction(TEXTS, normalize=False)
+    lengths = numpy.linalg.norm(raw, axis=1, keepdims=True)
+    assert (abs(lengths - 1) > 0.1).all()
+    same(raw / lengths, vectors)
+    cut = client.feature_extraction(TOO_LONG, truncate=True, truncation_direction="left")
+    assert cut.shape == (1, len(vectors[0]))
+    with pytest.raises(HfHubHTTPError) as refused:
+        client.feature_extraction(TOO_LONG)
+    told = refused.value.response.json()
+    assert refused.value.response.status_code == 413 and told["error_type"] == "Validation", told
+    assert told["code"] == "text_too_long" and told["error_id"]
+
+
+def test_inference_client_compares_sentences(server, vectors):
+    client = InferenceClient(model=f"{server.url}/similarity", token=server.key)
+    same(client.sentence_similarity(TEXTS[0], other_sentences=TEXTS), vectors @ vectors[0])
+
+
+def test_the_vectors_of_tokens_have_the_pooled_one_as_their_mean(server, vectors):
+    reply = server.request("POST", "/embed_all", {"inputs": TEXTS})
+    for tokens, vector in zip(reply.json(), vectors, strict=True):
+        mean = numpy.array(tokens).mean(axis=0)
+        same(mean / numpy.linalg.norm(mean), vector)
+
+
+def test_token_numbers_of_the_model_are_taken_too(server, vectors):
+    spelled = server.request("POST", "/tokenize", {"inputs": TEXTS}).json()
+    reply = server.request("POST", "/embed", {"inputs": [[token["id"] for token in tokens] for tokens in spelled]})
+    same(reply.json(), vectors)
+
+
+def test_info_says_what_the_model_takes(server):
+    told = server.request("GET", "/info").json()
+    assert told["model_id"] == MODEL and told["max_input_length"] == 256
+    assert told["model_type"] == {"embedding": {"pooling": "mean"}} and told["auto_truncate"] is False
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "kind"),
+    [
+        ("/embed", {"inputs": []}, 400, "Empty"),
+        ("/embed", {"inputs": ["x"] * 2_049}, 413, "Validation"),
+        ("/embed", {"inputs": [["x"]]}, 422, "Validation"),
+        ("/embed", {"inputs": 5}, 422, "Validation"),
+        ("/embed", {"inputs": [10**6]}, 422, "Validation"),
+        ("/embed", {"inputs": "x", "dimensions": 0}, 422, "Validation"),
+        ("/embed", {"inputs": "x", "prompt_name": "unheard of"}, 422, "Validation"),
+        ("/embed", {"inputs": "x", "truncation_direction": "up"}, 422, "Validation"),
+        ("/embed_all", {"inputs": ["x"] * 33}, 413, "Validation"),
+        ("/similarity", {"inputs": {"source_sentence": "", "sentences": ["x"]}}, 400, "Empty"),
+        ("/similarity", {"inputs": {"source_sentence": "x", "sentences": []}}, 400, "Empty"),
+        ("/tokenize", {"inputs": [[1]]}, 422, "Validation"),
+    ],
+)
+def test_what_is_wrong_is_told_in_the_shape_of_the_route(server, path, body, status, kind):
+    reply = server.request("POST", path, body)
+    told = reply.json()
+    assert (reply.status, told["error_type"]) == (status, kind), told
+    assert told["error"] and told["code"] and told["error_id"], told
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"input": "\\ud800"}', 400),
+        (b'{"input": [1.5]}', 400),
+        (b'{"input": [-1]}', 400),
+        (b'{"input": [100256]}', 400),
+        (b'{"input": "x", "encoding_format": "x"}', 400),
+        (b'{"input": "x", "dimensions": 0}', 400),
+        (b'{"input": ' + json.dumps("word " * 2_000_000).encode() + b"}", 413),
+    ],
+)
+def test_hostile_requests_are_refused_in_openais_shape(server, body, status):
+    reply = server.request("POST", "/v1/embeddings", body)
+    told = reply.json()["error"]
+    assert reply.status == status and told["type"] == "invalid_request_error", told
+    assert told["message"] and told["code"] and told["error_id"], told
+
+
+def test_a_hundred_thousand_combining_characters_have_a_vector(client):
+    answer = client.embeddings.create(model=MODEL, input="e" + "\u0301" * 100_000)
+    assert abs(numpy.linalg.norm(answer.data[0].embedding) - 1) < 1e-5
+
+
+def counted(server, series):
+    metrics = server.request("GET", "/metrics").body.decode()
+    return sum(float(line.split()[-1]) for line in metrics.splitlines() if line.startswith(series))
+
+
+def test_what_was_asked_before_is_kept_and_what_is_under_way_is_shared(server):
+    hits = 'holdfast_embedding_cache_total{outcome="hit"}'
+    before = counted(server, hits)
+    for _ in range(3):
+        embed(server, "asked for three times")
+    assert counted(server, hits) == before + 2
+    tokens = "holdfast_embedding_tokens_total"
+    before = counted(server, tokens)
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        texts = [f"shared by many, number {n // 16}" for n in range(160)]
+        vectors = list(pool.map(lambda text: embed(server, text), texts))
+    assert counted(server, tokens) - before == sum(
+        len(spelled) for spelled in server.request("POST", "/tokenize", {"inputs": texts[::16]}).json()
+    )
+    assert all(vector == vectors[n // 16 * 16] for n, vector in enumerate(vectors))
