@@ -65,6 +65,8 @@ pub struct Config {
     pub threads: usize,
     /// The arithmetic of the encoder.
     pub precision: Precision,
+    /// Tokens that a thread computes at a time; 0 for what suits the precision.
+    pub batch_tokens: usize,
     /// How many texts may wait for each priority before requests are refused as overloaded.
     pub max_queued_texts: usize,
     /// How long an interactive request may take. One that could not be answered by then is refused at once.
@@ -87,6 +89,7 @@ impl Default for Config {
             hub_endpoint: "https://huggingface.co".to_owned(),
             threads: 0,
             precision: Precision::Int8,
+            batch_tokens: 0,
             max_queued_texts: 4096,
             deadline: Duration::from_secs(30),
             cache_bytes: 32 << 20,

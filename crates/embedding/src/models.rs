@@ -258,7 +258,10 @@ impl Loading {
         let kernel = encoder.kernel_name();
         let limits = Limits {
             texts: self.shared.config.max_queued_texts,
-            batch_tokens: batch_tokens(precision),
+            batch_tokens: match self.shared.config.batch_tokens {
+                0 => batch_tokens(precision),
+                tokens => tokens,
+            },
             workers,
             deadline: self.shared.config.deadline,
         };

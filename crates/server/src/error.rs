@@ -4,7 +4,13 @@
 //! paths and all, in the one log line that carries the same `error_id`. Nothing else in this crate chooses a status,
 //! and `docs/ERRORS.md` has a section for every code, which a test enforces.
 
-use std::{borrow::Cow, error::Error, io, time::Duration};
+use std::{
+    borrow::Cow,
+    error::Error,
+    io,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use axum::{
     body::Body,
@@ -23,6 +29,8 @@ const PROBLEM_JSON: &str = "application/problem+json";
 const DETAIL_CHARS_MAX: usize = 400;
 /// When to ask again where nothing better is known.
 const RETRY_SOON: Duration = Duration::from_secs(1);
+/// How often the log tells of requests that were refused under load.
+const SHED_TOLD_EVERY: Duration = Duration::from_secs(1);
 /// When to ask again after something that takes a person, or other requests, to mend.
 const RETRY_LATER: Duration = Duration::from_secs(10);
 
@@ -243,7 +251,9 @@ impl Failure {
         let cause = self.cause.as_deref().map(chain);
         let cause = cause.as_deref().unwrap_or("");
         // The detail is not logged: it may quote what the caller sent.
-        if row.status.is_server_error() && self.code != Code::ModelNotReady {
+        if self.code == Code::Overloaded {
+            note_shed();
+        } else if row.status.is_server_error() && self.code != Code::ModelNotReady {
             tracing::warn!(error_id, code = row.code, cause, "a request failed: {}", row.title);
         } else {
             tracing::debug!(error_id, code = row.code, cause, "a request was refused: {}", row.title);
@@ -292,9 +302,35 @@ impl IntoResponse for Failure {
         if let Some(after) = retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds(after)));
         }
+        if code == Code::Overloaded {
+            response.extensions_mut().insert(Shed);
+        }
         // For those who need another shape.
         response.extensions_mut().insert(problem);
         response
+    }
+}
+
+/// Marks the response to a request that was refused because too much is being done.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shed;
+
+/// Counts a refusal, and tells of all since the last time, once a second at most.
+fn note_shed() {
+    static SHED: Mutex<Option<(Instant, u64)>> = Mutex::new(None);
+    let mut shed = SHED.lock().unwrap_or_else(PoisonError::into_inner);
+    let (told, count) =
+        shed.unwrap_or_else(|| (Instant::now().checked_sub(SHED_TOLD_EVERY).unwrap_or_else(Instant::now), 0));
+    *shed = Some((told, count + 1));
+    if told.elapsed() >= SHED_TOLD_EVERY {
+        *shed = Some((Instant::now(), 0));
+        drop(shed);
+        tracing::warn!(
+            count = count + 1,
+            code = Code::Overloaded.row().code,
+            "refused {} requests: too much is being done",
+            count + 1
+        );
     }
 }
 

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::{
     Server,
-    error::{Code, Failure, SOMETHING_WENT_WRONG},
+    error::{Code, Failure, SOMETHING_WENT_WRONG, Shed},
     face::Face,
     routes::{self, Entry, Patience, WITHOUT_KEY},
 };
@@ -150,8 +150,9 @@ fn record(route: &'static str, method: &'static str, response: &Response, starte
         .increment(1);
     metrics::histogram!("holdfast_http_request_duration_seconds", "route" => route).record(took.as_secs_f64());
     let (status, duration_ms) = (status.as_u16(), took.as_millis() as u64);
-    // What went as it should is in the metrics; the log is for what did not.
-    if status < 400 {
+    // What went as it should is in the metrics; the log is for what did not. Refusals under load would fill it: the error
+    // table sums them up.
+    if status < 400 || response.extensions().get::<Shed>().is_some() {
         tracing::debug!(status, duration_ms, "{method} {route} answered {status} in {duration_ms} ms");
     } else {
         tracing::info!(status, duration_ms, "{method} {route} answered {status} in {duration_ms} ms");
@@ -197,8 +198,15 @@ async fn authenticate(
 async fn caller(server: &Server, headers: &HeaderMap) -> Result<Caller, Failure> {
     let key = key(headers);
     let given = key.is_some();
-    let key = key.unwrap_or(NO_KEY).to_owned();
-    match server.blocking(move |server| server.storage().authenticate(&key)).await?? {
+    let key = key.unwrap_or(NO_KEY);
+    let found = match server.storage().authenticate_at_once(key) {
+        Some(found) => found,
+        None => {
+            let key = key.to_owned();
+            server.blocking(move |server| server.storage().authenticate(&key)).await??
+        }
+    };
+    match found {
         Some(caller) => Ok(caller),
         None if given => Err(Failure::new(Code::Unauthorized, "the key is unknown or revoked")),
         None => Err(Failure::new(Code::Unauthorized, "no key was given")),

@@ -1,8 +1,12 @@
 //! API keys: made here, shown once, kept as hashes.
 
-use std::fmt;
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
-use rusqlite::OptionalExtension;
 use uuid::Uuid;
 
 use crate::{Caller, Storage, error::StorageError, now_ms};
@@ -45,8 +49,39 @@ impl Secret {
 
     /// A hash without salt or stretching is enough for 256 random bits, and lets a key be found
     /// by an index: what is compared is the hash, so timing tells nothing of the secret.
-    fn hash(text: &str) -> [u8; 32] {
+    fn hash(text: &str) -> SecretHash {
         blake3::derive_key("holdfast api key 2026", text.as_bytes())
+    }
+}
+
+type SecretHash = [u8; 32];
+
+/// How long what was read of the keys is kept. A change ends it at once; this bounds how long one holds whose caller went
+/// away before the change was done.
+const KEPT: Duration = Duration::from_millis(500);
+
+/// The keys that are valid, kept for a moment: every request asks.
+#[derive(Default)]
+pub(crate) struct ValidKeys(Mutex<Valid>);
+
+#[derive(Default)]
+struct Valid {
+    /// When they were read, and each key's id by its secret's hash.
+    read: Option<(Instant, HashMap<SecretHash, String>)>,
+    /// How often they changed: what was read before the last change is not kept.
+    changes: u64,
+}
+
+impl ValidKeys {
+    fn changed(&self) {
+        let mut valid = self.lock();
+        valid.read = None;
+        valid.changes += 1;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Valid> {
+        // Nothing panics while holding the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -78,6 +113,7 @@ impl Storage {
                 Ok(())
             })
             .await?;
+        self.valid_keys.changed();
         Ok((key, secret))
     }
 
@@ -114,21 +150,40 @@ impl Storage {
                 }
                 Ok(())
             })
-            .await
+            .await?;
+        self.valid_keys.changed();
+        Ok(())
     }
 
     /// Whom a secret belongs to; nobody where it is unknown or revoked.
     pub fn authenticate(&self, secret: &str) -> Result<Option<Caller>, StorageError> {
-        if !secret.starts_with(PREFIX) {
-            return Ok(None);
+        if let Some(known) = self.authenticate_at_once(secret) {
+            return Ok(known);
         }
-        let hash = Secret::hash(secret);
-        let id = self.database.read(|connection| {
-            Ok(connection
-                .prepare_cached("SELECT id FROM api_keys WHERE secret_hash = ?1 AND revoked_at_ms IS NULL")?
-                .query_row([hash.as_slice()], |row| row.get::<_, String>(0))
-                .optional()?)
+        let changes = self.valid_keys.lock().changes;
+        let now = Instant::now();
+        let ids = self.database.read(|connection| {
+            let mut statement =
+                connection.prepare_cached("SELECT secret_hash, id FROM api_keys WHERE revoked_at_ms IS NULL")?;
+            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            Ok(rows.collect::<Result<HashMap<SecretHash, String>, _>>()?)
         })?;
-        Ok(id.map(|id| Caller::key(&id)))
+        let caller = find(&ids, secret);
+        let mut valid = self.valid_keys.lock();
+        if valid.changes == changes {
+            valid.read = Some((now, ids));
+        }
+        Ok(caller)
     }
+
+    /// The same without ever waiting for the disk; nothing where it would have to.
+    pub fn authenticate_at_once(&self, secret: &str) -> Option<Option<Caller>> {
+        let valid = self.valid_keys.lock();
+        let (_, ids) = valid.read.as_ref().filter(|(at, _)| at.elapsed() < KEPT)?;
+        Some(find(ids, secret))
+    }
+}
+
+fn find(ids: &HashMap<SecretHash, String>, secret: &str) -> Option<Caller> {
+    ids.get(&Secret::hash(secret)).map(|id| Caller::key(id))
 }

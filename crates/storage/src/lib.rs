@@ -25,7 +25,7 @@ mod key;
 mod outbox;
 mod sql;
 
-use std::{path::Path, time::SystemTime};
+use std::{path::Path, sync::Arc, time::SystemTime};
 
 pub use caller::Caller;
 pub use directory::DataDirectory;
@@ -34,6 +34,7 @@ pub use filter::{Filter, FilterError};
 pub use key::{ChunkKey, Scored};
 pub use sql::migrate;
 
+use keys::ValidKeys;
 use projection::Projections;
 use sql::Database;
 
@@ -42,6 +43,7 @@ use sql::Database;
 pub struct Storage {
     database: Database,
     projections: Projections,
+    valid_keys: Arc<ValidKeys>,
 }
 
 impl Storage {
@@ -54,7 +56,7 @@ impl Storage {
     pub fn open_at(database: &Path, indexes: &Path) -> Result<Self, StorageError> {
         let database = Database::open(database)?;
         let projections = Projections::start(database.clone(), indexes.to_owned())?;
-        Ok(Self { database, projections })
+        Ok(Self { database, projections, valid_keys: Arc::default() })
     }
 
     /// The indexes and how far they are.

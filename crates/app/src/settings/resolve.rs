@@ -84,6 +84,7 @@ impl Reader<'_> {
         let hub_endpoint = self.get("models.hub_endpoint", &web_address);
         let precision = self.get("models.precision", &precision);
         let threads = self.number("models.threads", 0..=THREADS_MAX);
+        let batch_tokens = self.number("models.batch_tokens", 0..=1 << 20);
         let deadline_s = self.number("models.deadline_s", 1..=3600);
         let max_queued_texts = self.number("models.max_queued_texts", 1..=1 << 20);
         let cache_bytes = self.number("models.cache_bytes", 0..=64 * GIBIBYTE);
@@ -94,6 +95,7 @@ impl Reader<'_> {
             hub_endpoint: hub_endpoint?,
             precision: precision?,
             threads: size(threads?),
+            batch_tokens: size(batch_tokens?),
             deadline: Duration::from_secs(deadline_s?),
             max_queued_texts: size(max_queued_texts?),
             cache_bytes: cache_bytes?,
@@ -331,6 +333,7 @@ mod tests {
         assert_eq!(settings.models.default_model, models.default_model);
         assert_eq!(settings.models.sources, models.sources);
         assert_eq!(settings.models.precision, models.precision);
+        assert_eq!(settings.models.batch_tokens, models.batch_tokens);
         assert_eq!(settings.models.deadline, models.deadline);
         assert_eq!(settings.models.max_queued_texts, models.max_queued_texts);
         assert_eq!(settings.models.cache_bytes, models.cache_bytes);
