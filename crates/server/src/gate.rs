@@ -1,4 +1,4 @@
-//! What every request passes, from the outside in: observed, caught when it panics, authenticated, admitted, timed.
+//! What every request passes, from the outside in: admitted, observed, caught when it panics, authenticated, timed.
 //!
 //! One function wraps the whole router, fallbacks included, so nothing is reachable beside it. Bodies, query strings
 //! and keys appear in no log line, span or metric made here.
@@ -12,6 +12,7 @@ use axum::{
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
 };
+use holdfast_resilience::admission::Permit;
 use holdfast_storage::Caller;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::{Instrument, field::Empty};
@@ -38,7 +39,7 @@ const NO_ROUTE: &str = "none";
 pub(crate) fn wrap(router: Router<Server>, server: &Server, entry: Entry) -> Router {
     // The last layer is the outermost.
     router
-        .layer(from_fn_with_state(server.clone(), admit))
+        .layer(from_fn_with_state(server.clone(), time))
         .layer(from_fn_with_state((server.clone(), entry), authenticate))
         .layer(CatchPanicLayer::custom(on_panic))
         .layer(from_fn_with_state(server.clone(), observe))
@@ -113,11 +114,47 @@ impl Drop for InFlight {
     }
 }
 
-/// Gives the request its id and span, and writes down how it ended.
-async fn observe(State(_): State<Server>, mut request: Request, next: Next) -> Response {
+/// Lets in as many requests at once as may be, and writes down how each ended. What is turned away costs as little as it
+/// can; whoever had to wait for that would find others turned away too.
+async fn observe(State(server): State<Server>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = RequestId::of(request.headers());
     let (route, method) = (route(&request), method(&request));
+    let mut response = match enter(&server, route) {
+        Ok(_place) => serve(&id, (route, method), started, request, next).await,
+        Err(refused) => {
+            let response = shape(route, refused.into_response());
+            record(route, method, &response, started);
+            response
+        }
+    };
+    if let Ok(value) = HeaderValue::from_str(&id.0) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+}
+
+/// A place among those that are worked on. Probes need none: they are asked most when it is full.
+fn enter(server: &Server, route: &'static str) -> Result<Option<Permit>, Failure> {
+    if WITHOUT_KEY.contains(&route) {
+        return Ok(None);
+    }
+    let refused = |_| Failure::new(Code::Overloaded, "as many requests are being worked on as may be");
+    server.admission().try_enter().map(Some).map_err(refused)
+}
+
+fn shape(route: &'static str, response: Response) -> Response {
+    routes::find(route).map_or(Face::Own, |route| route.face).reshape(response)
+}
+
+/// Works on a request in a span of its own.
+async fn serve(
+    id: &RequestId,
+    (route, method): (&'static str, &'static str),
+    started: Instant,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let span = tracing::info_span!("request", request_id = %id, method, route, trace_id = Empty);
     if let Some(trace) = trace_id(request.headers()) {
         span.record("trace_id", trace);
@@ -126,13 +163,8 @@ async fn observe(State(_): State<Server>, mut request: Request, next: Next) -> R
     request.extensions_mut().insert(span.clone());
 
     let in_flight = InFlight::enter();
-    let response = next.run(request).instrument(span.clone()).await;
-    let mut response = routes::find(route).map_or(Face::Own, |route| route.face).reshape(response);
+    let response = shape(route, next.run(request).instrument(span.clone()).await);
     drop(in_flight);
-
-    if let Ok(value) = HeaderValue::from_str(&id.0) {
-        response.headers_mut().insert(REQUEST_ID, value);
-    }
     span.in_scope(|| record(route, method, &response, started));
     response
 }
@@ -222,16 +254,9 @@ fn key(headers: &HeaderMap) -> Option<&str> {
     bearer.or_else(|| headers.get(&API_KEY)?.to_str().ok()).filter(|key| !key.is_empty())
 }
 
-/// Works on so many requests at once, each for so long. Probes are always let in: they are asked most when it is full.
-async fn admit(State(server): State<Server>, request: Request, next: Next) -> Result<Response, Failure> {
-    let route = route(&request);
-    let _permit = if WITHOUT_KEY.contains(&route) {
-        None
-    } else {
-        let refused = |_| Failure::new(Code::Overloaded, "as many requests are being worked on as may be");
-        Some(server.admission().try_enter().map_err(refused)?)
-    };
-    let deadline = match routes::find(route).map(|route| route.patience) {
+/// Works on a request for so long.
+async fn time(State(server): State<Server>, request: Request, next: Next) -> Result<Response, Failure> {
+    let deadline = match routes::find(route(&request)).map(|route| route.patience) {
         Some(Patience::Long) => server.config().long_request_timeout,
         Some(Patience::Usual) | None => server.config().request_timeout,
     };
