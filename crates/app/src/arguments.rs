@@ -342,6 +342,32 @@ pub enum Models {
     },
     /// List the models of which there is something here
     List,
+    /// Use a model that another server runs, after asking it for some texts' vectors
+    Connect {
+        /// What it is called here
+        name: String,
+        /// The root of that server's interface, such as http://127.0.0.1:11434/v1
+        #[arg(long)]
+        url: String,
+        /// The interface: openai (POST URL/embeddings) or tei (POST URL/embed)
+        #[arg(long, default_value = "openai")]
+        api: String,
+        /// What it is called there [default: its name here]
+        #[arg(long)]
+        model: Option<String>,
+        /// A file with the key, read whenever the model is loaded
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        key_file: Option<PathBuf>,
+        /// Tokens of a text that it reads
+        #[arg(long, default_value_t = 512)]
+        window: u32,
+        /// Put before a query's text
+        #[arg(long, default_value = "")]
+        query_prefix: String,
+        /// Put before a document's text
+        #[arg(long, default_value = "")]
+        document_prefix: String,
+    },
     /// Compare the files of a model with their hashes
     Verify {
         /// Its name [default: models.default of the settings]

@@ -17,6 +17,7 @@ use crate::{
     encoder::Shorter,
     error::EmbedError,
     queue::Queue,
+    remote::Remote,
     request::{Embedding, Input, Prepared, Request},
     space::EmbeddingSpace,
     tokens::Tokens,
@@ -136,11 +137,27 @@ pub(crate) struct Loaded {
     /// The space's fingerprint, as bytes.
     pub(crate) fingerprint: [u8; 32],
     pub(crate) tokens: Arc<Tokens>,
+    /// The server that has the model, where it is not in this process.
+    pub(crate) remote: Option<Arc<Remote>>,
     /// Which shorter vectors the model was trained for.
     pub(crate) shorter: Shorter,
     pub(crate) queue: Arc<Queue>,
     /// Large requests that are tokenized at the same time, as many as there are threads.
     pub(crate) tokenizing: Semaphore,
+}
+
+impl Loaded {
+    pub(crate) fn new(
+        space: Arc<EmbeddingSpace>,
+        tokens: Arc<Tokens>,
+        remote: Option<Arc<Remote>>,
+        shorter: Shorter,
+        queue: Arc<Queue>,
+    ) -> Loaded {
+        let fingerprint = *blake3::hash(space.fingerprint().as_bytes()).as_bytes();
+        let tokenizing = Semaphore::new(queue.limits().workers);
+        Loaded { space, fingerprint, tokens, remote, shorter, queue, tokenizing }
+    }
 }
 
 impl fmt::Debug for Embedder {
@@ -192,6 +209,15 @@ impl Embedder {
     /// [`EmbedError::NotReady`] until the model is loaded: the space contains hashes that are checked then.
     pub fn space(&self) -> Result<Arc<EmbeddingSpace>, EmbedError> {
         Ok(Arc::clone(&self.loaded()?.space))
+    }
+
+    /// Whether another server runs the model. Asking it may cost money.
+    pub fn is_remote(&self) -> bool {
+        self.remote().is_some()
+    }
+
+    pub(crate) fn remote(&self) -> Option<&Arc<Remote>> {
+        self.inner.loaded.get()?.remote.as_ref()
     }
 
     /// The model's tokenizer.
@@ -277,7 +303,9 @@ impl Embedder {
 
     /// What the model has loaded, or why it has not.
     fn loaded(&self) -> Result<&Loaded, EmbedError> {
-        self.inner.loaded.get().ok_or_else(|| {
+        // One in this process does not fail once it is loaded.
+        let answers = |loaded: &&Loaded| loaded.remote.is_none() || self.state() == ModelState::Ready;
+        self.inner.loaded.get().filter(answers).ok_or_else(|| {
             if self.inner.shutdown.is_cancelled() {
                 return EmbedError::ShutDown;
             }

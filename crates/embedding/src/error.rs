@@ -140,6 +140,33 @@ pub enum EmbedError {
         reason: String,
     },
 
+    /// The server that has a remote model gave no vectors.
+    #[error("the server of the remote model {model} failed: {reason}")]
+    RemoteFailed {
+        /// The model's name here.
+        model: String,
+        /// What it said, or why it could not be asked.
+        reason: String,
+        /// Whether the same may succeed later.
+        is_transient: bool,
+    },
+
+    /// The description of a remote model makes no sense.
+    #[error("the remote model cannot be connected: {reason}")]
+    InvalidRemote {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+
+    /// A remote model was asked for what only one in this process can tell.
+    #[error("the remote model {model} gives {what} to nobody")]
+    OnlyLocal {
+        /// The model's name here.
+        model: String,
+        /// What was asked for.
+        what: &'static str,
+    },
+
     /// The model gave no usable vector for a text. No such vector ever leaves the encoder.
     #[error("the model gave no usable vector for text number {index}: {reason}")]
     UnusableVector {
@@ -192,6 +219,7 @@ impl EmbedError {
             | EmbedError::Expired { .. }
             | EmbedError::ShutDown
             | EmbedError::Io { .. } => true,
+            EmbedError::RemoteFailed { is_transient, .. } => *is_transient,
             EmbedError::UnknownModel { .. }
             | EmbedError::InvalidName { .. }
             | EmbedError::TooManyTexts { .. }
@@ -200,6 +228,8 @@ impl EmbedError {
             | EmbedError::UnknownToken { .. }
             | EmbedError::NoSuchDimensions { .. }
             | EmbedError::NoRoom { .. }
+            | EmbedError::InvalidRemote { .. }
+            | EmbedError::OnlyLocal { .. }
             | EmbedError::CorruptFile { .. }
             | EmbedError::InvalidModel { .. }
             | EmbedError::UnusableVector { .. }
@@ -228,6 +258,12 @@ impl EmbedError {
                 Some(format!("split the request into parts of some {} tokens", limit / 2))
             }
             EmbedError::TooLong { .. } => Some("split the text, or ask for it to be truncated".to_owned()),
+            EmbedError::RemoteFailed { model, is_transient: false, .. } => {
+                Some(format!("look at that server; `holdfast models connect {model}` connects it anew"))
+            }
+            EmbedError::RemoteFailed { .. } => Some("look at that server, or try again shortly".to_owned()),
+            EmbedError::InvalidRemote { .. } => Some("see `holdfast models connect --help`".to_owned()),
+            EmbedError::OnlyLocal { .. } => Some("use a model that is installed here".to_owned()),
             EmbedError::NoSuchDimensions { .. } => Some("leave `dimensions` out".to_owned()),
             EmbedError::UnknownToken { .. } => Some("send the text itself".to_owned()),
             EmbedError::Expired { .. } => Some("send fewer texts at a time, or try again shortly".to_owned()),
@@ -249,6 +285,16 @@ impl EmbedError {
             | EmbedError::Encoder { .. }
             | EmbedError::ShutDown
             | EmbedError::Io { .. } => None,
+        }
+    }
+
+    /// The same once more, for another who waited for what failed.
+    pub(crate) fn again(&self) -> EmbedError {
+        match self {
+            EmbedError::RemoteFailed { model, reason, is_transient } => {
+                EmbedError::RemoteFailed { model: model.clone(), reason: reason.clone(), is_transient: *is_transient }
+            }
+            other => EmbedError::Encoder { reason: other.to_string() },
         }
     }
 

@@ -22,6 +22,8 @@ pub mod measure;
 
 mod fetch;
 
+mod remote;
+
 mod store;
 
 mod manifest;
@@ -40,7 +42,8 @@ pub use error::{EmbedError, SourceFailure};
 pub use fetch::PullProgress;
 pub use manifest::{KnownModel, ModelFile, PythonPackage, known_models};
 pub use models::Models;
-pub use request::{Embedding, Input, Overlong, Request, Scale};
+pub use remote::{RemoteApi, RemoteModel};
+pub use request::{Embedding, Input, Overlong, Request, Reuse, Scale};
 pub use space::{EmbeddingSpace, Pooling, Precision};
 pub use store::{Installation, ModelInfo};
 pub use tokens::{Cut, Token, Tokens};

@@ -16,31 +16,36 @@ use std::{
 };
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use tokio::{
-    runtime::Handle,
-    sync::{Notify, Semaphore},
-};
+use tokio::{runtime::Handle, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Config, ModelSource,
     cache::Cache,
     embedder::{Embedder, Loaded, ModelState},
-    encoder::{Encoder, Scratch, Settings, Shape},
+    encoder::{Encoder, Scratch, Settings, Shape, Shorter},
     error::EmbedError,
     fetch::{self, PullProgress},
     manifest::{Manifest, TOKENIZER, WEIGHTS},
     memory,
     queue::{Limits, Queue},
+    remote::{Client, Described, Remote, RemoteModel},
     space::{EmbeddingSpace, Precision},
     store::{ModelInfo, Store, check_file},
     tokens::{Cut, Tokens},
-    worker::{Worker, batch_tokens},
+    worker::{Elsewhere, Engine, Local, Worker, batch_tokens},
 };
 
 /// The longest pause between two tries to load a model, in units of the longest pause between two fetch attempts.
 const LOAD_BACKOFF_FACTOR: u32 = 4;
 
+/// Requests to a remote model at a time.
+const REMOTE_REQUESTS: usize = 4;
+/// What one of them has at most: as many texts as text-embeddings-inference takes unless told otherwise.
+const REMOTE_BATCH_TEXTS: usize = 32;
+const REMOTE_BATCH_TOKENS: usize = 16_384;
+/// Tokens a second that one request at a time makes, before anything is known.
+const REMOTE_SPEED: f64 = 2_000.0;
 /// A word that every vocabulary can spell.
 const WARM_UP: &str = "a ";
 
@@ -125,6 +130,12 @@ impl Models {
         Ok(embedder)
     }
 
+    /// The handle of a model that somebody has asked for already, and the memory it takes, about.
+    pub fn asked(&self, name: &str) -> Option<(Embedder, u64)> {
+        let asked = self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.get(name).map(|asked| (asked.embedder.clone(), asked.bytes))
+    }
+
     /// The models of which there is something on disk, by name. Compares sizes, not contents.
     pub fn local(&self) -> Vec<ModelInfo> {
         self.shared.store.list()
@@ -159,6 +170,33 @@ impl Models {
         Ok(info)
     }
 
+    /// Makes a model of another server one of ours, after asking it for some texts' vectors. One of that name that is
+    /// loaded already stays as it is until the next start.
+    ///
+    /// # Errors
+    ///
+    /// [`EmbedError::RemoteFailed`] when the server does not answer, or not with vectors; [`EmbedError::InvalidRemote`]
+    /// for what could never work, [`EmbedError::InvalidName`]; [`EmbedError::Io`] when it cannot be recorded.
+    pub async fn connect(&self, name: &str, remote: RemoteModel) -> Result<ModelInfo, EmbedError> {
+        let Shared { store, config, .. } = &*self.shared;
+        if store.manifest(name)?.is_some() {
+            return Err(EmbedError::InvalidRemote { reason: "there is a model of that name that runs here" });
+        }
+        remote.check().map_err(|reason| EmbedError::InvalidRemote { reason })?;
+        let _lock = store.lock(name).await?;
+        let described = async {
+            let client = Client::new(name, &remote, config.deadline)?;
+            Described::probe(&client, remote).await
+        };
+        let described = described.await.map_err(|trouble| trouble.into_error(name))?;
+        let info = store.write_description(name, &described)?;
+        let asked = self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(asked) = asked.get(name) {
+            asked.changed.notify_one();
+        }
+        Ok(info)
+    }
+
     /// Reads every file of a model and compares it with its pinned or recorded hash. Takes a second a gigabyte; call it
     /// off the async runtime.
     ///
@@ -181,10 +219,18 @@ impl Loading {
     async fn run(self) {
         let shutdown = self.shared.shutdown.clone();
         tokio::select! {
-            () = self.until_ready() => shutdown.cancelled().await,
+            () = self.live() => {}
             () = shutdown.cancelled() => {}
         }
         self.embedder.close();
+    }
+
+    async fn live(&self) {
+        self.until_ready().await;
+        match self.embedder.remote() {
+            Some(remote) => remote.guard(&self.embedder).await,
+            None => std::future::pending().await,
+        }
     }
 
     async fn until_ready(&self) {
@@ -221,6 +267,10 @@ impl Loading {
 
     /// One try: load; where files are missing or damaged, fetch them and load again.
     async fn load(&self) -> Result<(), EmbedError> {
+        let name = self.embedder.name();
+        if let Some(described) = Described::read(&self.shared.store.folder(name))? {
+            return self.reach(described).await;
+        }
         match self.read().await {
             Err(EmbedError::CorruptFile { path, reason }) => {
                 if self.shared.store.known(self.embedder.name()).is_none() {
@@ -243,7 +293,60 @@ impl Loading {
         fetch::pull(config, store, self.embedder.name(), &config.sources, &report).await.map(|_| ())
     }
 
-    /// Reads the files and starts the thread.
+    /// Makes sure that a remote model is the one that was connected, and starts the threads that wait for its answers.
+    async fn reach(&self, described: Described) -> Result<(), EmbedError> {
+        self.embedder.set_state(ModelState::Loading);
+        let name = self.embedder.name();
+        let verified = async {
+            let client = Client::new(name, &described.remote, self.shared.config.deadline)?;
+            described.verify(&client).await.map(|()| client)
+        };
+        let client = verified.await.map_err(|trouble| trouble.into_error(name))?;
+        let space = Arc::new(described.space(name));
+        let tokens = Arc::new(Tokens::approximate(name, described.remote.window));
+        let remote = Arc::new(Remote::new(name, client, described));
+        let limits = Limits {
+            texts: self.shared.config.max_queued_texts,
+            batch_tokens: REMOTE_BATCH_TOKENS,
+            batch_texts: REMOTE_BATCH_TEXTS,
+            workers: REMOTE_REQUESTS,
+            deadline: self.shared.config.deadline,
+        };
+        let queue = Arc::new(Queue::new(name, limits, REMOTE_SPEED));
+        let engine = || {
+            let elsewhere = Elsewhere { remote: Arc::clone(&remote), runtime: self.shared.runtime.clone() };
+            Box::new(elsewhere) as Box<dyn Engine>
+        };
+        self.start_threads(&queue, REMOTE_REQUESTS, engine)?;
+        self.embedder.set_loaded(Loaded::new(space, tokens, Some(Arc::clone(&remote)), Shorter::None, queue));
+        tracing::info!(model = name, "the remote model {name} is ready");
+        Ok(())
+    }
+
+    fn start_threads(
+        &self,
+        queue: &Arc<Queue>,
+        count: usize,
+        engine: impl Fn() -> Box<dyn Engine>,
+    ) -> Result<(), EmbedError> {
+        for number in 0..count {
+            let worker = Worker::new(Arc::clone(queue), engine());
+            // The tracker waits for the thread as for a task.
+            let tracked = self.shared.tasks.token();
+            let started = thread::Builder::new().name(format!("embed {number}")).spawn(move || {
+                worker.run();
+                drop(tracked);
+            });
+            if let Err(error) = started {
+                queue.close();
+                let folder = self.shared.store.folder(self.embedder.name());
+                return Err(EmbedError::io("start a thread for", folder)(error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the files and starts the threads.
     async fn read(&self) -> Result<(), EmbedError> {
         self.embedder.set_state(ModelState::Loading);
         let started = Instant::now();
@@ -262,28 +365,15 @@ impl Loading {
                 0 => batch_tokens(precision),
                 tokens => tokens,
             },
+            batch_texts: usize::MAX,
             workers,
             deadline: self.shared.config.deadline,
         };
         let queue = Arc::new(Queue::new(self.embedder.name(), limits, speed));
-        for number in 0..workers {
-            let worker = Worker::new(Arc::clone(&queue), Arc::clone(&encoder));
-            // The tracker waits for the thread as for a task.
-            let tracked = self.shared.tasks.token();
-            let started = thread::Builder::new().name(format!("embed {number}")).spawn(move || {
-                worker.run();
-                drop(tracked);
-            });
-            if let Err(error) = started {
-                queue.close();
-                let folder = self.shared.store.folder(self.embedder.name());
-                return Err(EmbedError::io("start a thread for", folder)(error));
-            }
-        }
-        let fingerprint = *blake3::hash(space.fingerprint().as_bytes()).as_bytes();
+        let engine = || Box::new(Local::new(Arc::clone(&encoder))) as Box<dyn Engine>;
+        self.start_threads(&queue, workers, engine)?;
         let shorter = encoder.settings().shorter.clone();
-        let tokenizing = Semaphore::new(workers);
-        self.embedder.set_loaded(Loaded { space, fingerprint, tokens, shorter, queue, tokenizing });
+        self.embedder.set_loaded(Loaded::new(space, tokens, None, shorter, queue));
         let took_ms = started.elapsed().as_millis() as u64;
         let model = self.embedder.name();
         tracing::info!(
@@ -301,7 +391,12 @@ impl Loading {
 impl Shared {
     /// Bytes that a model will take, if they are there.
     fn room_for(&self, name: &str, asked: &HashMap<String, Asked>) -> Result<u64, EmbedError> {
-        let manifest = self.store.manifest(name)?.ok_or_else(|| self.store.unknown(name))?;
+        let manifest = match self.store.manifest(name)? {
+            Some(manifest) => manifest,
+            // It takes its memory elsewhere.
+            None if Described::read(&self.store.folder(name))?.is_some() => return Ok(0),
+            None => return Err(self.store.unknown(name)),
+        };
         // Until its files are here, what they have on disk is all that is known.
         let needed = match Settings::load(name, &self.store.folder(name)) {
             Ok(settings) => settings.memory_bytes(self.config.precision, self.threads()),
@@ -372,9 +467,9 @@ fn space(manifest: &Manifest, settings: &Settings, precision: Precision) -> Embe
         revision: hash(WEIGHTS),
         tokenizer: hash(TOKENIZER),
         window: settings.window,
-        precision,
+        precision: Some(precision),
         dimensions: settings.hidden,
-        pooling: settings.pooling,
+        pooling: Some(settings.pooling),
         normalised: settings.normalised,
         query_prefix: settings.query_prefix.clone(),
         document_prefix: settings.document_prefix.clone(),

@@ -41,8 +41,18 @@ pub(crate) type Answer = Result<Vec<Arc<Encoded>>, EmbedError>;
 /// A text on its way to the encoder.
 pub(crate) struct Text {
     pub(crate) key: Key,
-    pub(crate) ids: Vec<u32>,
+    pub(crate) content: Content,
+    /// Its tokens; of a remote model's text, about.
+    pub(crate) tokens: usize,
     pub(crate) shape: Shape,
+}
+
+/// What an engine is given of a text.
+pub(crate) enum Content {
+    /// The model's token numbers.
+    Ids(Vec<u32>),
+    /// The text itself, for a model that tokenizes elsewhere.
+    Text(String),
 }
 
 /// How much may wait, and how it is taken.
@@ -50,8 +60,10 @@ pub(crate) struct Text {
 pub(crate) struct Limits {
     /// Texts of each priority that may be unanswered.
     pub(crate) texts: usize,
-    /// A batch is closed when it has this many tokens.
+    /// A batch is closed when it has this many tokens,
     pub(crate) batch_tokens: usize,
+    /// or this many texts.
+    pub(crate) batch_texts: usize,
     /// Threads that take batches.
     pub(crate) workers: usize,
     /// How long an interactive request may take.
@@ -163,7 +175,7 @@ impl Waiting {
             let mut taken = 0;
             let mut full = false;
             while let Some(next) = request.places.front() {
-                full = !batch.is_empty() && tokens + next.tokens > share;
+                full = batch.len() >= limits.batch_texts || (!batch.is_empty() && tokens + next.tokens > share);
                 if taken >= turn || full {
                     break;
                 }
@@ -308,7 +320,7 @@ impl Queue {
         let mut turns = Turns::default();
         for (index, text) in texts.into_iter().enumerate() {
             let wanted = (Arc::clone(&request), index);
-            let place = Place { key: text.key, tokens: text.ids.len(), since };
+            let place = Place { key: text.key, tokens: text.tokens, since };
             if let Some(under_way) = waiting.under_way.get_mut(&text.key) {
                 under_way.wanted.push(wanted);
                 self.meters.shared();
@@ -399,10 +411,10 @@ impl Queue {
         }
     }
 
-    /// Tells whoever waits for these texts that there is no vector.
-    pub(crate) fn give_up(&self, keys: &[Key], reason: &str) {
+    /// Tells whoever waits for these texts that there is no vector, and why.
+    pub(crate) fn give_up(&self, keys: &[Key], error: &dyn Fn() -> EmbedError) {
         for (request, _) in self.wanted(keys).into_iter().flatten() {
-            request.fail(EmbedError::Encoder { reason: reason.to_owned() });
+            request.fail(error());
         }
     }
 
@@ -437,7 +449,8 @@ mod tests {
     const SPEED: f64 = 1_000.0;
 
     fn queue(texts: usize, workers: usize) -> Arc<Queue> {
-        let limits = Limits { texts, batch_tokens: 4 * TOKENS, workers, deadline: Duration::from_secs(30) };
+        let limits =
+            Limits { texts, batch_tokens: 4 * TOKENS, batch_texts: 100, workers, deadline: Duration::from_secs(30) };
         Arc::new(Queue::new("test", limits, SPEED))
     }
 
@@ -453,7 +466,12 @@ mod tests {
     ) -> (Room, oneshot::Receiver<Answer>) {
         let texts: Vec<Text> = texts
             .into_iter()
-            .map(|number| Text { key: key(number), ids: vec![number as u32; TOKENS], shape: Shape::Pooled })
+            .map(|number| Text {
+                key: key(number),
+                content: Content::Ids(vec![number as u32; TOKENS]),
+                tokens: TOKENS,
+                shape: Shape::Pooled,
+            })
             .collect();
         let room = queue.reserve(priority, texts.len(), texts.len() * TOKENS).unwrap();
         let (reply, answer) = oneshot::channel();
@@ -465,7 +483,13 @@ mod tests {
     fn step(queue: &Queue) -> (Priority, Vec<u32>) {
         let Batch { priority, texts } = queue.wait().unwrap();
         let keys: Vec<Key> = texts.iter().map(|text| text.key).collect();
-        let numbers: Vec<u32> = texts.iter().map(|text| text.ids[0]).collect();
+        let numbers: Vec<u32> = texts
+            .iter()
+            .map(|text| match &text.content {
+                Content::Ids(ids) => ids[0],
+                Content::Text(_) => unreachable!(),
+            })
+            .collect();
         let vectors = numbers.iter().map(|number| Ok(Encoded { values: vec![*number as f32], length: 1.0 }));
         queue.finish(&keys, vectors.collect());
         (priority, numbers)

@@ -11,7 +11,7 @@ use crate::{
     embedder::{Loaded, Priority, Purpose},
     encoder::{Encoded, Shape, Shorter},
     error::EmbedError,
-    queue::{Key, Room, Text},
+    queue::{Content, Key, Room, Text},
     space::EmbeddingSpace,
     tokens::{Cut, Tokens},
     worker::PANICKED,
@@ -35,6 +35,8 @@ pub struct Request {
     pub scale: Scale,
     /// What is made of each text.
     pub shape: Shape,
+    /// Whether what is known already will do.
+    pub reuse: Reuse,
     /// Numbers in a vector, where it should have fewer than the model's.
     pub dimensions: Option<usize>,
 }
@@ -44,7 +46,16 @@ impl Request {
     pub fn of(texts: Vec<String>, purpose: Purpose, priority: Priority) -> Request {
         let inputs = texts.into_iter().map(Input::Text).collect();
         let overlong = Overlong::Cut(Cut::End);
-        Request { inputs, purpose, priority, overlong, scale: Scale::AsModel, shape: Shape::Pooled, dimensions: None }
+        Request {
+            inputs,
+            purpose,
+            priority,
+            overlong,
+            scale: Scale::AsModel,
+            shape: Shape::Pooled,
+            reuse: Reuse::Yes,
+            dimensions: None,
+        }
     }
 }
 
@@ -64,6 +75,15 @@ pub enum Overlong {
     Refuse,
     /// A part of it is not read, and the answer says so.
     Cut(Cut),
+}
+
+/// Whether a vector that was computed before will do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reuse {
+    /// It is the same.
+    Yes,
+    /// Whether one can be computed is what is asked.
+    No,
 }
 
 /// How long vectors are.
@@ -114,7 +134,13 @@ impl Prepared {
         let prefix = request.purpose.prefix(&loaded.space);
         let keys: Vec<Key> =
             request.inputs.iter().map(|input| key(&loaded.fingerprint, input, prefix, cut, request.shape)).collect();
-        let known: Vec<Option<Found>> = keys.iter().map(|key| cache.get(key)).collect();
+        let known: Vec<Option<Found>> = keys
+            .iter()
+            .map(|key| match request.reuse {
+                Reuse::Yes => cache.get(key),
+                Reuse::No => None,
+            })
+            .collect();
         let unknown = || request.inputs.iter().zip(&known).filter(|(_, known)| known.is_none()).map(|(input, _)| input);
         let count = unknown().count();
         let room = (count > 0)
@@ -129,9 +155,14 @@ impl Prepared {
             let slot = match known {
                 Some(found) => Slot::Known(found),
                 None => {
-                    let (ids, cut) = tokenize(&loaded.tokens, input, prefix, cut, index)?;
-                    let tokens = ids.len();
-                    prepared.texts.push(Text { key, ids, shape: request.shape });
+                    let (content, tokens, cut) = if loaded.remote.is_some() {
+                        read_for_elsewhere(loaded, input, prefix, cut, request.shape)?
+                    } else {
+                        let (ids, cut) = tokenize(&loaded.tokens, input, prefix, cut, index)?;
+                        let tokens = ids.len();
+                        (Content::Ids(ids), tokens, cut)
+                    };
+                    prepared.texts.push(Text { key, content, tokens, shape: request.shape });
                     Slot::New { key, tokens, cut }
                 }
             };
@@ -157,7 +188,8 @@ impl Prepared {
         cache: &Cache,
     ) -> Vec<Embedding> {
         let mut encoded = encoded.into_iter();
-        let keep = request.priority == Priority::Interactive && request.shape == Shape::Pooled;
+        let keep =
+            request.priority == Priority::Interactive && request.shape == Shape::Pooled && request.reuse == Reuse::Yes;
         let found = self.slots.into_iter().filter_map(|slot| match slot {
             Slot::Known(found) => Some(found),
             Slot::New { key, tokens, cut } => {
@@ -257,6 +289,32 @@ fn key(space: &[u8; 32], input: &Input, prefix: &str, cut: Cut, shape: Shape) ->
         }),
     }
     *hasher.finalize().as_bytes()
+}
+
+/// A text for a server elsewhere, its tokens, about, and whether it was cut.
+fn read_for_elsewhere(
+    loaded: &Loaded,
+    input: &Input,
+    prefix: &str,
+    cut: Cut,
+    shape: Shape,
+) -> Result<(Content, usize, bool), EmbedError> {
+    let only_local = |what| EmbedError::OnlyLocal { model: loaded.space.model.clone(), what };
+    let Input::Text(text) = input else { return Err(only_local("vectors of token numbers")) };
+    if shape == Shape::Tokens {
+        return Err(only_local("the vectors of tokens"));
+    }
+    let text = format!("{prefix}{text}");
+    let tokens = loaded.tokens.spell(&text)?;
+    let over = tokens.len().saturating_sub(loaded.space.window);
+    if over == 0 {
+        return Ok((Content::Text(text), tokens.len(), false));
+    }
+    let part = match cut {
+        Cut::End => &text[..tokens[tokens.len() - over].start],
+        Cut::Start => &text[tokens[over].start..],
+    };
+    Ok((Content::Text(part.to_owned()), loaded.space.window, true))
 }
 
 /// Token numbers of a text, and whether it had more than are read.

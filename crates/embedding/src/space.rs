@@ -15,12 +15,12 @@ pub struct EmbeddingSpace {
     pub tokenizer: String,
     /// Tokens of a text that are read, the two special ones included; the rest is cut off.
     pub window: usize,
-    /// The arithmetic of the encoder.
-    pub precision: Precision,
+    /// The arithmetic of the encoder; unknown of a remote one.
+    pub precision: Option<Precision>,
     /// Numbers in a vector.
     pub dimensions: usize,
-    /// How token vectors become one.
-    pub pooling: Pooling,
+    /// How token vectors become one; unknown of a remote model.
+    pub pooling: Option<Pooling>,
     /// Whether vectors have length 1.
     pub normalised: bool,
     /// Put before a query's text.
@@ -66,13 +66,15 @@ impl EmbeddingSpace {
             document_prefix,
         } = self;
         let precision = match precision {
-            Precision::F32 => "f32",
+            None => "remote",
+            Some(Precision::F32) => "f32",
             // Inputs are mixed before they become bytes; the vectors of a build that did not are another space.
-            Precision::Int8 => "int8 mixed",
+            Some(Precision::Int8) => "int8 mixed",
         };
         let pooling = match pooling {
-            Pooling::Mean => "mean",
-            Pooling::Cls => "cls",
+            None => "remote",
+            Some(Pooling::Mean) => "mean",
+            Some(Pooling::Cls) => "cls",
         };
         let fields = [
             model.as_str(),
@@ -105,9 +107,9 @@ mod tests {
             revision: "r".to_owned(),
             tokenizer: "t".to_owned(),
             window: 256,
-            precision: Precision::F32,
+            precision: Some(Precision::F32),
             dimensions: 384,
-            pooling: Pooling::Mean,
+            pooling: Some(Pooling::Mean),
             normalised: true,
             query_prefix: String::new(),
             document_prefix: String::new(),
@@ -116,21 +118,23 @@ mod tests {
 
     #[test]
     fn every_field_changes_the_fingerprint() {
-        let mut spaces = vec![space(); 11];
+        let mut spaces = vec![space(); 13];
         spaces[1].model = "n".to_owned();
         spaces[2].revision = "s".to_owned();
         spaces[3].tokenizer = "u".to_owned();
         spaces[4].window = 255;
         spaces[5].dimensions = 383;
-        spaces[6].pooling = Pooling::Cls;
+        spaces[6].pooling = Some(Pooling::Cls);
         spaces[7].normalised = false;
         spaces[8].query_prefix = "x".to_owned();
         spaces[9].document_prefix = "x".to_owned();
-        spaces[10].precision = Precision::Int8;
+        spaces[10].precision = Some(Precision::Int8);
+        spaces[11].precision = None;
+        spaces[12].pooling = None;
         let mut prints: Vec<String> = spaces.iter().map(EmbeddingSpace::fingerprint).collect();
         prints.sort_unstable();
         prints.dedup();
-        assert_eq!(prints.len(), 11);
+        assert_eq!(prints.len(), 13);
     }
 
     #[test]

@@ -11,12 +11,14 @@ use std::{
     time::Duration,
 };
 
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use crate::{
     error::EmbedError,
     manifest::{KnownModel, MAX_FILE_BYTES, Manifest, ModelFile, REQUIRED, WEIGHTS, check_name},
+    remote::{DESCRIPTION, Described},
 };
 
 /// The manifest of a model imported from a folder, beside its files.
@@ -52,6 +54,11 @@ pub enum Installation {
     Incomplete {
         /// Which, as paths below the model's folder.
         files: Vec<String>,
+    },
+    /// There are none: another server runs it.
+    Remote {
+        /// Where that is.
+        url: String,
     },
 }
 
@@ -117,7 +124,7 @@ impl Store {
         for name in self.folders() {
             match self.manifest(&name) {
                 Ok(Some(manifest)) => infos.push(self.info(&name, manifest)),
-                Ok(None) => {}
+                Ok(None) => infos.extend(self.remote_info(&name)),
                 Err(error) => tracing::warn!(model = %name, %error, "the model {name} cannot be listed: {error}"),
             }
         }
@@ -156,6 +163,32 @@ impl Store {
             installation: if files.is_empty() { Installation::Complete } else { Installation::Incomplete { files } },
             path: folder,
         }
+    }
+
+    /// A model that another server runs.
+    fn remote_info(&self, name: &str) -> Option<ModelInfo> {
+        let described = match Described::read(&self.folder(name)) {
+            Ok(described) => described?,
+            Err(error) => {
+                tracing::warn!(model = %name, %error, "the model {name} cannot be listed: {error}");
+                return None;
+            }
+        };
+        Some(ModelInfo {
+            name: name.to_owned(),
+            revision: described.space(name).revision,
+            size_bytes: 0,
+            files: Vec::new(),
+            installation: Installation::Remote { url: described.remote.url },
+            path: self.folder(name),
+        })
+    }
+
+    /// Records a remote model in place of what was there.
+    pub(crate) fn write_description(&self, name: &str, described: &Described) -> Result<ModelInfo, EmbedError> {
+        make_private_folder(&self.folder(name))?;
+        self.write_json(name, DESCRIPTION, described)?;
+        self.remote_info(name).ok_or_else(|| self.unknown(name))
     }
 
     /// Reads every file of a model and compares it with the manifest.
@@ -237,9 +270,13 @@ impl Store {
     /// Records what an imported model consists of. Written last: an interrupted import has no manifest, or an old one
     /// that its files do not match.
     pub(crate) fn write_manifest(&self, name: &str, manifest: &Manifest) -> Result<(), EmbedError> {
-        let path = self.folder(name).join(MANIFEST);
-        let partial = self.folder(name).join(format!("{MANIFEST}.partial"));
-        let bytes = serde_json::to_vec_pretty(manifest)
+        self.write_json(name, MANIFEST, manifest)
+    }
+
+    fn write_json(&self, name: &str, file: &str, content: &impl Serialize) -> Result<(), EmbedError> {
+        let path = self.folder(name).join(file);
+        let partial = self.folder(name).join(format!("{file}.partial"));
+        let bytes = serde_json::to_vec_pretty(content)
             .map_err(|error| EmbedError::io("write", &path)(io::Error::other(error)))?;
         let mut file = create_private(&partial).map_err(EmbedError::io("create", &partial))?;
         io::Write::write_all(&mut file, &bytes).map_err(EmbedError::io("write", &partial))?;

@@ -58,7 +58,12 @@ enum Engine {
     WordPiece(WordPiece),
     /// For all others.
     Library(Box<Tokenizer>),
+    /// For models that tokenize elsewhere: pieces of words of at most [`APPROXIMATE_BYTES`], of which there are more than
+    /// tokens in nearly any text.
+    Approximate,
 }
+
+const APPROXIMATE_BYTES: usize = 4;
 
 impl Tokens {
     /// Reads a tokenizer file. `window` is the number of tokens the model reads, with the two special ones.
@@ -81,6 +86,25 @@ impl Tokens {
         let vocabulary = highest as usize + 1;
         let engine = WordPiece::read(&bytes).map_or_else(|| Engine::Library(Box::new(tokenizer)), Engine::WordPiece);
         Ok(Tokens { model: model.to_owned(), engine, first, last, first_name, last_name, window, vocabulary })
+    }
+
+    /// A stand-in for the tokenizer of a model that is elsewhere.
+    pub(crate) fn approximate(model: &str, window: usize) -> Tokens {
+        Tokens {
+            model: model.to_owned(),
+            engine: Engine::Approximate,
+            first: 0,
+            last: 0,
+            first_name: String::new(),
+            last_name: String::new(),
+            window,
+            vocabulary: 0,
+        }
+    }
+
+    /// Whether these are the model's own tokens, and not about as many.
+    pub fn is_exact(&self) -> bool {
+        !matches!(self.engine, Engine::Approximate)
     }
 
     /// Refuses a tokenizer with token numbers that a vocabulary of this size does not have.
@@ -135,6 +159,11 @@ impl Tokens {
                     let ids = encoding.get_ids().iter().zip(encoding.get_offsets());
                     tokens.extend(ids.map(|(&id, &(start, end))| Token { id, start: at + start, end: at + end }));
                 }
+                Engine::Approximate => tokens.extend(approximate(&text[piece]).map(|(start, end)| Token {
+                    id: 0,
+                    start: at + start,
+                    end: at + end,
+                })),
             }
         }
         Ok(tokens)
@@ -195,6 +224,7 @@ impl Tokens {
                 let encoding = tokenizer.encode_fast(piece, false).map_err(|_| self.failed())?;
                 Ok(encoding.get_ids().to_vec())
             }
+            Engine::Approximate => Ok(approximate(piece).map(|_| 0).collect()),
         }
     }
 
@@ -202,6 +232,19 @@ impl Tokens {
     fn failed(&self) -> EmbedError {
         EmbedError::Encoder { reason: format!("the tokenizer of {} failed on a text", self.model) }
     }
+}
+
+/// Pieces of words, in order.
+fn approximate(text: &str) -> impl Iterator<Item = (usize, usize)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let start = at + text[at..].find(|c: char| !c.is_whitespace())?;
+        let word = &text[start..];
+        let word = &word[..word.find(char::is_whitespace).unwrap_or(word.len())];
+        let first = word.chars().next()?.len_utf8();
+        at = start + word.floor_char_boundary(APPROXIMATE_BYTES.min(word.len())).max(first);
+        Some((start, at))
+    })
 }
 
 /// Reads a tokenizer without padding and truncation, and the tokens it makes of an empty text.
@@ -358,6 +401,18 @@ mod tests {
         let all: Vec<u32> = tokens.spell(&long).unwrap().into_iter().map(|token| token.id).collect();
         assert_eq!(tokens.given_ids(&all, Cut::Start), (ids.clone(), true));
         assert_eq!(tokens.given_ids(&ids, Cut::End), (ids, false), "special tokens may be there already");
+    }
+
+    #[test]
+    fn approximate_tokens_cover_every_word() {
+        let tokens = Tokens::approximate("remote", 8);
+        let text = "A lighthouse, 漢字 👩‍🚀\n and ßß";
+        let spelled: Vec<&str> =
+            tokens.spell(text).unwrap().into_iter().map(|token| &text[token.start..token.end]).collect();
+        assert_eq!(spelled.concat(), text.split_whitespace().collect::<String>());
+        assert_eq!(spelled[..4], ["A", "ligh", "thou", "se,"]);
+        assert!(spelled.iter().all(|piece| piece.len() <= APPROXIMATE_BYTES || piece.chars().count() == 1));
+        assert_eq!(tokens.count(text).unwrap(), spelled.len());
     }
 
     #[test]

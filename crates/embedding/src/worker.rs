@@ -3,6 +3,8 @@
 //! As many as the machine may use, each of which takes some texts off the queue, encodes them from beginning to end and
 //! takes the next: no thread ever waits for another. They wake when there is work, and end after the queue is closed:
 //! what waits with interactive priority is still answered, bulk work is told of the shutdown.
+//!
+//! What a thread does with a batch is its engine's: the encoder in this process, or a server elsewhere.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -10,10 +12,13 @@ use std::{
     time::Instant,
 };
 
+use tokio::runtime::Handle;
+
 use crate::{
-    encoder::{Encoder, Scratch, Shape, TextVector},
+    encoder::{Encoded, Encoder, Scratch, Shape, TextVector},
     error::EmbedError,
-    queue::{Batch, Key, Queue},
+    queue::{Batch, Content, Key, Queue, Text},
+    remote::Remote,
     space::Precision,
 };
 
@@ -28,16 +33,73 @@ pub(crate) fn batch_tokens(precision: Precision) -> usize {
 
 pub(crate) const PANICKED: &str = "it panicked; the log has the place";
 
-/// One thread's side of a model.
-pub(crate) struct Worker {
-    queue: Arc<Queue>,
+/// Makes vectors of texts. Each thread has one of its own.
+pub(crate) trait Engine: Send {
+    /// The vector of each text, in order, or why there are none.
+    fn encode(&mut self, texts: &[Text]) -> Result<Vec<TextVector>, EmbedError>;
+
+    /// Gives up what may be in disorder after a panic.
+    fn reset(&mut self) {}
+}
+
+/// The encoder in this process.
+pub(crate) struct Local {
     encoder: Arc<Encoder>,
     scratch: Scratch,
 }
 
+impl Local {
+    pub(crate) fn new(encoder: Arc<Encoder>) -> Local {
+        Local { encoder, scratch: Scratch::default() }
+    }
+}
+
+impl Engine for Local {
+    fn encode(&mut self, texts: &[Text]) -> Result<Vec<TextVector>, EmbedError> {
+        let texts: Vec<(&[u32], Shape)> = texts
+            .iter()
+            .map(|text| match &text.content {
+                Content::Ids(ids) => Ok((&**ids, text.shape)),
+                Content::Text(_) => Err(EmbedError::Encoder { reason: "a text was not tokenized".to_owned() }),
+            })
+            .collect::<Result<_, _>>()?;
+        self.encoder.encode(&texts, &mut self.scratch)
+    }
+
+    fn reset(&mut self) {
+        self.scratch = Scratch::default();
+    }
+}
+
+/// A server elsewhere. The thread waits for its answer.
+pub(crate) struct Elsewhere {
+    pub(crate) remote: Arc<Remote>,
+    pub(crate) runtime: Handle,
+}
+
+impl Engine for Elsewhere {
+    fn encode(&mut self, texts: &[Text]) -> Result<Vec<TextVector>, EmbedError> {
+        let texts: Vec<String> = texts
+            .iter()
+            .map(|text| match (&text.content, text.shape) {
+                (Content::Text(text), Shape::Pooled) => Ok(text.clone()),
+                _ => Err(EmbedError::Encoder { reason: "a remote model has vectors of texts only".to_owned() }),
+            })
+            .collect::<Result<_, _>>()?;
+        let vectors = self.runtime.block_on(self.remote.embed(&texts))?;
+        Ok(vectors.into_iter().map(Encoded::of).collect())
+    }
+}
+
+/// One thread's side of a model.
+pub(crate) struct Worker {
+    queue: Arc<Queue>,
+    engine: Box<dyn Engine>,
+}
+
 impl Worker {
-    pub(crate) fn new(queue: Arc<Queue>, encoder: Arc<Encoder>) -> Worker {
-        Worker { queue, encoder, scratch: Scratch::default() }
+    pub(crate) fn new(queue: Arc<Queue>, engine: Box<dyn Engine>) -> Worker {
+        Worker { queue, engine }
     }
 
     /// Works until the queue is closed and answered.
@@ -52,23 +114,24 @@ impl Worker {
         let keys: Vec<Key> = batch.texts.iter().map(|text| text.key).collect();
         match catch_unwind(AssertUnwindSafe(|| self.encode(&batch))) {
             Ok(Ok(vectors)) => self.queue.finish(&keys, vectors),
-            Ok(Err(error)) => self.give_up(&keys, &error.to_string()),
-            Err(_) => self.give_up(&keys, PANICKED),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "an embedding batch failed: {error}");
+                self.engine.reset();
+                self.queue.give_up(&keys, &|| error.again());
+            }
+            Err(_) => {
+                tracing::error!("an embedding batch failed: {PANICKED}");
+                self.engine.reset();
+                self.queue.give_up(&keys, &|| EmbedError::Encoder { reason: PANICKED.to_owned() });
+            }
         }
     }
 
-    fn give_up(&mut self, keys: &[Key], reason: &str) {
-        tracing::error!(reason, "an embedding batch failed: {reason}");
-        self.scratch = Scratch::default();
-        self.queue.give_up(keys, reason);
-    }
-
     fn encode(&mut self, batch: &Batch) -> Result<Vec<TextVector>, EmbedError> {
-        let texts: Vec<(&[u32], Shape)> = batch.texts.iter().map(|text| (&*text.ids, text.shape)).collect();
         let started = Instant::now();
-        let vectors = self.encoder.encode(&texts, &mut self.scratch)?;
-        let tokens = texts.iter().map(|(ids, _)| ids.len()).sum();
-        self.queue.encoded(batch.priority, (texts.len(), tokens), started.elapsed());
+        let vectors = self.engine.encode(&batch.texts)?;
+        let tokens = batch.texts.iter().map(|text| text.tokens).sum();
+        self.queue.encoded(batch.priority, (batch.texts.len(), tokens), started.elapsed());
         Ok(vectors)
     }
 }

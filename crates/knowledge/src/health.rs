@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use holdfast_embedding::{EmbedError, Embedder, ModelState, Priority, Purpose};
+use holdfast_embedding::{EmbedError, Embedder, ModelState, Priority, Purpose, Request, Reuse};
 use holdfast_resilience::health::{Component, STALE_AFTER, Since, Status};
 use holdfast_storage::projection::{Indexes, ProjectionStatus};
 use tokio_util::sync::CancellationToken;
@@ -174,7 +174,13 @@ async fn try_embedding(inner: &Inner) -> Result<Finding, KnowledgeError> {
         return Ok(finding);
     }
     let embedder = inner.models.get(inner.models.default_model())?;
-    match embedder.embed(vec![PROBE.to_owned()], Purpose::Query, Priority::Interactive).await {
+    if embedder.is_remote() {
+        // It may cost money: it is judged by its traffic, and by probes of its own once that fails.
+        return Ok(READY);
+    }
+    let texts = vec![PROBE.to_owned()];
+    let probe = Request { reuse: Reuse::No, ..Request::of(texts, Purpose::Query, Priority::Interactive) };
+    match embedder.answer(probe).await {
         Ok(_) => Ok(READY),
         // Full of work is not broken.
         Err(error @ EmbedError::Overloaded { .. }) => Ok((Status::Degraded, Some(error.to_string()))),

@@ -3,4 +3,5 @@
 //! This crate knows neither what is called nor over what, and has no types of ours in it.
 
 pub mod admission;
+pub mod breaker;
 pub mod health;

@@ -134,6 +134,8 @@ codes! {
         "`holdfast models pull` fetches what is damaged again";
     ModelFetchFailed = "model_fetch_failed", BAD_GATEWAY, "The model could not be fetched",
         "check the network, or give a folder that has the model";
+    RemoteModelFailed = "remote_model_failed", BAD_GATEWAY, "The server of a remote model failed",
+        "look at that server, or try again shortly";
     EmbeddingFailed = "embedding_failed", INTERNAL_SERVER_ERROR, "The text could not be embedded", "";
     Internal = "internal", INTERNAL_SERVER_ERROR, "Something went wrong in the server",
         "look for the error_id in the server's log";
@@ -437,6 +439,13 @@ impl From<EmbedError> for Failure {
             }
             EmbedError::TooLong { .. } => Self::new(Code::TextTooLong, told).hint(hint),
             EmbedError::UnknownToken { .. } => Self::new(Code::InvalidField, told).hint(hint),
+            EmbedError::RemoteFailed { model, .. } => {
+                // What another server says may have anything in it; it is for the log.
+                let detail = format!("the server of the remote model {model} gave no vectors");
+                Self::new(Code::RemoteModelFailed, detail).hint(hint).cause(told)
+            }
+            EmbedError::InvalidRemote { .. } => Self::new(Code::InvalidRequest, told).hint(hint),
+            EmbedError::OnlyLocal { .. } => Self::new(Code::ModelUnsupported, told).hint(hint),
             EmbedError::NoSuchDimensions { .. } => Self::new(Code::InvalidField, told).at("dimensions").hint(hint),
             EmbedError::Expired { .. } => Self::new(Code::DeadlineExceeded, told).hint(hint),
             EmbedError::NoRoom { .. } => Self::new(Code::ModelTooLarge, told).hint(hint),

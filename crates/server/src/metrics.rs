@@ -143,6 +143,7 @@ fn describe() {
     describe_gauge!("holdfast_embedding_queue_texts", "Texts accepted and not answered, by priority");
     describe_counter!("holdfast_embedding_refused_total", "Requests refused because too much waits, by priority");
     describe_counter!("holdfast_embedding_shared_total", "Texts that were under way already for another request");
+    describe_gauge!("holdfast_embedding_breaker_state", "Of a remote model: 0 closed, 1 half-open, 2 open");
     describe_gauge!("holdfast_embedding_threads", "Threads that embed; batch seconds over them are the utilisation");
     describe_counter!("holdfast_embedding_cache_total", "Texts looked up among kept vectors, by outcome");
     describe_counter!("holdfast_embedding_cache_evictions_total", "Vectors given up for others");

@@ -104,6 +104,7 @@ pub(crate) const ROUTES: &[Route] = &[
     Route::new("/api/v1/keys/{id}", DELETE, || delete(api::keys::revoke)),
     Route::new("/api/v1/models", GET, || get(api::models::list)),
     Route::new("/api/v1/models/{name}/pull", POST, || post(api::models::pull)).long(),
+    Route::new("/api/v1/models/{name}/connect", POST, || post(api::models::connect)),
     Route::new("/api/v1/models/{name}/verify", POST, || post(api::models::verify)).long(),
     Route::new("/api/v1/doctor", POST, || post(api::doctor::run)).long(),
     Route::new("/v1/embeddings", POST, || post(embeddings::openai::embeddings)).face(Face::OpenAi),

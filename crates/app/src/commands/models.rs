@@ -37,6 +37,15 @@ pub async fn run(session: &Session, action: Models) -> Result<()> {
                     let answer = transport.send(Request::get("/api/v1/models")).await?;
                     output.value(&answer, |answer| lists::table(answer, "models", &COLUMNS))?;
                 }
+                Models::Connect { name, url, api, model, key_file, window, query_prefix, document_prefix } => {
+                    let key_file = key_file.as_deref().map(std::path::absolute).transpose()?;
+                    let body = json!({
+                        "url": url, "api": api, "model": model, "key_file": key_file, "window": window,
+                        "query_prefix": query_prefix, "document_prefix": document_prefix,
+                    });
+                    let request = Request::post(format!("/api/v1/models/{}/connect", encode(name)), body);
+                    output.value(&transport.send(request).await?, |_| format!("{name} is connected"))?;
+                }
                 Models::Verify { name } => {
                     let name = name.as_deref().unwrap_or(&default);
                     let request = Request::post(format!("/api/v1/models/{}/verify", encode(name)), Value::Null);

@@ -48,6 +48,20 @@ pub(crate) struct Encoded {
     pub(crate) length: f32,
 }
 
+impl Encoded {
+    /// A vector as it came, unless it cannot be used.
+    pub(crate) fn of(values: Vec<f32>) -> TextVector {
+        let length = values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
+        if !length.is_finite() {
+            return Err(NOT_FINITE);
+        }
+        if length < f64::from(f32::MIN_POSITIVE) {
+            return Err("it is zero");
+        }
+        Ok(Encoded { values, length: length as f32 })
+    }
+}
+
 /// A text's vector, or what makes it unusable: a number that is not finite, or no direction.
 pub(crate) type TextVector = Result<Encoded, &'static str>;
 
@@ -182,18 +196,13 @@ impl Encoder {
     }
 
     /// Scales a vector to length 1 where the model wants that, and refuses one without a direction.
-    fn finish(&self, mut values: Vec<f32>) -> TextVector {
-        let length = values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
-        if !length.is_finite() {
-            return Err(NOT_FINITE);
-        }
-        if length < f64::from(f32::MIN_POSITIVE) {
-            return Err("it is zero");
-        }
+    fn finish(&self, values: Vec<f32>) -> TextVector {
+        let mut encoded = Encoded::of(values)?;
         if self.settings.normalised {
-            values.iter_mut().for_each(|value| *value = (f64::from(*value) / length) as f32);
+            let share = 1.0 / encoded.length;
+            encoded.values.iter_mut().for_each(|value| *value *= share);
         }
-        Ok(Encoded { values, length: length as f32 })
+        Ok(encoded)
     }
 }
 

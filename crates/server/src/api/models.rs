@@ -1,16 +1,21 @@
-//! `/api/v1/models`: embedding models listed, fetched and verified.
+//! `/api/v1/models`: embedding models listed, fetched, verified, and those of other servers connected.
 
 use std::path::PathBuf;
 
 use axum::{Json, extract::State};
-use holdfast_embedding::{Installation, ModelInfo, ModelSource, ModelState, PullProgress, known_models};
+use holdfast_embedding::{
+    Installation, ModelInfo, ModelSource, ModelState, Precision, PullProgress, RemoteApi, RemoteModel, known_models,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Server,
     error::Failure,
-    input::{Authenticated, Body, Segment},
+    input::{Authenticated, Body, Segment, one_of, within},
 };
+
+/// Tokens that a remote model reads where nothing is said: what nearly all of them do at least.
+const REMOTE_WINDOW: usize = 512;
 
 /// Where to fetch from; the configured sources where absent.
 #[derive(Debug, Default, Deserialize)]
@@ -30,7 +35,7 @@ pub(crate) struct ListAnswer {
 pub(crate) struct ModelAnswer {
     name: String,
     default: bool,
-    /// `complete`, `incomplete` or `absent`, by the sizes of its files.
+    /// `complete`, `incomplete` or `absent`, by the sizes of its files; `remote` where another server runs it.
     installation: &'static str,
     /// `ready`, `loading`, `fetching` or `failed`; absent where nobody asked for it yet.
     state: Option<&'static str>,
@@ -38,6 +43,40 @@ pub(crate) struct ModelAnswer {
     size_bytes: u64,
     revision: Option<String>,
     wanting: Vec<String>,
+    /// Its arithmetic, once it is loaded and unless it is remote.
+    precision: Option<Precision>,
+    /// Memory it takes, about; absent where it is not loaded.
+    memory_bytes: Option<u64>,
+}
+
+/// A model that another server runs.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ConnectBody {
+    url: String,
+    api: Option<String>,
+    model: Option<String>,
+    key_file: Option<PathBuf>,
+    window: Option<i64>,
+    #[serde(default)]
+    query_prefix: String,
+    #[serde(default)]
+    document_prefix: String,
+}
+
+pub(crate) async fn connect(
+    State(server): State<Server>,
+    Authenticated(_): Authenticated,
+    Segment(name): Segment,
+    body: Body<ConnectBody>,
+) -> Result<Json<ModelAnswer>, Failure> {
+    let ConnectBody { url, api, model, key_file, window, query_prefix, document_prefix } = body.value;
+    let words = [("openai", RemoteApi::OpenAi), ("tei", RemoteApi::Tei)];
+    let api = one_of("api", api.as_deref(), RemoteApi::OpenAi, &words)?;
+    let window = within("window", window, REMOTE_WINDOW, 8..=1 << 20)?;
+    let remote = RemoteModel { api, url, model, key_file, window, query_prefix, document_prefix };
+    let connected = server.models().connect(&name, remote).await?;
+    Ok(Json(ModelAnswer::local(&server, connected)))
 }
 
 pub(crate) async fn list(
@@ -111,15 +150,30 @@ pub(crate) async fn verify(
 impl ModelAnswer {
     fn absent(server: &Server, name: String, size_bytes: u64) -> Self {
         let (state, downloaded_bytes) = state(server, &name);
+        let asked = server.models().asked(&name);
+        let precision = asked.as_ref().and_then(|(embedder, _)| embedder.space().ok()?.precision);
+        let memory_bytes = asked.map(|(_, bytes)| bytes);
         let default = name == server.models().default_model();
         let (installation, revision, wanting) = ("absent", None, Vec::new());
-        Self { name, default, installation, state, downloaded_bytes, size_bytes, revision, wanting }
+        Self {
+            name,
+            default,
+            installation,
+            state,
+            downloaded_bytes,
+            size_bytes,
+            revision,
+            wanting,
+            precision,
+            memory_bytes,
+        }
     }
 
     fn local(server: &Server, info: ModelInfo) -> Self {
         let (installation, wanting) = match info.installation {
             Installation::Complete => ("complete", Vec::new()),
             Installation::Incomplete { files } => ("incomplete", files),
+            Installation::Remote { .. } => ("remote", Vec::new()),
         };
         let absent = Self::absent(server, info.name, info.size_bytes);
         Self { installation, wanting, revision: Some(info.revision), ..absent }
@@ -132,14 +186,11 @@ fn state(server: &Server, name: &str) -> (Option<&'static str>, Option<u64>) {
     if pulled.is_some() {
         return (Some("fetching"), pulled);
     }
-    if name != server.models().default_model() {
-        return (None, None);
-    }
-    match server.models().get(name).map(|embedder| embedder.state()) {
-        Ok(ModelState::Fetching { downloaded_bytes, .. }) => (Some("fetching"), Some(downloaded_bytes)),
-        Ok(ModelState::Loading) => (Some("loading"), None),
-        Ok(ModelState::Ready) => (Some("ready"), None),
-        Ok(ModelState::Failed { .. }) => (Some("failed"), None),
-        Err(_) => (None, None),
+    match server.models().asked(name).map(|(embedder, _)| embedder.state()) {
+        Some(ModelState::Fetching { downloaded_bytes, .. }) => (Some("fetching"), Some(downloaded_bytes)),
+        Some(ModelState::Loading) => (Some("loading"), None),
+        Some(ModelState::Ready) => (Some("ready"), None),
+        Some(ModelState::Failed { .. }) => (Some("failed"), None),
+        None => (None, None),
     }
 }

@@ -5,7 +5,7 @@
 
 use axum::{extract::State, response::Response};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use holdfast_embedding::{Input, Priority, Purpose, Request, Scale, Shape};
+use holdfast_embedding::{Input, Priority, Purpose, Request, Reuse, Scale, Shape};
 use serde::{Deserialize, Serialize};
 
 use super::{Inputs, Item, answer, json, model, overlong};
@@ -83,6 +83,7 @@ pub(crate) async fn embeddings(
         overlong,
         scale: Scale::AsModel,
         shape: Shape::Pooled,
+        reuse: Reuse::Yes,
         dimensions: body.dimensions.map(|dimensions| dimensions as usize),
     };
     let (embeddings, cut) = answer(&embedder, "input", request).await?;

@@ -3,14 +3,15 @@
 
 use axum::{extract::State, response::Response};
 use holdfast_embedding::{
-    Embedder, EmbeddingSpace, Input, Overlong, Pooling, Precision, Priority, Purpose, Request, Scale, Shape, Token,
+    Embedder, EmbeddingSpace, Input, Overlong, Pooling, Precision, Priority, Purpose, Request, Reuse, Scale, Shape,
+    Token,
 };
 use serde::{Deserialize, Serialize};
 
 use super::{Inputs, Item, answer, json, model, overlong};
 use crate::{
     Server,
-    error::Failure,
+    error::{Code, Failure},
     input::{Authenticated, Body},
 };
 
@@ -166,6 +167,10 @@ pub(crate) async fn tokenize(
     let items = inputs.checked("inputs", TEXTS_MAX)?;
     let embedder = model(&server, None).await?;
     let (tokens, space) = (embedder.tokenizer()?, embedder.space()?);
+    if !tokens.is_exact() {
+        let detail = format!("{} is run by another server, which alone knows its tokens", embedder.name());
+        return Err(Failure::new(Code::ModelUnsupported, detail).hint(Some("ask that server".to_owned())));
+    }
     let prefix = prefix(prompt_name.as_deref(), &space)?.to_owned();
     let special = add_special_tokens.unwrap_or(true);
     let spelled = server.blocking(move |_| {
@@ -216,15 +221,17 @@ pub(crate) async fn info(State(server): State<Server>, Authenticated(_): Authent
         model_id: embedder.name(),
         model_sha: &space.revision,
         model_dtype: match space.precision {
-            Precision::F32 => "float32",
-            Precision::Int8 => "int8",
+            Some(Precision::F32) => "float32",
+            Some(Precision::Int8) => "int8",
+            None => "unknown",
         },
         served_model_name: embedder.name(),
         model_type: ModelType {
             embedding: PoolingInfo {
                 pooling: match space.pooling {
-                    Pooling::Mean => "mean",
-                    Pooling::Cls => "cls",
+                    Some(Pooling::Mean) => "mean",
+                    Some(Pooling::Cls) => "cls",
+                    None => "unknown",
                 },
             },
         },
@@ -255,6 +262,7 @@ impl Reading {
             overlong,
             scale: Scale::AsModel,
             shape: Shape::Pooled,
+            reuse: Reuse::Yes,
             dimensions: None,
         })
     }

@@ -1,0 +1,210 @@
+//! Requests to a server that embeds: one attempt has a deadline, what may pass is tried again, nothing is believed.
+//!
+//! Wakes for nothing by itself. What a server says goes into logs shortened, and never into an answer of ours.
+
+use std::{path::Path, time::Duration};
+
+use backon::{ExponentialBuilder, Retryable};
+use futures::StreamExt;
+use reqwest::{
+    Response, StatusCode,
+    header::{AUTHORIZATION, HeaderValue, RETRY_AFTER},
+    redirect,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{RemoteApi, RemoteModel};
+use crate::error::EmbedError;
+
+/// How often a request is sent before its failure is told.
+const ATTEMPTS: usize = 3;
+const BACKOFF_MIN: Duration = Duration::from_millis(200);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// The longest answer that is read.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// What is told of a server's own words.
+const WORDS_CHARS_MAX: usize = 200;
+/// The longest key.
+const KEY_BYTES_MAX: u64 = 8 << 10;
+
+/// Why a server gave no vectors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Trouble {
+    pub(crate) reason: String,
+    /// Whether the same may succeed later.
+    pub(crate) is_transient: bool,
+    /// When the server said to ask again.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+impl Trouble {
+    fn passing(reason: impl Into<String>) -> Trouble {
+        Trouble { reason: reason.into(), is_transient: true, retry_after: None }
+    }
+
+    pub(crate) fn lasting(reason: impl Into<String>) -> Trouble {
+        Trouble { reason: reason.into(), is_transient: false, retry_after: None }
+    }
+
+    pub(crate) fn into_error(self, model: &str) -> EmbedError {
+        EmbedError::RemoteFailed { model: model.to_owned(), reason: self.reason, is_transient: self.is_transient }
+    }
+}
+
+/// The way to one remote model.
+pub(crate) struct Client {
+    http: reqwest::Client,
+    api: RemoteApi,
+    url: String,
+    model: String,
+    key: Option<HeaderValue>,
+    deadline: Duration,
+}
+
+#[derive(Deserialize)]
+struct OpenAiAnswer {
+    data: Vec<OpenAiDatum>,
+}
+
+#[derive(Deserialize)]
+struct OpenAiDatum {
+    index: usize,
+    embedding: Vec<f32>,
+}
+
+impl Client {
+    /// A client of a model that is called `name` here. Reads the key.
+    pub(crate) fn new(name: &str, remote: &RemoteModel, deadline: Duration) -> Result<Client, Trouble> {
+        // Fails when a provider is installed already, which is just as well.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("holdfast/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(deadline / 3)
+            // Somewhere else is another server than the one that was connected, and would be sent the key.
+            .redirect(redirect::Policy::none())
+            .build()
+            .map_err(|error| Trouble::lasting(format!("no HTTPS client could be set up: {error}")))?;
+        let key = remote.key_file.as_deref().map(read_key).transpose()?;
+        Ok(Client {
+            http,
+            api: remote.api,
+            url: remote.url.trim_end_matches('/').to_owned(),
+            model: remote.model.clone().unwrap_or_else(|| name.to_owned()),
+            key,
+            deadline,
+        })
+    }
+
+    /// One vector for each text, in order, all of one width.
+    pub(crate) async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, Trouble> {
+        let backoff = ExponentialBuilder::default()
+            .with_jitter()
+            .with_min_delay(BACKOFF_MIN)
+            .with_max_delay(BACKOFF_MAX)
+            .with_max_times(ATTEMPTS - 1);
+        let attempts = (|| self.attempt(texts))
+            .retry(backoff)
+            .when(|trouble: &Trouble| trouble.is_transient)
+            .adjust(|trouble, pause| pause.map(|pause| pause.max(trouble.retry_after.unwrap_or_default())));
+        tokio::time::timeout(self.deadline, attempts)
+            .await
+            .unwrap_or_else(|_| Err(Trouble::passing(format!("no answer within {} s", self.deadline.as_secs_f32()))))
+    }
+
+    async fn attempt(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, Trouble> {
+        let (path, body) = match self.api {
+            RemoteApi::OpenAi => {
+                ("embeddings", json!({"model": self.model, "input": texts, "encoding_format": "float"}))
+            }
+            RemoteApi::Tei => ("embed", json!({"inputs": texts, "truncate": false})),
+        };
+        let mut request = self.http.post(format!("{}/{path}", self.url)).json(&body);
+        if let Some(key) = &self.key {
+            request = request.header(AUTHORIZATION, key.clone());
+        }
+        let response = request.send().await.map_err(|error| Trouble::passing(unreached(&error)))?;
+        let (status, retry_after) = (response.status(), retry_after(&response));
+        let body = bounded(response).await?;
+        if status != StatusCode::OK {
+            let is_transient = status.is_server_error()
+                || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
+            let reason = format!("it answered {status}: {}", words(&body));
+            return Err(Trouble { reason, is_transient, retry_after });
+        }
+        let vectors = self.vectors(&body, texts.len())?;
+        let width = vectors.first().map_or(0, Vec::len);
+        if vectors.len() != texts.len() || vectors.iter().any(|vector| vector.len() != width || width == 0) {
+            return Err(Trouble::lasting("it answered with another number of vectors, or of different widths"));
+        }
+        Ok(vectors)
+    }
+
+    fn vectors(&self, body: &[u8], count: usize) -> Result<Vec<Vec<f32>>, Trouble> {
+        let not_understood = |_| Trouble::lasting("its answer is not what this interface answers");
+        match self.api {
+            RemoteApi::Tei => serde_json::from_slice(body).map_err(not_understood),
+            RemoteApi::OpenAi => {
+                let answer: OpenAiAnswer = serde_json::from_slice(body).map_err(not_understood)?;
+                let mut vectors = vec![Vec::new(); count];
+                for datum in answer.data {
+                    let place = vectors
+                        .get_mut(datum.index)
+                        .ok_or_else(|| Trouble::lasting("it answered with a vector for a text that was not sent"))?;
+                    *place = datum.embedding;
+                }
+                Ok(vectors)
+            }
+        }
+    }
+}
+
+fn read_key(path: &Path) -> Result<HeaderValue, Trouble> {
+    use std::io::Read;
+    let mut key = String::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(KEY_BYTES_MAX).read_to_string(&mut key));
+    read.map_err(|error| Trouble::passing(format!("the file with its key cannot be read: {error}")))?;
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", key.trim()))
+        .map_err(|_| Trouble::lasting("the file with its key has something that no header can have"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Whole seconds; a date is not honoured, as no embedding server sends one.
+fn retry_after(response: &Response) -> Option<Duration> {
+    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+async fn bounded(response: Response) -> Result<Vec<u8>, Trouble> {
+    let mut body = Vec::new();
+    let mut stream = response.bytes_stream();
+    while let Some(block) = stream.next().await {
+        let block = block.map_err(|error| Trouble::passing(unreached(&error)))?;
+        if body.len() + block.len() > ANSWER_BYTES_MAX {
+            return Err(Trouble::lasting(format!("its answer has more than {ANSWER_BYTES_MAX} bytes")));
+        }
+        body.extend_from_slice(&block);
+    }
+    Ok(body)
+}
+
+/// What a server says went wrong, wherever its interface has it, shortened and without anything but text.
+fn words(body: &[u8]) -> String {
+    let json: Option<Value> = serde_json::from_slice(body).ok();
+    let told = json.as_ref().and_then(|json| {
+        let error = json.get("error")?;
+        error.as_str().or_else(|| error.get("message")?.as_str())
+    });
+    let told = told.map_or_else(|| String::from_utf8_lossy(body), Into::into);
+    told.chars().filter(|c| !c.is_control()).take(WORDS_CHARS_MAX).collect()
+}
+
+/// The innermost cause of an HTTP error, where the reason is; the outer ones repeat the address.
+fn unreached(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    format!("it cannot be reached: {cause}")
+}
