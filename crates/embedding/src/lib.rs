@@ -78,6 +78,8 @@ pub struct Config {
     pub cache_bytes: u64,
     /// Bytes of memory that all loaded models may take; 0 for half of what the machine or the control group has.
     pub max_memory_bytes: u64,
+    /// How long the server of a remote model is left alone after too many failures.
+    pub remote_pause: Duration,
     /// Patience while fetching model files.
     pub fetch: FetchLimits,
 }
@@ -97,6 +99,7 @@ impl Default for Config {
             deadline: Duration::from_secs(30),
             cache_bytes: 32 << 20,
             max_memory_bytes: 0,
+            remote_pause: Duration::from_secs(30),
             fetch: FetchLimits::default(),
         }
     }

@@ -304,7 +304,7 @@ impl Loading {
         let client = verified.await.map_err(|trouble| trouble.into_error(name))?;
         let space = Arc::new(described.space(name));
         let tokens = Arc::new(Tokens::approximate(name, described.remote.window));
-        let remote = Arc::new(Remote::new(name, client, described));
+        let remote = Arc::new(Remote::new(name, client, described, self.shared.config.remote_pause));
         let limits = Limits {
             texts: self.shared.config.max_queued_texts,
             batch_tokens: REMOTE_BATCH_TOKENS,

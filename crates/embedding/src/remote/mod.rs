@@ -34,8 +34,9 @@ pub(crate) const DESCRIPTION: &str = "remote.json";
 const DESCRIPTION_BYTES_MAX: u64 = 4 << 20;
 /// What two embeddings of one text by one model have at least; rounding and other batches cost it some 1e-4.
 const SAME_COSINE: f64 = 0.995;
-/// After so many failures within a minute, a remote model is left alone for half of one.
-const BREAKER: Settings = Settings { failures: 5, within: Duration::from_secs(60), pause: Duration::from_secs(30) };
+/// After so many failures within this time, a remote model is left alone for a while.
+const FAILURES: usize = 5;
+const FAILURES_WITHIN: Duration = Duration::from_secs(60);
 /// Texts whose vectors no two models have in common: several languages, code, numbers, one long.
 const PROBES: [&str; 6] = [
     "The lighthouse keeper counted the ships at dusk.",
@@ -180,8 +181,9 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
-    pub(crate) fn new(name: &str, client: Client, described: Described) -> Remote {
-        Remote { name: name.to_owned(), client, described, breaker: Breaker::new(BREAKER), opened: Notify::new() }
+    pub(crate) fn new(name: &str, client: Client, described: Described, pause: Duration) -> Remote {
+        let breaker = Breaker::new(Settings { failures: FAILURES, within: FAILURES_WITHIN, pause });
+        Remote { name: name.to_owned(), client, described, breaker, opened: Notify::new() }
     }
 
     /// One vector for each text, in order, in the model's space as far as their width tells.

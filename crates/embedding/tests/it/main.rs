@@ -9,5 +9,6 @@ mod models;
 mod python_package;
 
 mod reference;
+mod remote;
 
 mod rig;
