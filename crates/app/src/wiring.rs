@@ -7,14 +7,18 @@ use std::{
     io::ErrorKind,
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context, Result};
-use holdfast_embedding::Models;
+use holdfast_embedding::{Keeper, Models};
 use holdfast_knowledge::Knowledge;
 use holdfast_server::{Parts, Server};
-use holdfast_storage::{DataDirectory, Storage, StorageError};
+use holdfast_storage::{
+    DataDirectory, Storage, StorageError,
+    kept::{Kept, KeptKey},
+};
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::{
@@ -70,6 +74,28 @@ pub struct Program {
     holding: Holding,
 }
 
+/// Embeddings on disk.
+#[derive(Debug)]
+struct OnDisk(Kept);
+
+impl Keeper for OnDisk {
+    fn get(&self, keys: &[KeptKey]) -> Vec<Option<Vec<u8>>> {
+        self.0.get(keys)
+    }
+
+    fn put(&self, key: KeptKey, value: Vec<u8>) {
+        self.0.put(key, value);
+    }
+}
+
+fn keeper(holding: &Holding, bytes: u64) -> Result<Option<Arc<dyn Keeper>>> {
+    if bytes == 0 {
+        return Ok(None);
+    }
+    let kept = Kept::open(&holding.directory.kept_embeddings(), bytes)?;
+    Ok(Some(Arc::new(OnDisk(kept))))
+}
+
 impl Program {
     /// Builds every part, and starts what runs by itself. Returns before the model is loaded.
     pub async fn build(holding: Holding, settings: Settings) -> Result<Self> {
@@ -84,7 +110,11 @@ impl Program {
 
         let storage = open_storage(&holding).await?;
 
-        let models_config = holdfast_embedding::Config { models_dir: holding.directory.models(), ..settings.models };
+        let models_config = holdfast_embedding::Config {
+            models_dir: holding.directory.models(),
+            keeper: keeper(&holding, settings.kept_embeddings_bytes)?,
+            ..settings.models
+        };
         let models = Models::start(models_config, for_models.stop.clone(), for_models.tasks.clone());
 
         let knowledge = Knowledge::start(

@@ -286,7 +286,8 @@ impl Embedder {
     /// Looks up and tokenizes; what takes longer than a moment, where it does not hold up others.
     async fn prepare(&self, loaded: &Loaded, request: Request) -> Result<(Request, Prepared), EmbedError> {
         let cache = &self.inner.cache;
-        if request.inputs.iter().map(Input::bytes).sum::<usize>() <= PREPARED_AT_ONCE_BYTES {
+        let bytes: usize = request.inputs.iter().map(Input::bytes).sum();
+        if bytes <= PREPARED_AT_ONCE_BYTES && !cache.may_wait() {
             let prepared = Prepared::new(loaded, cache, &request)?;
             return Ok((request, prepared));
         }

@@ -34,8 +34,9 @@ mod memory;
 
 mod error;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
+pub use cache::Keeper;
 pub use embedder::{BatchLimits, Embedder, ModelState, Priority, Purpose};
 pub use encoder::Shape;
 pub use error::{EmbedError, SourceFailure};
@@ -76,6 +77,8 @@ pub struct Config {
     pub deadline: Duration,
     /// Bytes of vectors kept for texts that are asked for again; 0 keeps none.
     pub cache_bytes: u64,
+    /// Where vectors are kept beyond this process, if anywhere.
+    pub keeper: Option<Arc<dyn Keeper>>,
     /// Bytes of memory that all loaded models may take; 0 for half of what the machine or the control group has.
     pub max_memory_bytes: u64,
     /// How long the server of a remote model is left alone after too many failures.
@@ -98,6 +101,7 @@ impl Default for Config {
             max_queued_texts: 4096,
             deadline: Duration::from_secs(30),
             cache_bytes: 32 << 20,
+            keeper: None,
             max_memory_bytes: 0,
             remote_pause: Duration::from_secs(30),
             fetch: FetchLimits::default(),

@@ -88,7 +88,7 @@ impl Models {
     /// Everything started here ends after `shutdown` is cancelled, and is counted by `tasks`.
     pub fn start(config: Config, shutdown: CancellationToken, tasks: TaskTracker) -> Models {
         let store = Store::new(config.models_dir.clone(), config.known_models.clone());
-        let cache = Cache::new(config.cache_bytes);
+        let cache = Cache::new(config.cache_bytes, config.keeper.clone());
         let memory = match config.max_memory_bytes {
             0 => memory::granted().map_or(u64::MAX, |bytes| bytes / 2),
             bytes => bytes,

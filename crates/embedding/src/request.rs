@@ -134,13 +134,10 @@ impl Prepared {
         let prefix = request.purpose.prefix(&loaded.space);
         let keys: Vec<Key> =
             request.inputs.iter().map(|input| key(&loaded.fingerprint, input, prefix, cut, request.shape)).collect();
-        let known: Vec<Option<Found>> = keys
-            .iter()
-            .map(|key| match request.reuse {
-                Reuse::Yes => cache.get(key),
-                Reuse::No => None,
-            })
-            .collect();
+        let known = match request.reuse {
+            Reuse::Yes if request.shape == Shape::Pooled => cache.get(&keys, loaded.space.dimensions),
+            _ => vec![None; keys.len()],
+        };
         let unknown = || request.inputs.iter().zip(&known).filter(|(_, known)| known.is_none()).map(|(input, _)| input);
         let count = unknown().count();
         let room = (count > 0)

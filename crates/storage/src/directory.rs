@@ -50,6 +50,11 @@ impl DataDirectory {
         self.root.join("index")
     }
 
+    /// Embeddings kept for the next time.
+    pub fn kept_embeddings(&self) -> PathBuf {
+        self.root.join("cache/embeddings.db")
+    }
+
     /// Where model files lie.
     pub fn models(&self) -> PathBuf {
         self.root.join("models")

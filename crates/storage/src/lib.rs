@@ -11,6 +11,7 @@
 pub mod collections;
 pub mod documents;
 pub mod jobs;
+pub mod kept;
 pub mod keys;
 pub mod lexical;
 pub mod projection;

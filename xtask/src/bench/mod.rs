@@ -4,6 +4,7 @@
 //! its figures to standard output, and fails when a figure is worse than what `docs/BENCHMARKS.md` promises.
 
 mod embedding;
+mod embedding_service;
 mod encoder;
 mod faults;
 mod indexing;
@@ -24,6 +25,8 @@ use crate::shell;
 pub enum Benchmark {
     /// The encoder against ONNX Runtime in turns: tokens a second, one query's time, bytes against floats
     Embedding(embedding::Options),
+    /// The embedding service over HTTP: one client and many, beside indexing, overloaded, and its memory
+    EmbeddingService(embedding_service::Options),
     /// The encoder against sentence-transformers and the stored golden vectors: the lowest cosine
     Encoder(encoder::Options),
     /// Input and output errors and a full disk: a coded error, no crash, recovery by itself
@@ -44,6 +47,7 @@ pub enum Benchmark {
 pub fn run(repository: &Repository, benchmark: Benchmark) -> Result<()> {
     match benchmark {
         Benchmark::Embedding(options) => embedding::run(repository, &options),
+        Benchmark::EmbeddingService(options) => embedding_service::run(repository, &options),
         Benchmark::Encoder(options) => encoder::run(repository, &options),
         Benchmark::Faults(options) => faults::run(repository, &options),
         Benchmark::Indexing(options) => indexing::run(repository, &options),

@@ -38,6 +38,8 @@ pub struct Settings {
     pub server: holdfast_server::Config,
     /// Models, their sources and threads.
     pub models: holdfast_embedding::Config,
+    /// Bytes of embeddings that are kept on disk; 0 keeps none.
+    pub kept_embeddings_bytes: u64,
     /// Splitting, files and caches.
     pub knowledge: holdfast_knowledge::Config,
     /// What is logged, and how.

@@ -61,9 +61,17 @@ impl Reader<'_> {
         let listen = self.get("server.listen", &loopback);
         let server = self.server();
         let models = self.models();
+        let kept_embeddings_bytes = self.number("models.cache_disk_bytes", 0..=1024 * GIBIBYTE);
         let knowledge = self.knowledge();
         let log = self.log();
-        Some(Settings { listen: listen?, server: server?, models: models?, knowledge: knowledge?, log: log? })
+        Some(Settings {
+            listen: listen?,
+            server: server?,
+            models: models?,
+            kept_embeddings_bytes: kept_embeddings_bytes?,
+            knowledge: knowledge?,
+            log: log?,
+        })
     }
 
     fn server(&mut self) -> Option<holdfast_server::Config> {

@@ -63,8 +63,14 @@ fn each_value_says_where_it_comes_from() -> Result<()> {
     knowledge.watch = true  # default
     log.format = "text"  # default
     log.level = "debug"  # environment HOLDFAST_LOG__LEVEL
+    models.batch_tokens = 0  # default
+    models.cache_bytes = 33554432  # default
+    models.cache_disk_bytes = 0  # default
+    models.deadline_s = 30  # default
     models.default = "tiny"  # file [home]/settings.toml
     models.hub_endpoint = "https://mirror.example/"  # environment HF_ENDPOINT
+    models.max_memory_mb = 0  # default
+    models.max_queued_texts = 4096  # default
     models.precision = "int8"  # default
     models.sources = []  # file [home]/settings.toml
     models.threads = 1  # file [home]/settings.toml

@@ -2,6 +2,7 @@
 
 use std::{fs, os::unix::fs::MetadataExt, os::unix::fs::PermissionsExt};
 
+use anyhow::{Context, ensure};
 use holdfast_embedding::{EmbedError, Installation, ModelSource, ModelState, Priority, Purpose};
 use holdfast_testkit::tiny_model;
 
@@ -133,4 +134,101 @@ async fn a_request_larger_than_the_queue_is_refused_for_good() -> anyhow::Result
     assert_eq!(embedder.embed(texts(3), Purpose::Document, Priority::Bulk).await?.len(), 3);
     rig.stop().await?;
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_would_not_fit_is_refused_with_the_arithmetic() -> anyhow::Result<()> {
+    let (rig, embedder) = Rig::with_tiny(|_| Ok(())).await?;
+    let (_, tiny_bytes) = rig.models.asked(TINY).context("it was asked for")?;
+    ensure!((100_000..2_000_000).contains(&tiny_bytes), "{tiny_bytes}");
+    let source = rig.directory.path().join("source");
+    rig.models.pull("second", Some(ModelSource::Folder(source.clone())), |_| {}).await?;
+    drop(embedder);
+    let directory = rig.stop().await?;
+    let rig = Rig::start_in(directory, |config| config.max_memory_bytes = tiny_bytes * 3 / 2)?;
+    within("the model to be ready", rig.models.get(TINY)?.ready()).await??;
+    let refused = rig.models.get("second").err().context("it was loaded")?;
+    let EmbedError::NoRoom { needed, limit, taken, .. } = &refused else { anyhow::bail!("{refused:?}") };
+    ensure!((*needed, *limit) == (tiny_bytes, tiny_bytes * 3 / 2), "{refused:?}");
+    ensure!(*taken == [(TINY.to_owned(), tiny_bytes)], "{taken:?}");
+    ensure!(refused.to_string().contains("of 2 MB for models 1 MB are taken: tiny 1 MB"), "{refused}");
+    ensure!(refused.hint().is_some_and(|hint| hint.contains("models.max_memory_mb")));
+    rig.stop().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn asked_for_at_once_a_model_answers_everybody() -> anyhow::Result<()> {
+    let (rig, _) = Rig::with_tiny(|_| Ok(())).await?;
+    let source = rig.directory.path().join("source");
+    rig.models.pull("second", Some(ModelSource::Folder(source)), |_| {}).await?;
+    let mut asking = tokio::task::JoinSet::new();
+    for number in 0..16 {
+        let models = rig.models.clone();
+        asking.spawn(async move {
+            let embedder = models.get("second")?;
+            embedder.ready().await?;
+            embedder.embed(vec![format!("moon {}", number % 4)], Purpose::Query, Priority::Interactive).await
+        });
+    }
+    let vectors = within("all of them", asking.join_all()).await?;
+    ensure!(vectors.len() == 16);
+    for vector in vectors {
+        vector?;
+    }
+    rig.stop().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_cut_off_under_a_running_model_change_nothing_until_it_is_loaded_again() -> anyhow::Result<()> {
+    let (rig, embedder) = Rig::with_tiny(|_| Ok(())).await?;
+    let embed = async |text: &str| embedder.embed(texts_of(text), Purpose::Document, Priority::Bulk).await;
+    let before = embed("a river").await?;
+    fs::OpenOptions::new().write(true).open(rig.file(TINY, "model.safetensors"))?.set_len(1_000)?;
+    fs::write(rig.file(TINY, "tokenizer.json"), "{")?;
+    ensure!(embed("a river").await? == before);
+    let models = rig.models.clone();
+    let verified = tokio::task::spawn_blocking(move || models.verify(TINY)).await?;
+    ensure!(matches!(verified, Err(EmbedError::CorruptFile { .. })), "{verified:?}");
+    rig.stop().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_after_the_other_fits_a_queue_of_one() -> anyhow::Result<()> {
+    let directory = Rig::with_tiny(|_| Ok(())).await?.0.stop().await?;
+    let rig = Rig::start_in(directory, |config| config.max_queued_texts = 1)?;
+    let embedder = rig.models.get(TINY)?;
+    within("the model to be ready", embedder.ready()).await??;
+    for number in 0..500 {
+        for priority in [Priority::Interactive, Priority::Bulk] {
+            embedder.embed(texts_of(&format!("moon {number}")), Purpose::Document, priority).await?;
+        }
+    }
+    rig.stop().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_that_cannot_be_tokenized_fails_its_own_request() -> anyhow::Result<()> {
+    // Whole words only, and nothing to stand for an unknown one.
+    let (rig, embedder) = Rig::with_tiny(|folder| {
+        let path = folder.join("tokenizer.json");
+        let mut tokenizer: serde_json::Value = serde_json::from_slice(&fs::read(&path)?)?;
+        let vocabulary = tokenizer["model"]["vocab"].take();
+        tokenizer["model"] = serde_json::json!({"type": "WordLevel", "vocab": vocabulary, "unk_token": "none"});
+        Ok(fs::write(path, serde_json::to_vec(&tokenizer)?)?)
+    })
+    .await?;
+    let embed = |text: &str| embedder.embed(texts_of(text), Purpose::Document, Priority::Interactive);
+    let (good, bad, other) = tokio::join!(embed("moon river"), embed("moon xylophone"), embed("river"));
+    ensure!(good?.len() == 1 && other?.len() == 1);
+    ensure!(matches!(bad, Err(EmbedError::Encoder { .. })), "{bad:?}");
+    rig.stop().await?;
+    Ok(())
+}
+
+fn texts_of(text: &str) -> Vec<String> {
+    vec![text.to_owned()]
 }

@@ -38,7 +38,9 @@ async fn nothing_but_the_probes_answers_without_a_valid_key() -> Result<()> {
                 if route.open {
                     ensure!(reply.status == 200, "{method} {}: {}", route.path, reply.text());
                 } else {
-                    reply.problem(401, "unauthorized").with_context(|| format!("{method} {}", route.path))?;
+                    reply
+                        .failure(route.path, 401, "unauthorized")
+                        .with_context(|| format!("{method} {}", route.path))?;
                     ensure!(reply.header("www-authenticate").is_some());
                 }
                 asked += 1;

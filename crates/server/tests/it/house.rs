@@ -244,6 +244,21 @@ impl Reply {
         }
         Ok(problem)
     }
+
+    /// Checks that this is a failure in the shape of its route's API.
+    pub fn failure(&self, path: &str, status: u16, code: &str) -> Result<()> {
+        let error = match path {
+            "/v1/embeddings" => self.json()?["error"].take(),
+            "/embed" | "/embed_all" | "/similarity" | "/tokenize" | "/info" => self.json()?,
+            _ => return self.problem(status, code).map(|_| ()),
+        };
+        ensure!(self.status == status && error["code"] == code, "{} instead of {status} {code}: {error}", self.status);
+        ensure!(self.header("content-type") == Some("application/json"), "{:?}", self.headers);
+        ensure!(error["error_id"].as_str().is_some_and(|id| !id.is_empty()), "{error}");
+        let told = [&error["message"], &error["error"]];
+        ensure!(told.iter().any(|text| text.as_str().is_some_and(|text| !text.is_empty())), "{error}");
+        Ok(())
+    }
 }
 
 /// Everything our crates logged in this process, a JSON object a line.

@@ -156,7 +156,7 @@ async fn unknown_routes_and_methods() -> Result<()> {
         let path = route.path.replace("{id}", "x").replace("{name}", "x");
         let request = house.request(Method::PATCH, &path).body(Body::empty())?;
         let reply = house.send(request).await?;
-        reply.problem(405, "method_not_allowed").with_context(|| path.clone())?;
+        reply.failure(&path, 405, "method_not_allowed").with_context(|| path.clone())?;
         let allowed = reply.header("allow").with_context(|| format!("no Allow for {path}"))?;
         for method in route.methods {
             ensure!(allowed.split(',').any(|word| word.trim() == method.as_str()), "{path}: {allowed}");
