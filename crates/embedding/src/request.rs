@@ -3,7 +3,10 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use crate::{
@@ -82,7 +85,7 @@ pub enum Overlong {
 pub enum Reuse {
     /// It is the same.
     Yes,
-    /// Whether one can be computed is what is asked.
+    /// That one is computed is what is asked: neither what is kept nor what is under way for others will do.
     No,
 }
 
@@ -133,7 +136,7 @@ impl Prepared {
         };
         let prefix = request.purpose.prefix(&loaded.space);
         let keys: Vec<Key> =
-            request.inputs.iter().map(|input| key(&loaded.fingerprint, input, prefix, cut, request.shape)).collect();
+            request.inputs.iter().map(|input| key(&loaded.fingerprint, input, prefix, cut, request)).collect();
         let known = match request.reuse {
             Reuse::Yes if request.shape == Shape::Pooled => cache.get(&keys, loaded.space.dimensions),
             _ => vec![None; keys.len()],
@@ -274,9 +277,16 @@ impl Input {
 }
 
 /// Names what is wanted of a text: two with the same name have the same vector.
-fn key(space: &[u8; 32], input: &Input, prefix: &str, cut: Cut, shape: Shape) -> Key {
+fn key(space: &[u8; 32], input: &Input, prefix: &str, cut: Cut, request: &Request) -> Key {
+    /// Makes one name of its own for each text that nothing else may stand for.
+    static ALONE: AtomicU64 = AtomicU64::new(1);
     let mut hasher = blake3::Hasher::new_keyed(space);
-    hasher.update(&[cut as u8, shape as u8, u8::from(matches!(input, Input::Ids(_)))]);
+    hasher.update(&[cut as u8, request.shape as u8, u8::from(matches!(input, Input::Ids(_)))]);
+    let alone = match request.reuse {
+        Reuse::Yes => 0,
+        Reuse::No => ALONE.fetch_add(1, Ordering::Relaxed),
+    };
+    hasher.update(&alone.to_le_bytes());
     match input {
         Input::Text(text) => {
             hasher.update(prefix.as_bytes()).update(text.as_bytes());

@@ -47,6 +47,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use routes::Entry;
 
+/// Requests for the vectors of all tokens at a time; an answer can have 70 MB.
+const WHOLE_TEXTS_REQUESTS: usize = 4;
+
 /// The limits of the server. All of them hold for every caller.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -169,6 +172,8 @@ struct Shared {
     admission: Admission,
     mcp_sessions: Admission,
     mcp_calls: Admission,
+    /// Requests for the vectors of all tokens, whose answers are large.
+    whole_texts: Admission,
     /// Bytes that are there of each model being pulled by a request.
     pulls: Mutex<BTreeMap<String, u64>>,
     started: Instant,
@@ -199,6 +204,7 @@ impl Server {
             admission: Admission::new(config.max_concurrent_requests),
             mcp_sessions: Admission::new(config.max_mcp_sessions),
             mcp_calls: Admission::new(config.max_concurrent_requests),
+            whole_texts: Admission::new(WHOLE_TEXTS_REQUESTS),
             pulls: Mutex::default(),
             config,
             knowledge,
@@ -294,6 +300,10 @@ impl Server {
 
     fn mcp_calls(&self) -> &Admission {
         &self.shared.mcp_calls
+    }
+
+    fn whole_texts(&self) -> &Admission {
+        &self.shared.whole_texts
     }
 
     fn pulls(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {

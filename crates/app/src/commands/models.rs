@@ -18,8 +18,14 @@ use crate::{
 
 /// How often the bytes that have come are asked for.
 const INTERVAL: Duration = Duration::from_millis(200);
-const COLUMNS: [(&str, &str); 5] =
-    [("NAME", "name"), ("FILES", "installation"), ("STATE", "state"), ("BYTES", "size_bytes"), ("DEFAULT", "default")];
+const COLUMNS: [(&str, &str); 6] = [
+    ("NAME", "name"),
+    ("FILES", "installation"),
+    ("STATE", "state"),
+    ("BYTES", "size_bytes"),
+    ("PRECISION", "precision"),
+    ("DEFAULT", "default"),
+];
 
 /// Fetches, lists or verifies models.
 pub async fn run(session: &Session, action: Models) -> Result<()> {

@@ -487,6 +487,8 @@ impl Stage {
                 Ok(vectors) => return Ok(vectors.iter().map(|vector| to_half(vector)).collect()),
                 Err(EmbedError::NotReady { .. }) => {}
                 Err(EmbedError::Overloaded { .. }) => tokio::time::sleep(STORAGE_PAUSE / 10).await,
+                // Its server was asked several times already; until it answers, or is left alone, there is time.
+                Err(EmbedError::RemoteFailed { is_transient: true, .. }) => tokio::time::sleep(STORAGE_PAUSE).await,
                 Err(error) => return Err(error),
             }
         }

@@ -123,6 +123,8 @@ pub(crate) async fn embed_all(
     let EmbedAllBody { inputs, reading } = body.value;
     let items = inputs.checked("inputs", WHOLE_TEXTS_MAX)?;
     let embedder = model(&server, None).await?;
+    let refused = |_| Failure::new(Code::Overloaded, "the vectors of as many texts' tokens are under way as may be");
+    let _place = server.whole_texts().try_enter().map_err(refused)?;
     let request = Request { shape: Shape::Tokens, ..reading.request(&embedder, items)? };
     let width = embedder.space()?.dimensions;
     let (embeddings, cut) = answer(&embedder, "inputs", request).await?;
