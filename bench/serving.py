@@ -14,6 +14,7 @@ Standard library only.
 import atexit
 import http.client
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -100,10 +101,17 @@ def write_files(corpus, folder):
 
 
 def index(binary, models, data, files):
-    """Indexes the files, unless that was done before."""
+    """Indexes the files, unless that was done before, and in this program's embedding space."""
     done = data.parent / "indexed"
     if done.exists():
-        return
+        server, _ = start_to_ready(binary, models, data)
+        server.key = server.cli("keys", "create", "bench")["key"]
+        status, _ = server.call("POST", "/api/v1/search", {"query": "a first look"})
+        server.stop()
+        if status == 200:
+            return
+        done.unlink()
+        shutil.rmtree(data)
     server = Server(binary, models, data, "up", str(files))
     server.until("indexed")
     time.sleep(10)  # What is built in the background is built.
