@@ -104,6 +104,11 @@ impl Cache {
         found
     }
 
+    /// What is in memory under a key. Counts as no lookup.
+    pub(crate) fn peek(&self, key: &Key) -> Option<Found> {
+        self.kept.as_ref()?.get(key)
+    }
+
     pub(crate) fn put(&self, key: Key, found: Found) {
         if let Some(keeper) = &self.keeper {
             keeper.put(key, found.write());

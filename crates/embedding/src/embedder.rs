@@ -143,7 +143,7 @@ pub(crate) struct Loaded {
     pub(crate) shorter: Shorter,
     pub(crate) queue: Arc<Queue>,
     /// Large requests that are tokenized at the same time, as many as there are threads.
-    pub(crate) tokenizing: Semaphore,
+    pub(crate) tokenizing: Arc<Semaphore>,
 }
 
 impl Loaded {
@@ -155,7 +155,7 @@ impl Loaded {
         queue: Arc<Queue>,
     ) -> Loaded {
         let fingerprint = *blake3::hash(space.fingerprint().as_bytes()).as_bytes();
-        let tokenizing = Semaphore::new(queue.limits().workers);
+        let tokenizing = Arc::new(Semaphore::new(queue.limits().workers));
         Loaded { space, fingerprint, tokens, remote, shorter, queue, tokenizing }
     }
 }
@@ -273,7 +273,7 @@ impl Embedder {
                 loaded.queue.push(priority, std::mem::take(&mut prepared.texts), reply);
                 encoded = answer.await.unwrap_or(Err(EmbedError::ShutDown))?;
             }
-            Ok(prepared.finish(&request, &loaded.space, encoded, &inner.cache))
+            Ok(prepared.finish(&request, &loaded.space, encoded))
         };
         match priority {
             Priority::Bulk => answer.await,
@@ -291,9 +291,11 @@ impl Embedder {
             let prepared = Prepared::new(loaded, cache, &request)?;
             return Ok((request, prepared));
         }
-        let _turn = loaded.tokenizing.acquire().await.map_err(|_| EmbedError::ShutDown)?;
+        let turn = Arc::clone(&loaded.tokenizing).acquire_owned().await.map_err(|_| EmbedError::ShutDown)?;
         let embedder = self.clone();
         let prepare = move || {
+            // Kept until it is done, also when the caller has gone away.
+            let _turn = turn;
             let prepared = Prepared::new(embedder.loaded()?, &embedder.inner.cache, &request)?;
             Ok((request, prepared))
         };

@@ -312,7 +312,7 @@ impl Loading {
             workers: REMOTE_REQUESTS,
             deadline: self.shared.config.deadline,
         };
-        let queue = Arc::new(Queue::new(name, limits, REMOTE_SPEED));
+        let queue = Arc::new(Queue::new(name, limits, REMOTE_SPEED, self.shared.cache.clone()));
         let engine = || {
             let elsewhere = Elsewhere { remote: Arc::clone(&remote), runtime: self.shared.runtime.clone() };
             Box::new(elsewhere) as Box<dyn Engine>
@@ -369,7 +369,7 @@ impl Loading {
             workers,
             deadline: self.shared.config.deadline,
         };
-        let queue = Arc::new(Queue::new(self.embedder.name(), limits, speed));
+        let queue = Arc::new(Queue::new(self.embedder.name(), limits, speed, self.shared.cache.clone()));
         let engine = || Box::new(Local::new(Arc::clone(&encoder))) as Box<dyn Engine>;
         self.start_threads(&queue, workers, engine)?;
         let shorter = encoder.settings().shorter.clone();

@@ -6,8 +6,10 @@
 //! Shreedhar and Varghese 1995), so one of a thousand texts does not hold up one of a single text; bulk requests go one
 //! after the other.
 //!
-//! A text that is under way already is not computed again: the second request waits for the first one's vector. Who waits
-//! for a text is known here until the end, so what nobody waits for any more is never begun.
+//! A text that is under way already is not computed again: the second request waits for the first one's vector. A vector
+//! is in the cache before its text is no longer under way, and a text that is not under way is looked for there once
+//! more, so there is no moment between the two. Who waits for a text is known here until the end, so what nobody waits
+//! for any more is never begun.
 //!
 //! It does not know tokenizers or networks.
 
@@ -20,6 +22,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use crate::{
+    cache::{Cache, Found},
     embedder::Priority,
     encoder::{Encoded, Shape, TextVector},
     error::EmbedError,
@@ -44,7 +47,11 @@ pub(crate) struct Text {
     pub(crate) content: Content,
     /// Its tokens; of a remote model's text, about.
     pub(crate) tokens: usize,
+    /// Whether it had more.
+    pub(crate) cut: bool,
     pub(crate) shape: Shape,
+    /// Whether its vector may come from the cache, and goes there.
+    pub(crate) keep: bool,
 }
 
 /// What an engine is given of a text.
@@ -75,6 +82,7 @@ pub(crate) struct Queue {
     waiting: Mutex<Waiting>,
     changed: Condvar,
     limits: Limits,
+    cache: Cache,
     meters: Meters,
 }
 
@@ -117,6 +125,8 @@ struct UnderWay {
     /// What the encoder needs; taken by the thread that has it in hand.
     text: Option<Text>,
     priority: Priority,
+    /// Whether anybody would have its vector kept.
+    keep: bool,
     /// The requests that wait for it, each with the text's place in it.
     wanted: Vec<(Arc<Request>, usize)>,
 }
@@ -257,11 +267,11 @@ impl Drop for Room {
 
 impl Queue {
     /// A queue in front of threads that make so many tokens a second each, as far as is known.
-    pub(crate) fn new(model: &str, limits: Limits, speed: f64) -> Queue {
+    pub(crate) fn new(model: &str, limits: Limits, speed: f64, cache: Cache) -> Queue {
         let limits = Limits { workers: limits.workers.max(1), ..limits };
         let meters = Meters::new(model, limits.workers);
         let waiting = Mutex::new(Waiting { speed, ..Waiting::default() });
-        Queue { waiting, changed: Condvar::new(), limits, meters }
+        Queue { waiting, changed: Condvar::new(), limits, cache, meters }
     }
 
     /// Room for a request of so many texts, with about so many tokens, or why there is none.
@@ -323,15 +333,21 @@ impl Queue {
             let place = Place { key: text.key, tokens: text.tokens, since };
             if let Some(under_way) = waiting.under_way.get_mut(&text.key) {
                 under_way.wanted.push(wanted);
+                under_way.keep |= text.keep;
                 self.meters.shared();
                 // Whose turn comes first takes it along, and the other place is skipped. Bulk work can wait for either.
                 if under_way.text.is_none() || priority == Priority::Bulk {
                     continue;
                 }
                 under_way.priority = priority;
+            } else if let Some(found) = text.keep.then(|| self.cache.peek(&text.key)).flatten() {
+                // Computed between the look at the cache and now.
+                self.meters.shared();
+                request.deliver(index, Ok(&found.encoded));
+                continue;
             } else {
-                let key = text.key;
-                waiting.under_way.insert(key, UnderWay { text: Some(text), priority, wanted: vec![wanted] });
+                let (key, keep) = (text.key, text.keep);
+                waiting.under_way.insert(key, UnderWay { text: Some(text), priority, keep, wanted: vec![wanted] });
             }
             turns.tokens += place.tokens;
             turns.places.push_back(place);
@@ -400,11 +416,20 @@ impl Queue {
         None
     }
 
-    /// Answers whoever waits for these texts.
-    pub(crate) fn finish(&self, keys: &[Key], vectors: Vec<TextVector>) {
-        let wanted = self.wanted(keys);
-        for (wanted, vector) in wanted.into_iter().zip(vectors) {
-            let vector = vector.map(Arc::new);
+    /// Keeps the vectors of these texts, and answers whoever waits for them.
+    pub(crate) fn finish(&self, texts: &[Text], vectors: Vec<TextVector>) {
+        let vectors: Vec<Result<Arc<Encoded>, _>> = vectors.into_iter().map(|vector| vector.map(Arc::new)).collect();
+        let keep: Vec<bool> = {
+            let waiting = self.lock();
+            texts.iter().map(|text| waiting.under_way.get(&text.key).is_some_and(|it| it.keep)).collect()
+        };
+        for ((text, vector), _) in texts.iter().zip(&vectors).zip(keep).filter(|(_, keep)| *keep) {
+            if let Ok(encoded) = vector {
+                let found = Found { encoded: Arc::clone(encoded), tokens: text.tokens, cut: text.cut };
+                self.cache.put(text.key, found);
+            }
+        }
+        for (wanted, vector) in self.wanted(texts).into_iter().zip(&vectors) {
             for (request, index) in wanted {
                 request.deliver(index, vector.as_ref().map_err(|reason| *reason));
             }
@@ -412,16 +437,16 @@ impl Queue {
     }
 
     /// Tells whoever waits for these texts that there is no vector, and why.
-    pub(crate) fn give_up(&self, keys: &[Key], error: &dyn Fn() -> EmbedError) {
-        for (request, _) in self.wanted(keys).into_iter().flatten() {
+    pub(crate) fn give_up(&self, texts: &[Text], error: &dyn Fn() -> EmbedError) {
+        for (request, _) in self.wanted(texts).into_iter().flatten() {
             request.fail(error());
         }
     }
 
     /// Who waits for each of some texts, which are no longer under way.
-    fn wanted(&self, keys: &[Key]) -> Vec<Vec<(Arc<Request>, usize)>> {
+    fn wanted(&self, texts: &[Text]) -> Vec<Vec<(Arc<Request>, usize)>> {
         let mut waiting = self.lock();
-        keys.iter().map(|key| waiting.under_way.remove(key).map(|it| it.wanted).unwrap_or_default()).collect()
+        texts.iter().map(|text| waiting.under_way.remove(&text.key).map(|it| it.wanted).unwrap_or_default()).collect()
     }
 
     /// Notes how long a thread took for so many texts and tokens.
@@ -451,7 +476,7 @@ mod tests {
     fn queue(texts: usize, workers: usize) -> Arc<Queue> {
         let limits =
             Limits { texts, batch_tokens: 4 * TOKENS, batch_texts: 100, workers, deadline: Duration::from_secs(30) };
-        Arc::new(Queue::new("test", limits, SPEED))
+        Arc::new(Queue::new("test", limits, SPEED, Cache::new(1 << 20, None)))
     }
 
     fn key(number: usize) -> Key {
@@ -470,7 +495,9 @@ mod tests {
                 key: key(number),
                 content: Content::Ids(vec![number as u32; TOKENS]),
                 tokens: TOKENS,
+                cut: false,
                 shape: Shape::Pooled,
+                keep: priority == Priority::Interactive,
             })
             .collect();
         let room = queue.reserve(priority, texts.len(), texts.len() * TOKENS).unwrap();
@@ -482,7 +509,6 @@ mod tests {
     /// Takes a batch, answers it, and says which texts it had.
     fn step(queue: &Queue) -> (Priority, Vec<u32>) {
         let Batch { priority, texts } = queue.wait().unwrap();
-        let keys: Vec<Key> = texts.iter().map(|text| text.key).collect();
         let numbers: Vec<u32> = texts
             .iter()
             .map(|text| match &text.content {
@@ -491,7 +517,7 @@ mod tests {
             })
             .collect();
         let vectors = numbers.iter().map(|number| Ok(Encoded { values: vec![*number as f32], length: 1.0 }));
-        queue.finish(&keys, vectors.collect());
+        queue.finish(&texts, vectors.collect());
         (priority, numbers)
     }
 
@@ -594,12 +620,29 @@ mod tests {
         let keys: Vec<Key> = in_hand.texts.iter().map(|text| text.key).collect();
         assert_eq!(keys, [key(1), key(2)]);
         let vector = |number: f32| Ok(Encoded { values: vec![number], length: 1.0 });
-        queue.finish(&keys, vec![vector(1.0), vector(2.0)]);
+        queue.finish(&in_hand.texts, vec![vector(1.0), vector(2.0)]);
         assert_eq!(values(&mut first), [1.0, 2.0, 1.0]);
         assert_eq!(values(&mut second), [2.0]);
         assert_eq!(values(&mut third), [1.0]);
         drop((_first, _second, _third));
         assert!(is_idle(&queue));
+    }
+
+    #[test]
+    fn a_text_that_was_computed_since_the_look_at_the_cache_is_not_computed_again() {
+        let queue = queue(1_000, 1);
+        let (_bulk, mut bulk) = push(&queue, Priority::Bulk, [1]);
+        let in_hand = queue.wait().unwrap();
+        let _first = push(&queue, Priority::Interactive, [1]);
+        queue.finish(&in_hand.texts, vec![Ok(Encoded { values: vec![1.0], length: 1.0 })]);
+        assert_eq!(values(&mut bulk), [1.0]);
+        let (_late, mut late) = push(&queue, Priority::Interactive, [1, 2]);
+        assert_eq!(step(&queue), (Priority::Interactive, vec![2]));
+        assert_eq!(values(&mut late), [1.0, 2.0]);
+        let (_known, mut known) = push(&queue, Priority::Interactive, [2, 1]);
+        assert_eq!(values(&mut known), [2.0, 1.0], "nothing is left to do");
+        let _alone = push(&queue, Priority::Bulk, [1]);
+        assert_eq!(step(&queue).1, [1], "a text that is not to be kept is not looked for");
     }
 
     #[test]
@@ -632,8 +675,8 @@ mod tests {
         let queue = queue(1_000, 1);
         let (_first, mut first) = push(&queue, Priority::Interactive, [1]);
         let (_second, mut second) = push(&queue, Priority::Interactive, [2]);
-        let keys: Vec<Key> = queue.wait().unwrap().texts.iter().map(|text| text.key).collect();
-        queue.finish(&keys, vec![Err("it is zero"), Ok(Encoded { values: vec![2.0], length: 1.0 })]);
+        let in_hand = queue.wait().unwrap();
+        queue.finish(&in_hand.texts, vec![Err("it is zero"), Ok(Encoded { values: vec![2.0], length: 1.0 })]);
         let failed = first.try_recv().unwrap();
         assert!(matches!(failed, Err(EmbedError::UnusableVector { index: 0, .. })), "{failed:?}");
         assert_eq!(values(&mut second), [2.0]);

@@ -121,7 +121,7 @@ pub(crate) struct Prepared {
 
 enum Slot {
     Known(Found),
-    New { key: Key, tokens: usize, cut: bool },
+    New { tokens: usize, cut: bool },
 }
 
 impl Prepared {
@@ -137,10 +137,12 @@ impl Prepared {
         let prefix = request.purpose.prefix(&loaded.space);
         let keys: Vec<Key> =
             request.inputs.iter().map(|input| key(&loaded.fingerprint, input, prefix, cut, request)).collect();
-        let known = match request.reuse {
-            Reuse::Yes if request.shape == Shape::Pooled => cache.get(&keys, loaded.space.dimensions),
-            _ => vec![None; keys.len()],
+        let reuse = request.reuse == Reuse::Yes && request.shape == Shape::Pooled;
+        let known = match reuse {
+            true => cache.get(&keys, loaded.space.dimensions),
+            false => vec![None; keys.len()],
         };
+        let keep = reuse && request.priority == Priority::Interactive;
         let unknown = || request.inputs.iter().zip(&known).filter(|(_, known)| known.is_none()).map(|(input, _)| input);
         let count = unknown().count();
         let room = (count > 0)
@@ -162,8 +164,8 @@ impl Prepared {
                         let tokens = ids.len();
                         (Content::Ids(ids), tokens, cut)
                     };
-                    prepared.texts.push(Text { key, content, tokens, shape: request.shape });
-                    Slot::New { key, tokens, cut }
+                    prepared.texts.push(Text { key, content, tokens, cut, shape: request.shape, keep });
+                    Slot::New { tokens, cut }
                 }
             };
             if slot.cut() && request.overlong == Overlong::Refuse {
@@ -185,20 +187,11 @@ impl Prepared {
         request: &Request,
         space: &EmbeddingSpace,
         encoded: Vec<Arc<Encoded>>,
-        cache: &Cache,
     ) -> Vec<Embedding> {
         let mut encoded = encoded.into_iter();
-        let keep =
-            request.priority == Priority::Interactive && request.shape == Shape::Pooled && request.reuse == Reuse::Yes;
         let found = self.slots.into_iter().filter_map(|slot| match slot {
             Slot::Known(found) => Some(found),
-            Slot::New { key, tokens, cut } => {
-                let found = Found { encoded: encoded.next()?, tokens, cut };
-                if keep {
-                    cache.put(key, found.clone());
-                }
-                Some(found)
-            }
+            Slot::New { tokens, cut } => Some(Found { encoded: encoded.next()?, tokens, cut }),
         });
         found.map(|found| found.scaled(request, space)).collect()
     }

@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use crate::{
     encoder::{Encoded, Encoder, Scratch, Shape, TextVector},
     error::EmbedError,
-    queue::{Batch, Content, Key, Queue, Text},
+    queue::{Batch, Content, Queue, Text},
     remote::Remote,
     space::Precision,
 };
@@ -111,18 +111,18 @@ impl Worker {
 
     /// Answers some texts, or tells their requests why not.
     fn work(&mut self, batch: Batch) {
-        let keys: Vec<Key> = batch.texts.iter().map(|text| text.key).collect();
+        let texts = &batch.texts;
         match catch_unwind(AssertUnwindSafe(|| self.encode(&batch))) {
-            Ok(Ok(vectors)) => self.queue.finish(&keys, vectors),
+            Ok(Ok(vectors)) => self.queue.finish(texts, vectors),
             Ok(Err(error)) => {
                 tracing::error!(%error, "an embedding batch failed: {error}");
                 self.engine.reset();
-                self.queue.give_up(&keys, &|| error.again());
+                self.queue.give_up(texts, &|| error.again());
             }
             Err(_) => {
                 tracing::error!("an embedding batch failed: {PANICKED}");
                 self.engine.reset();
-                self.queue.give_up(&keys, &|| EmbedError::Encoder { reason: PANICKED.to_owned() });
+                self.queue.give_up(texts, &|| EmbedError::Encoder { reason: PANICKED.to_owned() });
             }
         }
     }

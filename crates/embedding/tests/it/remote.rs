@@ -29,6 +29,8 @@ enum Act {
     /// Answers with vectors of this many numbers, made by a model of this seed.
     Serve(usize, u8),
     Status(u16),
+    /// That once, and then vectors.
+    Once(u16),
     /// Answers with something else.
     Garbage,
     /// One vector too few.
@@ -118,10 +120,17 @@ async fn answer(
     let is_openai = head.starts_with("post /embeddings ");
     let texts = body[if is_openai { "input" } else { "inputs" }].as_array().context("no texts")?.clone();
     *last.lock().unwrap_or_else(PoisonError::into_inner) = (head, body);
-    let act = *act.lock().unwrap_or_else(PoisonError::into_inner);
+    let act = {
+        let mut script = act.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = *script;
+        if matches!(now, Act::Once(_)) {
+            *script = Act::Serve(16, 1);
+        }
+        now
+    };
     let (status, answer) = match act {
         Act::Serve(width, seed) => (200, vectors(is_openai, texts.iter().map(|text| vector(text, width, seed)))),
-        Act::Status(status) => (status, json!({"error": {"message": "the server's\nown words"}})),
+        Act::Status(status) | Act::Once(status) => (status, json!({"error": {"message": "the server's\nown words"}})),
         Act::Garbage => (200, json!({"data": "none"})),
         Act::TooFew => (200, vectors(is_openai, texts.iter().skip(1).map(|text| vector(text, 16, 1)))),
         Act::Infinite => (200, vectors(is_openai, texts.iter().map(|_| vec![1e39; 16]))),
@@ -248,12 +257,12 @@ async fn what_passes_is_tried_again_and_what_lasts_is_told() -> anyhow::Result<(
     let (server, rig) = (Server::start().await?, rig()?);
     rig.models.connect(NAME, server.model(RemoteApi::OpenAi)).await?;
     within("the model", rig.models.get(NAME)?.ready()).await??;
-    server.act(Act::Status(503));
-    let (failed, ()) = tokio::join!(embed(&rig, "one"), async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        server.act(Act::Serve(16, 1));
-    });
-    ensure!(failed? == expected("one"), "the second attempt was not made");
+    for (number, status) in [408, 429, 500, 503].into_iter().enumerate() {
+        server.act(Act::Once(status));
+        let (before, text) = (server.requests(), format!("text {number}"));
+        ensure!(embed(&rig, &text).await? == expected(&text), "{status}");
+        ensure!(server.requests() == before + 2, "{status}");
+    }
     for (act, reason, attempts) in [
         (Act::Status(401), "401 Unauthorized: the server'sown words", 1),
         (Act::Garbage, "not what this interface answers", 1),
