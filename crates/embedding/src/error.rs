@@ -4,6 +4,8 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
+use crate::remote::Words;
+
 /// Why an embedding, or a model, could not be had.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbedError {
@@ -145,8 +147,11 @@ pub enum EmbedError {
     RemoteFailed {
         /// The model's name here.
         model: String,
-        /// What it said, or why it could not be asked.
+        /// What is known of it, in words of our own.
         reason: String,
+        /// What it said itself, or why it could not be asked.
+        #[source]
+        words: Option<Words>,
         /// Whether the same may succeed later.
         is_transient: bool,
     },
@@ -258,10 +263,12 @@ impl EmbedError {
                 Some(format!("split the request into parts of some {} tokens", limit / 2))
             }
             EmbedError::TooLong { .. } => Some("split the text, or ask for it to be truncated".to_owned()),
-            EmbedError::RemoteFailed { model, is_transient: false, .. } => {
-                Some(format!("look at that server; `holdfast models connect {model}` connects it anew"))
+            EmbedError::RemoteFailed { model, is_transient: false, .. } => Some(format!(
+                "look at that server and at the log; `holdfast models connect {model}` says anew where it is"
+            )),
+            EmbedError::RemoteFailed { .. } => {
+                Some("look at that server and at the log, or try again shortly".to_owned())
             }
-            EmbedError::RemoteFailed { .. } => Some("look at that server, or try again shortly".to_owned()),
             EmbedError::InvalidRemote { .. } => Some("see `holdfast models connect --help`".to_owned()),
             EmbedError::OnlyLocal { .. } => Some("use a model that is installed here".to_owned()),
             EmbedError::NoSuchDimensions { .. } => Some("leave `dimensions` out".to_owned()),
@@ -291,9 +298,12 @@ impl EmbedError {
     /// The same once more, for another who waited for what failed.
     pub(crate) fn again(&self) -> EmbedError {
         match self {
-            EmbedError::RemoteFailed { model, reason, is_transient } => {
-                EmbedError::RemoteFailed { model: model.clone(), reason: reason.clone(), is_transient: *is_transient }
-            }
+            EmbedError::RemoteFailed { model, reason, words, is_transient } => EmbedError::RemoteFailed {
+                model: model.clone(),
+                reason: reason.clone(),
+                words: words.clone(),
+                is_transient: *is_transient,
+            },
             other => EmbedError::Encoder { reason: other.to_string() },
         }
     }

@@ -43,7 +43,7 @@ pub use error::{EmbedError, SourceFailure};
 pub use fetch::PullProgress;
 pub use manifest::{KnownModel, ModelFile, PythonPackage, known_models};
 pub use models::Models;
-pub use remote::{RemoteApi, RemoteModel};
+pub use remote::{RemoteApi, RemoteModel, Words};
 pub use request::{Embedding, Input, Overlong, Request, Reuse, Scale};
 pub use space::{EmbeddingSpace, Pooling, Precision};
 pub use store::{Installation, ModelInfo};

@@ -170,8 +170,8 @@ impl Models {
         Ok(info)
     }
 
-    /// Makes a model of another server one of ours, after asking it for some texts' vectors. One of that name that is
-    /// loaded already stays as it is until the next start.
+    /// Makes a model of another server one of ours, after asking it for some texts' vectors. Where one of that name is
+    /// loaded and this is the same model, it is asked there from now on; another stays out until the next start.
     ///
     /// # Errors
     ///
@@ -189,6 +189,8 @@ impl Models {
             Described::probe(&client, remote).await
         };
         let described = described.await.map_err(|trouble| trouble.into_error(name))?;
+        // What cannot be read of an earlier one is no reason not to have this one.
+        let described = described.known_as(Described::read(&store.folder(name)).ok().flatten());
         let info = store.write_description(name, &described)?;
         let asked = self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(asked) = asked.get(name) {
@@ -228,9 +230,41 @@ impl Loading {
     async fn live(&self) {
         self.until_ready().await;
         match self.embedder.remote() {
-            Some(remote) => remote.guard(&self.embedder).await,
+            Some(remote) => {
+                tokio::join!(remote.guard(&self.embedder), self.follow(remote));
+            }
             None => std::future::pending().await,
         }
+    }
+
+    /// Whenever a remote model is connected anew: asks for it there, unless it is another one.
+    async fn follow(&self, remote: &Remote) {
+        let name = self.embedder.name();
+        loop {
+            self.changed.notified().await;
+            match self.client_of_the_same(remote) {
+                Ok(Some(client)) => remote.reach_by(client),
+                Ok(None) => tracing::warn!(
+                    model = name,
+                    "the remote model {name} was connected anew and is another one; it is used from the next start on"
+                ),
+                Err(error) => tracing::warn!(
+                    model = name,
+                    error = &error as &dyn std::error::Error,
+                    "the remote model {name} was connected anew and cannot be used: {error}"
+                ),
+            }
+        }
+    }
+
+    /// The way to the model on record, where that is the one that is loaded.
+    fn client_of_the_same(&self, remote: &Remote) -> Result<Option<Client>, EmbedError> {
+        let name = self.embedder.name();
+        let described = Described::read(&self.shared.store.folder(name))?;
+        let same = described.filter(|described| remote.is_the_one_of(described));
+        same.map(|described| Client::new(name, &described.remote, self.shared.config.deadline))
+            .transpose()
+            .map_err(|trouble| trouble.into_error(name))
     }
 
     async fn until_ready(&self) {

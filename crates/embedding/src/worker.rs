@@ -115,7 +115,7 @@ impl Worker {
         match catch_unwind(AssertUnwindSafe(|| self.encode(&batch))) {
             Ok(Ok(vectors)) => self.queue.finish(texts, vectors),
             Ok(Err(error)) => {
-                tracing::error!(%error, "an embedding batch failed: {error}");
+                tracing::error!(error = &error as &dyn std::error::Error, "an embedding batch failed: {error}");
                 self.engine.reset();
                 self.queue.give_up(texts, &|| error.again());
             }

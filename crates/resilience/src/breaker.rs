@@ -1,6 +1,9 @@
 //! A circuit breaker (Nygard 2007): after some failures within a time, nothing more is tried until a pause is over; then
 //! one attempt decides.
 //!
+//! Whoever tries something has an [`Attempt`], which knows the state it began in: what was under way when that changed
+//! says nothing about the new state, so a late success closes nothing and a late failure prolongs nothing.
+//!
 //! It is told the time and what happened; it does not wait, call or log.
 
 use std::{
@@ -41,14 +44,25 @@ pub struct Breaker {
 #[derive(Debug)]
 struct Inner {
     state: State,
+    /// How often the state has changed.
+    changes: u64,
     failures: VecDeque<Instant>,
     opened_at: Option<Instant>,
+}
+
+/// Something that is being tried. Dropped without a word it says nothing, and another may be tried in its place.
+#[derive(Debug)]
+#[must_use]
+pub struct Attempt<'a> {
+    breaker: &'a Breaker,
+    /// The state it began in.
+    changes: u64,
 }
 
 impl Breaker {
     /// A closed breaker.
     pub fn new(settings: Settings) -> Self {
-        let inner = Inner { state: State::Closed, failures: VecDeque::new(), opened_at: None };
+        let inner = Inner { state: State::Closed, changes: 0, failures: VecDeque::new(), opened_at: None };
         Self { settings, inner: Mutex::new(inner) }
     }
 
@@ -57,66 +71,92 @@ impl Breaker {
         self.lock().state
     }
 
-    /// Notes a success, which closes it.
-    pub fn succeeded(&self) {
-        let mut inner = self.lock();
-        if inner.state != State::Closed {
-            inner.failures.clear();
-        }
-        inner.state = State::Closed;
-        inner.opened_at = None;
+    /// Lets an attempt through where everything is.
+    pub fn enter(&self) -> Option<Attempt<'_>> {
+        let inner = self.lock();
+        (inner.state == State::Closed).then(|| Attempt { breaker: self, changes: inner.changes })
     }
 
-    /// Notes a failure; whether that opened it.
-    pub fn failed(&self, now: Instant) -> bool {
+    /// Lets the one attempt through that decides, once the pause is over.
+    pub fn try_half_open(&self, now: Instant) -> Option<Attempt<'_>> {
         let mut inner = self.lock();
-        inner.failures.push_back(now);
-        while inner.failures.front().is_some_and(|at| now.saturating_duration_since(*at) > self.settings.within) {
-            inner.failures.pop_front();
-        }
-        let opens = match inner.state {
-            State::Closed => inner.failures.len() >= self.settings.failures,
-            State::HalfOpen => true,
-            // Attempts that were under way when it opened change nothing.
-            State::Open => false,
-        };
-        if opens {
-            inner.state = State::Open;
-            inner.opened_at = Some(now);
-        }
-        opens
+        let left = self.left(&inner, now)?;
+        left.is_zero().then(|| {
+            inner.change(State::HalfOpen);
+            Attempt { breaker: self, changes: inner.changes }
+        })
     }
 
     /// Opens it at once, whatever came before: what it guards is known to be wrong.
     pub fn open(&self, now: Instant) {
-        let mut inner = self.lock();
-        inner.state = State::Open;
-        inner.opened_at = Some(now);
+        self.lock().open(now);
     }
 
     /// How long it stays open still; nothing where it is not open.
     pub fn open_for(&self, now: Instant) -> Option<Duration> {
-        let inner = self.lock();
-        let opened = inner.opened_at.filter(|_| inner.state == State::Open)?;
-        Some((opened + self.settings.pause).saturating_duration_since(now))
+        self.left(&self.lock(), now)
     }
 
-    /// Asks for the one attempt that decides. Only one caller gets it, and has to tell how it went.
-    pub fn try_half_open(&self, now: Instant) -> bool {
-        if self.open_for(now) != Some(Duration::ZERO) {
-            return false;
-        }
-        let mut inner = self.lock();
-        let granted = inner.state == State::Open;
-        if granted {
-            inner.state = State::HalfOpen;
-        }
-        granted
+    fn left(&self, inner: &Inner, now: Instant) -> Option<Duration> {
+        let opened = inner.opened_at.filter(|_| inner.state == State::Open)?;
+        Some((opened + self.settings.pause).saturating_duration_since(now))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Nothing panics while holding the lock.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn change(&mut self, state: State) {
+        self.state = state;
+        self.changes += 1;
+    }
+
+    fn open(&mut self, now: Instant) {
+        self.change(State::Open);
+        self.opened_at = Some(now);
+    }
+}
+
+impl Attempt<'_> {
+    /// Notes a success. That of the deciding attempt closes the breaker.
+    pub fn succeeded(self) {
+        let mut inner = self.breaker.lock();
+        if inner.changes == self.changes && inner.state == State::HalfOpen {
+            inner.change(State::Closed);
+            inner.failures.clear();
+            inner.opened_at = None;
+        }
+    }
+
+    /// Notes a failure; whether that opened the breaker.
+    pub fn failed(self, now: Instant) -> bool {
+        let Settings { failures, within, .. } = self.breaker.settings;
+        let mut inner = self.breaker.lock();
+        if inner.changes != self.changes {
+            return false;
+        }
+        inner.failures.push_back(now);
+        while inner.failures.front().is_some_and(|at| now.saturating_duration_since(*at) > within) {
+            inner.failures.pop_front();
+        }
+        let opens = inner.state == State::HalfOpen || inner.failures.len() >= failures;
+        if opens {
+            inner.open(now);
+        }
+        opens
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.breaker.lock();
+        if inner.changes == self.changes && inner.state == State::HalfOpen {
+            // Since when it is open stays as it was: the next may try at once.
+            inner.change(State::Open);
+        }
     }
 }
 
@@ -130,20 +170,23 @@ mod tests {
         (Breaker::new(Settings { failures: 3, within: 60 * SECOND, pause: 10 * SECOND }), Instant::now())
     }
 
+    fn fail(breaker: &Breaker, now: Instant) -> bool {
+        breaker.enter().unwrap().failed(now)
+    }
+
     #[test]
     fn failures_within_the_time_open_it_and_one_attempt_decides() {
         let (breaker, start) = breaker();
-        assert!(!breaker.failed(start) && !breaker.failed(start + SECOND));
-        assert!(breaker.failed(start + 2 * SECOND));
+        assert!(!fail(&breaker, start) && !fail(&breaker, start + SECOND));
+        assert!(fail(&breaker, start + 2 * SECOND));
         assert_eq!((breaker.state(), breaker.open_for(start + 5 * SECOND)), (State::Open, Some(7 * SECOND)));
-        assert!(!breaker.try_half_open(start + 11 * SECOND));
-        assert!(breaker.try_half_open(start + 12 * SECOND));
-        assert!(!breaker.try_half_open(start + 12 * SECOND), "one at a time");
-        assert!(breaker.failed(start + 13 * SECOND), "it failed again");
-        assert!(breaker.try_half_open(start + 23 * SECOND));
-        breaker.succeeded();
+        assert!(breaker.enter().is_none() && breaker.try_half_open(start + 11 * SECOND).is_none());
+        let attempt = breaker.try_half_open(start + 12 * SECOND).unwrap();
+        assert!(breaker.try_half_open(start + 12 * SECOND).is_none() && breaker.enter().is_none(), "one at a time");
+        assert!(attempt.failed(start + 13 * SECOND), "it failed again");
+        breaker.try_half_open(start + 23 * SECOND).unwrap().succeeded();
         assert_eq!((breaker.state(), breaker.open_for(start + 24 * SECOND)), (State::Closed, None));
-        assert!(!breaker.failed(start + 24 * SECOND), "old failures are forgotten");
+        assert!(!fail(&breaker, start + 24 * SECOND), "old failures are forgotten");
     }
 
     #[test]
@@ -157,17 +200,37 @@ mod tests {
     fn failures_far_apart_do_not_open_it() {
         let (breaker, start) = breaker();
         for round in 0..20 {
-            assert!(!breaker.failed(start + round * 31 * SECOND), "{round}");
+            assert!(!fail(&breaker, start + round * 31 * SECOND), "{round}");
         }
     }
 
     #[test]
-    fn late_failures_of_what_was_under_way_do_not_prolong_the_pause() {
+    fn what_was_under_way_when_it_opened_changes_nothing() {
         let (breaker, start) = breaker();
+        let late: Vec<_> = (0..4).map(|_| breaker.enter().unwrap()).collect();
+        let [first, second, third, fourth] = late.try_into().unwrap();
         for _ in 0..3 {
-            breaker.failed(start);
+            fail(&breaker, start);
         }
-        assert!(!breaker.failed(start + 9 * SECOND));
-        assert!(breaker.try_half_open(start + 10 * SECOND));
+        first.succeeded();
+        assert_eq!(breaker.state(), State::Open, "a late success is none of the attempt that decides");
+        assert!(!second.failed(start + 9 * SECOND), "a late failure does not prolong the pause");
+        let attempt = breaker.try_half_open(start + 10 * SECOND).unwrap();
+        third.succeeded();
+        assert_eq!(breaker.state(), State::HalfOpen);
+        assert!(!fourth.failed(start + 10 * SECOND));
+        attempt.succeeded();
+        assert_eq!(breaker.state(), State::Closed);
+    }
+
+    #[test]
+    fn an_attempt_that_is_given_up_leaves_its_place_to_another() {
+        let (breaker, start) = breaker();
+        breaker.open(start);
+        drop(breaker.try_half_open(start + 10 * SECOND).unwrap());
+        assert_eq!(breaker.state(), State::Open);
+        breaker.try_half_open(start + 10 * SECOND).unwrap().succeeded();
+        drop(breaker.enter().unwrap());
+        assert_eq!(breaker.state(), State::Closed);
     }
 }

@@ -135,7 +135,7 @@ codes! {
     ModelFetchFailed = "model_fetch_failed", BAD_GATEWAY, "The model could not be fetched",
         "check the network, or give a folder that has the model";
     RemoteModelFailed = "remote_model_failed", BAD_GATEWAY, "The server of a remote model failed",
-        "look at that server, or try again shortly";
+        "look at that server and at the log, or try again shortly";
     EmbeddingFailed = "embedding_failed", INTERNAL_SERVER_ERROR, "The text could not be embedded", "";
     Internal = "internal", INTERNAL_SERVER_ERROR, "Something went wrong in the server",
         "look for the error_id in the server's log";
@@ -439,11 +439,7 @@ impl From<EmbedError> for Failure {
             }
             EmbedError::TooLong { .. } => Self::new(Code::TextTooLong, told).hint(hint),
             EmbedError::UnknownToken { .. } => Self::new(Code::InvalidField, told).hint(hint),
-            EmbedError::RemoteFailed { model, .. } => {
-                // What another server says may have anything in it; it is for the log.
-                let detail = format!("the server of the remote model {model} gave no vectors");
-                Self::new(Code::RemoteModelFailed, detail).hint(hint).cause(told)
-            }
+            EmbedError::RemoteFailed { .. } => Self::new(Code::RemoteModelFailed, told).hint(hint).cause(error),
             EmbedError::InvalidRemote { .. } => Self::new(Code::InvalidRequest, told).hint(hint),
             EmbedError::OnlyLocal { .. } => Self::new(Code::ModelUnsupported, told).hint(hint),
             EmbedError::NoSuchDimensions { .. } => Self::new(Code::InvalidField, told).at("dimensions").hint(hint),

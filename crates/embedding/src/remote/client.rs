@@ -1,6 +1,7 @@
 //! Requests to a server that embeds: one attempt has a deadline, what may pass is tried again, nothing is believed.
 //!
-//! Wakes for nothing by itself. What a server says goes into logs shortened, and never into an answer of ours.
+//! Wakes for nothing by itself. What a server says is kept apart from what is said of it here: it goes into logs,
+//! shortened, and to nobody else.
 
 use std::{path::Path, time::Duration};
 
@@ -31,24 +32,42 @@ const KEY_BYTES_MAX: u64 = 8 << 10;
 /// Why a server gave no vectors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Trouble {
+    /// In words of our own.
     pub(crate) reason: String,
+    /// In theirs, or the system's.
+    pub(crate) words: Option<Words>,
     /// Whether the same may succeed later.
     pub(crate) is_transient: bool,
     /// When the server said to ask again.
     pub(crate) retry_after: Option<Duration>,
 }
 
+/// What somebody else said of a failure; for those who look after this server.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Words(String);
+
 impl Trouble {
-    fn passing(reason: impl Into<String>) -> Trouble {
-        Trouble { reason: reason.into(), is_transient: true, retry_after: None }
+    pub(crate) fn passing(reason: impl Into<String>) -> Trouble {
+        Trouble { reason: reason.into(), words: None, is_transient: true, retry_after: None }
     }
 
     pub(crate) fn lasting(reason: impl Into<String>) -> Trouble {
-        Trouble { reason: reason.into(), is_transient: false, retry_after: None }
+        Trouble { is_transient: false, ..Trouble::passing(reason) }
+    }
+
+    fn unreached(error: &reqwest::Error) -> Trouble {
+        Trouble::passing("it cannot be reached").saying(&innermost(error))
+    }
+
+    fn saying(self, words: &str) -> Trouble {
+        let words: String = words.chars().filter(|c| !c.is_control()).take(WORDS_CHARS_MAX).collect();
+        Trouble { words: (!words.is_empty()).then_some(Words(words)), ..self }
     }
 
     pub(crate) fn into_error(self, model: &str) -> EmbedError {
-        EmbedError::RemoteFailed { model: model.to_owned(), reason: self.reason, is_transient: self.is_transient }
+        let Trouble { reason, words, is_transient, .. } = self;
+        EmbedError::RemoteFailed { model: model.to_owned(), reason, words, is_transient }
     }
 }
 
@@ -84,7 +103,7 @@ impl Client {
             // Somewhere else is another server than the one that was connected, and would be sent the key.
             .redirect(redirect::Policy::none())
             .build()
-            .map_err(|error| Trouble::lasting(format!("no HTTPS client could be set up: {error}")))?;
+            .map_err(|error| Trouble::lasting("no HTTPS client could be set up").saying(&error.to_string()))?;
         let key = remote.key_file.as_deref().map(read_key).transpose()?;
         Ok(Client {
             http,
@@ -123,14 +142,14 @@ impl Client {
         if let Some(key) = &self.key {
             request = request.header(AUTHORIZATION, key.clone());
         }
-        let response = request.send().await.map_err(|error| Trouble::passing(unreached(&error)))?;
+        let response = request.send().await.map_err(|error| Trouble::unreached(&error))?;
         let (status, retry_after) = (response.status(), retry_after(&response));
         let body = bounded(response).await?;
         if status != StatusCode::OK {
             let is_transient = status.is_server_error()
                 || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
-            let reason = format!("it answered {status}: {}", words(&body));
-            return Err(Trouble { reason, is_transient, retry_after });
+            let trouble = Trouble::lasting(format!("it answered {status}")).saying(&words(&body));
+            return Err(Trouble { is_transient, retry_after, ..trouble });
         }
         let vectors = self.vectors(&body, texts.len())?;
         let width = vectors.first().map_or(0, Vec::len);
@@ -163,7 +182,7 @@ fn read_key(path: &Path) -> Result<HeaderValue, Trouble> {
     use std::io::Read;
     let mut key = String::new();
     let read = std::fs::File::open(path).and_then(|file| file.take(KEY_BYTES_MAX).read_to_string(&mut key));
-    read.map_err(|error| Trouble::passing(format!("the file with its key cannot be read: {error}")))?;
+    read.map_err(|error| Trouble::passing("the file with its key cannot be read").saying(&error.to_string()))?;
     let mut value = HeaderValue::from_str(&format!("Bearer {}", key.trim()))
         .map_err(|_| Trouble::lasting("the file with its key has something that no header can have"))?;
     value.set_sensitive(true);
@@ -180,7 +199,7 @@ async fn bounded(response: Response) -> Result<Vec<u8>, Trouble> {
     let mut body = Vec::new();
     let mut stream = response.bytes_stream();
     while let Some(block) = stream.next().await {
-        let block = block.map_err(|error| Trouble::passing(unreached(&error)))?;
+        let block = block.map_err(|error| Trouble::unreached(&error))?;
         if body.len() + block.len() > ANSWER_BYTES_MAX {
             return Err(Trouble::lasting(format!("its answer has more than {ANSWER_BYTES_MAX} bytes")));
         }
@@ -189,22 +208,21 @@ async fn bounded(response: Response) -> Result<Vec<u8>, Trouble> {
     Ok(body)
 }
 
-/// What a server says went wrong, wherever its interface has it, shortened and without anything but text.
+/// What a server says went wrong, wherever its interface has it.
 fn words(body: &[u8]) -> String {
     let json: Option<Value> = serde_json::from_slice(body).ok();
     let told = json.as_ref().and_then(|json| {
         let error = json.get("error")?;
         error.as_str().or_else(|| error.get("message")?.as_str())
     });
-    let told = told.map_or_else(|| String::from_utf8_lossy(body), Into::into);
-    told.chars().filter(|c| !c.is_control()).take(WORDS_CHARS_MAX).collect()
+    told.map_or_else(|| String::from_utf8_lossy(body).into_owned(), str::to_owned)
 }
 
 /// The innermost cause of an HTTP error, where the reason is; the outer ones repeat the address.
-fn unreached(error: &reqwest::Error) -> String {
+fn innermost(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    format!("it cannot be reached: {cause}")
+    cause.to_string()
 }

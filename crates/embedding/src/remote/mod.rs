@@ -11,6 +11,7 @@ use std::{
     fs,
     io::{ErrorKind, Read},
     path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
@@ -20,6 +21,7 @@ use sha2::{Digest, Sha256};
 
 use tokio::sync::Notify;
 
+pub use client::Words;
 pub(crate) use client::{Client, Trouble};
 
 use crate::{
@@ -137,17 +139,25 @@ impl Described {
     /// Compares what a server says now with what is on record.
     pub(crate) async fn verify(&self, client: &Client) -> Result<(), Trouble> {
         let now = client.embed(&PROBES.map(str::to_owned)).await?;
-        let same = now.len() == self.probes.len()
-            && now
-                .iter()
-                .zip(&self.probes)
-                .all(|(now, then)| now.len() == then.len() && cosine(now, then) >= SAME_COSINE);
-        if same {
+        if self.is_same(&now) {
             return Ok(());
         }
         Err(Trouble::lasting(
             "it is another model than the one that was connected: its vectors of the probe texts differ",
         ))
+    }
+
+    /// The same model as one that was on record before, where it is: then its space is, too.
+    pub(crate) fn known_as(mut self, before: Option<Described>) -> Described {
+        if let Some(before) = before.filter(|before| before.is_same(&self.probes)) {
+            self.probes = before.probes;
+        }
+        self
+    }
+
+    fn is_same(&self, probes: &[Vec<f32>]) -> bool {
+        let alike = |(now, then): (&Vec<f32>, &Vec<f32>)| now.len() == then.len() && cosine(now, then) >= SAME_COSINE;
+        probes.len() == self.probes.len() && probes.iter().zip(&self.probes).all(alike)
     }
 
     /// The space of its vectors, named by what it made of the probes.
@@ -173,7 +183,7 @@ impl Described {
 /// A loaded remote model.
 pub(crate) struct Remote {
     name: String,
-    client: Client,
+    client: RwLock<Arc<Client>>,
     described: Described,
     breaker: Breaker,
     /// The breaker opened.
@@ -183,15 +193,24 @@ pub(crate) struct Remote {
 impl Remote {
     pub(crate) fn new(name: &str, client: Client, described: Described, pause: Duration) -> Remote {
         let breaker = Breaker::new(Settings { failures: FAILURES, within: FAILURES_WITHIN, pause });
-        Remote { name: name.to_owned(), client, described, breaker, opened: Notify::new() }
+        Remote {
+            name: name.to_owned(),
+            client: RwLock::new(Arc::new(client)),
+            described,
+            breaker,
+            opened: Notify::new(),
+        }
     }
 
     /// One vector for each text, in order, in the model's space as far as their width tells.
     pub(crate) async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, EmbedError> {
         let width = self.described.probes.first().map_or(0, Vec::len);
-        let trouble = match self.client.embed(texts).await {
+        let Some(attempt) = self.breaker.enter() else {
+            return Err(Trouble::passing("it is not asked for a while, since it failed").into_error(&self.name));
+        };
+        let trouble = match self.client().embed(texts).await {
             Ok(vectors) if vectors.iter().all(|vector| vector.len() == width) => {
-                self.breaker.succeeded();
+                attempt.succeeded();
                 return Ok(vectors);
             }
             Ok(_) => {
@@ -200,7 +219,7 @@ impl Remote {
                 Trouble::lasting("it is another model than the one that was connected: its vectors have another width")
             }
             Err(trouble) => {
-                if trouble.is_transient && self.breaker.failed(Instant::now()) {
+                if trouble.is_transient && attempt.failed(Instant::now()) {
                     self.opened.notify_one();
                 }
                 trouble
@@ -221,14 +240,14 @@ impl Remote {
                 let hint = Some("look at that server; it is tried again by itself".to_owned());
                 embedder.set_state(ModelState::Failed { reason: reason.clone(), hint, retry_in });
                 tokio::time::sleep(retry_in).await;
-                if !self.breaker.try_half_open(Instant::now()) {
-                    continue;
-                }
+                let Some(attempt) = self.breaker.try_half_open(Instant::now()) else { continue };
                 self.show();
-                match self.described.verify(&self.client).await {
-                    Ok(()) => self.breaker.succeeded(),
+                match self.described.verify(&self.client()).await {
+                    Ok(()) => attempt.succeeded(),
                     Err(trouble) => {
-                        self.breaker.failed(Instant::now());
+                        attempt.failed(Instant::now());
+                        let words = trouble.words.as_ref().map(tracing::field::display);
+                        tracing::warn!(model = self.name, words, "the remote model {} failed again", self.name);
                         reason = trouble.reason;
                     }
                 }
@@ -237,6 +256,20 @@ impl Remote {
             self.show();
             embedder.set_state(ModelState::Ready);
         }
+    }
+
+    /// Whether that describes this model, wherever it says that it is.
+    pub(crate) fn is_the_one_of(&self, described: &Described) -> bool {
+        self.described.space(&self.name) == described.space(&self.name)
+    }
+
+    /// Asks for it elsewhere, or with another key, from now on.
+    pub(crate) fn reach_by(&self, client: Client) {
+        *self.client.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(client);
+    }
+
+    fn client(&self) -> Arc<Client> {
+        Arc::clone(&self.client.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn show(&self) {
