@@ -32,6 +32,7 @@ BATCHING_RATIO = 3
 UTILISATION = 0.7
 OVERLOAD = 4
 OVERLOAD_SECONDS = 60
+OVERLOAD_BODIES = 1_000_000
 OVERLOAD_DEADLINE_MS = 1_000
 GOODPUT = 0.9
 IN_TIME = 0.99
@@ -149,12 +150,19 @@ def indexing(settings, figures, files):
     status, source = server.call("POST", "/api/v1/sources", {"path": str(files.resolve()), "collection": "default"})
     if status not in (200, 201, 202):
         raise SystemExit(f"the corpus was not accepted: {status} {source}")
+    indexed = lambda: server.call("GET", "/api/v1/collections/default")[1]["documents"]
+    began, before = time.perf_counter(), indexed()
     during = generator.closed(MANY)["ok_ms"]["p99"]
+    share = (indexed() - before) / (time.perf_counter() - began)
     _, status = server.call("GET", "/api/v1/jobs?limit=5")
     if all(job["state"] in ("done", "failed") for job in status["jobs"]):
         raise SystemExit("indexing ended before the measuring did")
     ratio = during / idle
     figures.add(f"{MANY} clients: p99 idle, while indexing, ratio", [idle, during, round(ratio, 2)], f"<= {INDEXING_P99_RATIO}", ratio <= INDEXING_P99_RATIO)
+    began, before = time.perf_counter(), indexed()
+    time.sleep(SECONDS)
+    alone = (indexed() - before) / (time.perf_counter() - began)
+    figures.add("documents indexed a second: with those clients, alone", [round(share, 1), round(alone, 1)], "> 0", share > 0)
     generator.end()
     server.stop()
 
@@ -162,12 +170,15 @@ def indexing(settings, figures, files):
 def overload(settings, figures):
     binary, load, models, queries, state = settings
     server = start(binary, models, state / "clients")
-    generator = Load(load, server, bodies(queries, 400_000, "d"))
-    peak = generator.closed(MANY)["ok_per_second"]
+    generator = Load(load, server, bodies(queries, OVERLOAD_BODIES, "d"))
+    alone = generator.closed(MANY)
+    peak = alone["ok_per_second"]
     answer = generator.ask(
         open=round(OVERLOAD * peak), seconds=OVERLOAD_SECONDS, warm_up=WARM_UP, deadline_ms=OVERLOAD_DEADLINE_MS, connections=1_000
     )
     print(json.dumps({"overload": answer}), flush=True)
+    if (alone["sent"] + answer["sent"]) * (1 + WARM_UP / SECONDS) > OVERLOAD_BODIES:
+        raise SystemExit(f"{OVERLOAD_BODIES} texts were not enough for each request to have its own")
     goodput = answer["ok_per_second"] / peak
     figures.add(f"{OVERLOAD} times {peak:.0f}/s: goodput's share of that", round(goodput, 3), f">= {GOODPUT}", goodput >= GOODPUT)
     admitted = answer["ok"] + answer["errors"] + sum(answer["other"].values())

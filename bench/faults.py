@@ -30,7 +30,7 @@ from pathlib import Path
 START_SECONDS = 60
 MANY = 200_000
 # 200 000 vectors take 154 MB, the model and its buffers as much.
-RESIDENT_MAX_MB = 800
+RESIDENT_MAX_MB = 550
 RECOVERY_SECONDS = 120
 # Within which the probe must tell of the recovery.
 HEALTH_SECONDS = 10

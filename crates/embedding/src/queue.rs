@@ -2,7 +2,8 @@
 //!
 //! Texts are taken as soon as a thread is free, whosever they are: nothing waits for a batch to fill up, and while all
 //! threads are busy the next batches fill by themselves. Interactive texts go before bulk ones, so a query never waits for
-//! more than what a thread has in hand. Interactive requests take turns, [`TURN_TOKENS`] each (deficit round robin,
+//! more than what a thread has in hand; one batch in [`BULK_ONE_IN`] is a bulk one all the same, so that what is indexed
+//! while somebody always asks gets done. Interactive requests take turns, [`TURN_TOKENS`] each (deficit round robin,
 //! Shreedhar and Varghese 1995), so one of a thousand texts does not hold up one of a single text; bulk requests go one
 //! after the other.
 //!
@@ -31,6 +32,8 @@ use crate::{
 
 /// What an interactive request may have taken of it before the next one has its turn.
 const TURN_TOKENS: usize = 64;
+/// One batch in so many is a bulk one where both kinds wait.
+const BULK_ONE_IN: u32 = 16;
 /// How much a batch's speed counts against all those before it.
 const SPEED_WEIGHT: f64 = 0.05;
 /// The share of the time a request may take that its texts may have to wait; the rest is for what cannot be foreseen.
@@ -94,6 +97,8 @@ struct Waiting {
     under_way: HashMap<Key, UnderWay>,
     /// Tokens a second of one thread.
     speed: f64,
+    /// Interactive batches in a row while bulk texts waited.
+    passed_over: u32,
     closed: bool,
 }
 
@@ -403,11 +408,17 @@ impl Queue {
                 !given_up
             });
         }
-        for priority in [Priority::Interactive, Priority::Bulk] {
+        let mut order = [Priority::Interactive, Priority::Bulk];
+        if waiting.passed_over + 1 >= BULK_ONE_IN {
+            order.reverse();
+        }
+        for priority in order {
             // A lane can turn out to have nothing that anybody wants.
             while !waiting.lane(priority).requests.is_empty() {
                 let batch = waiting.batch(priority, &self.limits);
                 if !batch.is_empty() {
+                    let passed_over = priority == Priority::Interactive && !waiting.bulk.requests.is_empty();
+                    waiting.passed_over = if passed_over { waiting.passed_over + 1 } else { 0 };
                     batch.iter().for_each(|(_, since)| self.meters.waited(priority, since.elapsed()));
                     return Some(Batch { priority, texts: batch.into_iter().map(|(text, _)| text).collect() });
                 }
@@ -575,6 +586,16 @@ mod tests {
         assert_eq!(values(&mut bulk), (0..12).map(|number| number as f32).collect::<Vec<_>>());
         drop((_room, _other));
         assert!(is_idle(&queue));
+    }
+
+    #[test]
+    fn bulk_work_gets_on_while_somebody_always_asks() {
+        let queue = queue(10_000, 1);
+        let _bulk = push(&queue, Priority::Bulk, 0..1_000);
+        let _asked = push(&queue, Priority::Interactive, 1_000..2_000);
+        let priorities: Vec<Priority> = (0..64).map(|_| step(&queue).0).collect();
+        let bulk = |part: &[Priority]| part.iter().filter(|priority| **priority == Priority::Bulk).count();
+        assert!(priorities.chunks(16).all(|part| bulk(part) == 1), "{priorities:?}");
     }
 
     #[test]

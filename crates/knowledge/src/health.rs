@@ -224,10 +224,12 @@ fn sources(inner: &Inner) -> Finding {
         return (Status::Degraded, Some(trouble));
     }
     match inner.storage.failing_sources() {
-        Ok((failing, all, Some(reason))) => {
-            (Status::Degraded, Some(format!("{failing} of {all} sources failed at the last look: {reason}")))
-        }
-        Ok((_, _, None)) => READY,
+        Ok((0, _)) => READY,
+        // What was wrong with them names folders and collections, and health is told to strangers.
+        Ok((failing, all)) => (
+            Status::Degraded,
+            Some(format!("{failing} of {all} sources failed at the last look, `holdfast sources list` says why")),
+        ),
         Err(error) => down(error),
     }
 }

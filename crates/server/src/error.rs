@@ -1,7 +1,8 @@
 //! What every failure is called on the wire: one table of codes, and the way each error gets its code.
 //!
 //! A [`Failure`] has two audiences. The caller gets code, detail and hint; the operator gets the chain of causes, with
-//! paths and all, in the one log line that carries the same `error_id`. Nothing else in this crate chooses a status,
+//! paths and all, in the one log line that carries the same `error_id`; of requests refused under load that line is one
+//! at `debug`, and a count of them is told once a second. Nothing else in this crate chooses a status,
 //! and `docs/ERRORS.md` has a section for every code, which a test enforces.
 
 use std::{
@@ -254,7 +255,8 @@ impl Failure {
         let cause = cause.as_deref().unwrap_or("");
         // The detail is not logged: it may quote what the caller sent.
         if self.code == Code::Overloaded {
-            note_shed();
+            tracing::debug!(error_id, code = row.code, cause, "a request was refused: {}", row.title);
+            SHED.note();
         } else if row.status.is_server_error() && self.code != Code::ModelNotReady {
             tracing::warn!(error_id, code = row.code, cause, "a request failed: {}", row.title);
         } else {
@@ -317,22 +319,29 @@ impl IntoResponse for Failure {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shed;
 
-/// Counts a refusal, and tells of all since the last time, once a second at most.
-fn note_shed() {
-    static SHED: Mutex<Option<(Instant, u64)>> = Mutex::new(None);
-    let mut shed = SHED.lock().unwrap_or_else(PoisonError::into_inner);
-    let (told, count) =
-        shed.unwrap_or_else(|| (Instant::now().checked_sub(SHED_TOLD_EVERY).unwrap_or_else(Instant::now), 0));
-    *shed = Some((told, count + 1));
-    if told.elapsed() >= SHED_TOLD_EVERY {
-        *shed = Some((Instant::now(), 0));
+/// What was refused under load and is not in the log yet.
+pub(crate) static SHED: Shedding = Shedding(Mutex::new((None, 0)));
+
+/// When it was told last, and how many refusals there were since.
+pub(crate) struct Shedding(Mutex<(Option<Instant>, u64)>);
+
+impl Shedding {
+    /// Counts a refusal, and tells of all since the last time, once a second at most.
+    fn note(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1 += 1;
+        self.tell();
+    }
+
+    /// Tells of what is left of a burst. To be called now and then, or it would be told with the next one.
+    pub(crate) fn tell(&self) {
+        let mut shed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (told, count) = *shed;
+        if count == 0 || told.is_some_and(|told| told.elapsed() < SHED_TOLD_EVERY) {
+            return;
+        }
+        *shed = (Some(Instant::now()), 0);
         drop(shed);
-        tracing::warn!(
-            count = count + 1,
-            code = Code::Overloaded.row().code,
-            "refused {} requests: too much is being done",
-            count + 1
-        );
+        tracing::warn!(count, code = Code::Overloaded.row().code, "refused {count} requests: too much is being done");
     }
 }
 

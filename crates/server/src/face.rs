@@ -83,6 +83,7 @@ fn tei(problem: &Problem, status: StatusCode) -> (StatusCode, Value) {
         "error": message(problem),
         "error_type": kind,
         "code": problem.code,
+        "field": problem.field,
         "error_id": problem.error_id,
     });
     (status, body)

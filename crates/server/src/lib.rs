@@ -47,7 +47,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use routes::Entry;
 
-/// Requests for the vectors of all tokens at a time; an answer can have 70 MB.
+/// Requests about single tokens, their vectors or their texts, at a time; an answer can have 70 MB.
 const WHOLE_TEXTS_REQUESTS: usize = 4;
 
 /// The limits of the server. All of them hold for every caller.
@@ -172,7 +172,7 @@ struct Shared {
     admission: Admission,
     mcp_sessions: Admission,
     mcp_calls: Admission,
-    /// Requests for the vectors of all tokens, whose answers are large.
+    /// Requests about single tokens, whose answers are large.
     whole_texts: Admission,
     /// Bytes that are there of each model being pulled by a request.
     pulls: Mutex<BTreeMap<String, u64>>,

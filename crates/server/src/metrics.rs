@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Server, ServerError,
-    error::{Code, Failure},
+    error::{Code, Failure, SHED},
 };
 
 /// The content type of the text format, version 0.0.4.
@@ -62,7 +62,8 @@ pub fn install() -> Result<(), ServerError> {
     Ok(())
 }
 
-/// Folds what was recorded into what is shown, so that it does not grow while nobody asks.
+/// Folds what was recorded into what is shown, so that it does not grow while nobody asks, and tells what is left to
+/// tell of refusals.
 pub(crate) async fn upkeep(shutdown: CancellationToken) {
     loop {
         tokio::select! {
@@ -72,6 +73,7 @@ pub(crate) async fn upkeep(shutdown: CancellationToken) {
         if let Some(handle) = HANDLE.get() {
             handle.run_upkeep();
         }
+        SHED.tell();
     }
 }
 

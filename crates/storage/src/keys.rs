@@ -47,8 +47,8 @@ impl Secret {
         Ok(Self(format!("{PREFIX}{}", blake3::Hash::from_bytes(bits).to_hex())))
     }
 
-    /// A hash without salt or stretching is enough for 256 random bits, and lets a key be found
-    /// by an index: what is compared is the hash, so timing tells nothing of the secret.
+    /// A hash without salt or stretching is enough for 256 random bits, and what is looked up is the hash, so timing
+    /// tells nothing of the secret.
     fn hash(text: &str) -> SecretHash {
         blake3::derive_key("holdfast api key 2026", text.as_bytes())
     }
@@ -62,12 +62,19 @@ const KEPT: Duration = Duration::from_millis(500);
 
 /// The keys that are valid, kept for a moment: every request asks.
 #[derive(Default)]
-pub(crate) struct ValidKeys(Mutex<Valid>);
+pub(crate) struct ValidKeys {
+    valid: Mutex<Valid>,
+    /// Held by the one who reads them anew.
+    reading: Mutex<()>,
+}
+
+/// Each valid key's id, by its secret's hash.
+type Ids = HashMap<SecretHash, String>;
 
 #[derive(Default)]
 struct Valid {
-    /// When they were read, and each key's id by its secret's hash.
-    read: Option<(Instant, HashMap<SecretHash, String>)>,
+    /// What was read, and when.
+    read: Option<(Instant, Ids)>,
     /// How often they changed: what was read before the last change is not kept.
     changes: u64,
 }
@@ -79,9 +86,38 @@ impl ValidKeys {
         valid.changes += 1;
     }
 
+    /// Whom a secret belongs to, where what was read is fresh enough to tell.
+    fn find(&self, secret: &SecretHash) -> Option<Option<Caller>> {
+        let valid = self.lock();
+        let (_, ids) = valid.read.as_ref().filter(|(at, _)| at.elapsed() < KEPT)?;
+        Some(ids.get(secret).map(|id| Caller::key(id)))
+    }
+
+    /// The same, after reading where that has to be done. Whoever comes meanwhile waits for it.
+    fn find_or_read(
+        &self,
+        secret: &SecretHash,
+        read: impl Fn() -> Result<Ids, StorageError>,
+    ) -> Result<Option<Caller>, StorageError> {
+        // Nothing is in disorder after a panic: there is nothing inside.
+        let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = self.find(secret) {
+            return Ok(found);
+        }
+        let changes = self.lock().changes;
+        let now = Instant::now();
+        let ids = read()?;
+        let caller = ids.get(secret).map(|id| Caller::key(id));
+        let mut valid = self.lock();
+        if valid.changes == changes {
+            valid.read = Some((now, ids));
+        }
+        Ok(caller)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Valid> {
         // Nothing panics while holding the lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.valid.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -157,33 +193,57 @@ impl Storage {
 
     /// Whom a secret belongs to; nobody where it is unknown or revoked.
     pub fn authenticate(&self, secret: &str) -> Result<Option<Caller>, StorageError> {
-        if let Some(known) = self.authenticate_at_once(secret) {
-            return Ok(known);
-        }
-        let changes = self.valid_keys.lock().changes;
-        let now = Instant::now();
-        let ids = self.database.read(|connection| {
-            let mut statement =
-                connection.prepare_cached("SELECT secret_hash, id FROM api_keys WHERE revoked_at_ms IS NULL")?;
-            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-            Ok(rows.collect::<Result<HashMap<SecretHash, String>, _>>()?)
-        })?;
-        let caller = find(&ids, secret);
-        let mut valid = self.valid_keys.lock();
-        if valid.changes == changes {
-            valid.read = Some((now, ids));
-        }
-        Ok(caller)
+        self.valid_keys.find_or_read(&Secret::hash(secret), || {
+            self.database.read(|connection| {
+                let mut statement =
+                    connection.prepare_cached("SELECT secret_hash, id FROM api_keys WHERE revoked_at_ms IS NULL")?;
+                let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+                Ok(rows.collect::<Result<Ids, _>>()?)
+            })
+        })
     }
 
     /// The same without ever waiting for the disk; nothing where it would have to.
     pub fn authenticate_at_once(&self, secret: &str) -> Option<Option<Caller>> {
-        let valid = self.valid_keys.lock();
-        let (_, ids) = valid.read.as_ref().filter(|(at, _)| at.elapsed() < KEPT)?;
-        Some(find(ids, secret))
+        self.valid_keys.find(&Secret::hash(secret))
     }
 }
 
-fn find(ids: &HashMap<SecretHash, String>, secret: &str) -> Option<Caller> {
-    ids.get(&Secret::hash(secret)).map(|id| Caller::key(id))
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn what_was_read_before_a_change_is_not_kept() {
+        let keys = ValidKeys::default();
+        let secret = Secret::hash("hf_1");
+        let ids = || Ids::from([(secret, "key_1".to_owned())]);
+        let revoked_meanwhile = || {
+            keys.changed();
+            Ok(ids())
+        };
+        // Who asked before the revocation was done may be let in; nobody after it is.
+        keys.find_or_read(&secret, revoked_meanwhile).unwrap().unwrap();
+        assert_eq!(keys.find(&secret), None);
+        assert_eq!(keys.find_or_read(&secret, || Ok(Ids::new())).unwrap(), None);
+        assert_eq!(keys.find(&secret), Some(None), "now it is known");
+    }
+
+    #[test]
+    fn those_who_ask_at_once_share_one_reading() {
+        let keys = ValidKeys::default();
+        let (readings, secret) = (AtomicUsize::new(0), Secret::hash("hf_1"));
+        let read = || {
+            readings.fetch_add(1, Ordering::SeqCst);
+            Ok(Ids::from([(secret, "key_1".to_owned())]))
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| keys.find_or_read(&secret, read).unwrap().unwrap());
+            }
+        });
+        assert_eq!(readings.into_inner(), 1);
+    }
 }

@@ -90,11 +90,11 @@ impl Storage {
         })
     }
 
-    /// How many sources failed at their last scan, how many there are, and what was wrong with one of them.
-    pub fn failing_sources(&self) -> Result<(u64, u64, Option<String>), StorageError> {
+    /// How many sources failed at their last scan, and how many there are.
+    pub fn failing_sources(&self) -> Result<(u64, u64), StorageError> {
         self.database.read(|connection| {
-            let counts = "SELECT count(last_error), count(*), min(last_error) FROM sources";
-            let all = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+            let counts = "SELECT count(last_error), count(*) FROM sources";
+            let all = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
             Ok(connection.prepare_cached(counts)?.query_row([], all)?)
         })
     }

@@ -101,6 +101,9 @@ def test_a_text_beyond_the_window_is_refused_or_cut_as_the_request_says(client, 
     with pytest.raises(openai.APIStatusError, match="more than the 256 tokens") as refused:
         client.embeddings.create(model=MODEL, input=["x", TOO_LONG])
     assert refused.value.code == "text_too_long" and refused.value.param == "input[1]"
+    with pytest.raises(openai.APIStatusError) as refused:
+        client.embeddings.create(model=MODEL, input=TOO_LONG)
+    assert refused.value.param == "input"
     answer = client.embeddings.with_raw_response.create(
         model=MODEL, input=["x", TOO_LONG], extra_body={"truncate": True}
     )
@@ -148,6 +151,22 @@ def test_inference_client_compares_sentences(server, vectors):
     same(client.sentence_similarity(TEXTS[0], other_sentences=TEXTS), vectors @ vectors[0])
 
 
+@pytest.mark.parametrize(
+    ("source", "sentences", "field"),
+    [
+        (TOO_LONG, ["x"], "inputs.source_sentence"),
+        ("x", ["x", TOO_LONG], "inputs.sentences[1]"),
+        ("x", "x", "inputs.sentences"),
+        ("x", ["x", [1]], "inputs.sentences"),
+        ("x", ["x", ""], "inputs.sentences[1]"),
+    ],
+)
+def test_what_cannot_be_compared_is_named(server, source, sentences, field):
+    body = {"inputs": {"source_sentence": source, "sentences": sentences}}
+    told = server.request("POST", "/similarity", body).json()
+    assert told["field"] == field, told
+
+
 def test_the_vectors_of_tokens_have_the_pooled_one_as_their_mean(server, vectors):
     reply = server.request("POST", "/embed_all", {"inputs": TEXTS})
     for tokens, vector in zip(reply.json(), vectors, strict=True):
@@ -181,7 +200,10 @@ def test_info_says_what_the_model_takes(server):
         ("/embed_all", {"inputs": ["x"] * 33}, 413, "Validation"),
         ("/similarity", {"inputs": {"source_sentence": "", "sentences": ["x"]}}, 400, "Empty"),
         ("/similarity", {"inputs": {"source_sentence": "x", "sentences": []}}, 400, "Empty"),
+        ("/similarity", {"inputs": {"source_sentence": "x", "sentences": ["x"] * 2_048}}, 413, "Validation"),
         ("/tokenize", {"inputs": [[1]]}, 422, "Validation"),
+        ("/tokenize", {"inputs": ["a " * 2**19, "a"]}, 413, "Validation"),
+        ("/embed", {"inputs": [""] * 1_000_000}, 413, "Validation"),
     ],
 )
 def test_what_is_wrong_is_told_in_the_shape_of_the_route(server, path, body, status, kind):

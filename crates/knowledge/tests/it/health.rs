@@ -39,8 +39,8 @@ async fn a_source_that_cannot_be_read_is_told_and_so_is_its_return() -> Result<(
             loop {
                 let report = house.knowledge.health();
                 let part = report.components.into_iter().find(|part| part.name == "sources");
-                if part.is_some_and(|part| part.status.as_str() == wanted) {
-                    return;
+                if let Some(part) = part.filter(|part| part.status.as_str() == wanted) {
+                    return part.reason.unwrap_or_default();
                 }
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             }
@@ -51,7 +51,10 @@ async fn a_source_that_cannot_be_read_is_told_and_so_is_its_return() -> Result<(
     std::fs::rename(&root, &away)?;
     let job = house.knowledge.sync_source(&house.caller, &source).await?;
     ensure!(house.finished(&job).await.is_err());
-    told("degraded").await?;
+    let reason = told("degraded").await?;
+    // It is told to whoever asks: that there is trouble, but neither where nor with what.
+    ensure!(reason.starts_with("1 of 1 sources failed") && !reason.contains("default"), "{reason}");
+    ensure!(!reason.contains(&*root.to_string_lossy()), "{reason}");
     std::fs::rename(&away, &root)?;
     let job = house.knowledge.sync_source(&house.caller, &source).await?;
     house.finished(&job).await?;

@@ -12,11 +12,12 @@ pub(crate) mod tei;
 use std::{fmt, time::Duration};
 
 use axum::{
-    body::Body,
+    body::{Body, Bytes},
     http::{HeaderName, HeaderValue, header},
     response::Response,
 };
 use holdfast_embedding::{Cut, EmbedError, Embedder, Embedding, ModelState, Overlong, Request};
+use holdfast_resilience::admission::Permit;
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{self, SeqAccess, Visitor},
@@ -34,11 +35,23 @@ const LOADING_PATIENCE: Duration = Duration::from_secs(10);
 /// Numbers in a text that is given as tokens; more than any model reads by far.
 const TOKENS_MAX: usize = 1 << 20;
 
+/// The most texts of a request, on any route. What a list has beyond them is counted and not kept.
+const TEXTS_MAX: usize = 2_048;
+
 /// One text or many, each as such or as token numbers.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Inputs {
     items: Vec<Item>,
+    /// How many there were.
+    count: usize,
     /// Whether it was one text and not a list.
+    single: bool,
+}
+
+/// Where in a request a text is, for those who are told what is wrong with it.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    field: &'static str,
     single: bool,
 }
 
@@ -51,31 +64,49 @@ pub(crate) enum Item {
 
 /// What may stand in a list.
 enum Element {
-    Text(String),
-    Number(u32),
-    Ids(Vec<u32>),
+    Item(Item),
+    Id(u32),
 }
 
 impl Inputs {
-    /// The texts, when they are neither none nor too many, and none of them is blank.
-    fn checked(self, field: &'static str, most: usize) -> Result<Vec<Item>, Failure> {
+    fn one(item: Item) -> Inputs {
+        Inputs { items: vec![item], count: 1, single: true }
+    }
+
+    /// The texts and where they are, when they are neither none nor too many, and none of them is blank.
+    fn checked(self, field: &'static str, most: usize) -> Result<(Vec<Item>, Place), Failure> {
         if self.items.is_empty() {
             return Err(Failure::new(Code::EmptyInput, format!("{field} is empty")).at(field));
         }
-        if self.items.len() > most {
-            let detail = format!("{field} has {} texts, at most {most} are taken", self.items.len());
+        if self.count > most {
+            let detail = format!("{field} has {} texts, at most {most} are taken", self.count);
             return Err(Failure::new(Code::TooManyTexts, detail).at(field));
         }
         let blank = |item: &Item| match item {
             Item::Text(text) => text.trim().is_empty(),
             Item::Ids(ids) => ids.is_empty(),
         };
+        let place = Place { field, single: self.single };
         if let Some(index) = self.items.iter().position(blank) {
-            let place = if self.single { field.to_owned() } else { format!("{field}[{index}]") };
+            let place = place.of(index);
             return Err(Failure::new(Code::EmptyInput, format!("{place} is blank")).at(place));
         }
-        Ok(self.items)
+        Ok((self.items, place))
     }
+}
+
+impl Place {
+    fn of(self, index: usize) -> String {
+        if self.single { self.field.to_owned() } else { format!("{}[{index}]", self.field) }
+    }
+}
+
+fn push_id<E: de::Error>(ids: &mut Vec<u32>, id: u32) -> Result<(), E> {
+    if ids.len() == TOKENS_MAX {
+        return Err(E::custom(format_args!("more than {TOKENS_MAX} token numbers")));
+    }
+    ids.push(id);
+    Ok(())
 }
 
 impl<'de> Deserialize<'de> for Inputs {
@@ -90,32 +121,34 @@ impl<'de> Deserialize<'de> for Inputs {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Inputs, E> {
-                Ok(Inputs { items: vec![Item::Text(text.to_owned())], single: true })
+                Ok(Inputs::one(Item::Text(text.to_owned())))
             }
 
             fn visit_string<E: de::Error>(self, text: String) -> Result<Inputs, E> {
-                Ok(Inputs { items: vec![Item::Text(text)], single: true })
+                Ok(Inputs::one(Item::Text(text)))
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Inputs, A::Error> {
-                let (mut items, mut numbers) = (Vec::new(), Vec::new());
+                let (mut items, mut count, mut ids) = (Vec::new(), 0, Vec::new());
                 while let Some(element) = list.next_element::<Element>()? {
                     match element {
-                        Element::Text(text) => items.push(Item::Text(text)),
-                        Element::Ids(ids) => items.push(Item::Ids(ids)),
-                        Element::Number(number) => numbers.push(number),
+                        Element::Item(item) => {
+                            count += 1;
+                            if count <= TEXTS_MAX {
+                                items.push(item);
+                            }
+                        }
+                        Element::Id(id) => push_id(&mut ids, id)?,
                     }
-                    if !items.is_empty() && !numbers.is_empty() {
+                    if count > 0 && !ids.is_empty() {
                         return Err(de::Error::custom("token numbers stand beside texts"));
                     }
-                    if numbers.len() > TOKENS_MAX {
-                        return Err(de::Error::custom(format_args!("more than {TOKENS_MAX} token numbers")));
-                    }
                 }
-                if numbers.is_empty() {
-                    return Ok(Inputs { items, single: false });
+                if ids.is_empty() {
+                    Ok(Inputs { items, count, single: false })
+                } else {
+                    Ok(Inputs::one(Item::Ids(ids)))
                 }
-                Ok(Inputs { items: vec![Item::Ids(numbers)], single: true })
             }
         }
 
@@ -135,28 +168,25 @@ impl<'de> Deserialize<'de> for Element {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Element, E> {
-                Ok(Element::Text(text.to_owned()))
+                Ok(Element::Item(Item::Text(text.to_owned())))
             }
 
             fn visit_string<E: de::Error>(self, text: String) -> Result<Element, E> {
-                Ok(Element::Text(text))
+                Ok(Element::Item(Item::Text(text)))
             }
 
             fn visit_u64<E: de::Error>(self, number: u64) -> Result<Element, E> {
                 u32::try_from(number)
-                    .map(Element::Number)
+                    .map(Element::Id)
                     .map_err(|_| E::invalid_value(de::Unexpected::Unsigned(number), &"a token number"))
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Element, A::Error> {
                 let mut ids = Vec::new();
                 while let Some(id) = list.next_element::<u32>()? {
-                    if ids.len() == TOKENS_MAX {
-                        return Err(de::Error::custom(format_args!("more than {TOKENS_MAX} token numbers")));
-                    }
-                    ids.push(id);
+                    push_id(&mut ids, id)?;
                 }
-                Ok(Element::Ids(ids))
+                Ok(Element::Item(Item::Ids(ids)))
             }
         }
 
@@ -178,15 +208,15 @@ async fn model(server: &Server, name: Option<&str>) -> Result<Embedder, Failure>
     Ok(embedder)
 }
 
-/// Has the model answer; how many texts were cut off is for the response's header. `field` is where the texts were.
+/// Has the model answer; how many texts were cut off is for the response's header. `place` says where each text was.
 async fn answer(
     embedder: &Embedder,
-    field: &'static str,
+    place: impl Fn(usize) -> String,
     request: Request,
 ) -> Result<(Vec<Embedding>, usize), Failure> {
     let embeddings = embedder.answer(request).await.map_err(|error| match error {
         EmbedError::TooLong { index, .. } | EmbedError::UnknownToken { index, .. } => {
-            Failure::from(error).at(format!("{field}[{index}]"))
+            Failure::from(error).at(place(index))
         }
         _ => error.into(),
     })?;
@@ -206,15 +236,34 @@ fn overlong(truncate: Option<bool>, direction: Option<&str>) -> Result<Overlong,
 
 /// A body of JSON, with the number of texts that were cut off in a header where there are any.
 fn json(body: &impl Serialize, cut: usize) -> Result<Response, Failure> {
-    let body =
-        serde_json::to_vec(body).map_err(|error| Failure::new(Code::Internal, SOMETHING_WENT_WRONG).cause(error))?;
-    let mut response = Response::new(Body::from(body));
+    Ok(respond(to_json(body)?.into(), cut))
+}
+
+fn to_json(body: &impl Serialize) -> Result<Vec<u8>, Failure> {
+    serde_json::to_vec(body).map_err(|error| Failure::new(Code::Internal, SOMETHING_WENT_WRONG).cause(error))
+}
+
+/// JSON that holds a place for as long as it is in memory, which is until the client has taken it.
+fn held(json: Vec<u8>, place: Permit) -> Bytes {
+    struct Held(Vec<u8>, #[expect(dead_code, reason = "it is held, not looked at")] Permit);
+
+    impl AsRef<[u8]> for Held {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    Bytes::from_owner(Held(json, place))
+}
+
+fn respond(json: Bytes, cut: usize) -> Response {
+    let mut response = Response::new(Body::from(json));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if cut > 0 {
         headers.insert(TRUNCATED, HeaderValue::from(cut));
     }
-    Ok(response)
+    response
 }
 
 #[cfg(test)]
@@ -233,11 +282,11 @@ mod tests {
 
     #[test]
     fn every_kind_of_input_is_read() {
-        let one = |items| Inputs { items, single: true };
-        let many = |items| Inputs { items, single: false };
-        assert_eq!(read(json!("a")).unwrap(), one(vec![text("a")]));
+        let one = Inputs::one;
+        let many = |items: Vec<Item>| Inputs { count: items.len(), items, single: false };
+        assert_eq!(read(json!("a")).unwrap(), one(text("a")));
         assert_eq!(read(json!(["a", "b"])).unwrap(), many(vec![text("a"), text("b")]));
-        assert_eq!(read(json!([1, 2])).unwrap(), one(vec![Item::Ids(vec![1, 2])]));
+        assert_eq!(read(json!([1, 2])).unwrap(), one(Item::Ids(vec![1, 2])));
         assert_eq!(read(json!([[1], [2, 3]])).unwrap(), many(vec![Item::Ids(vec![1]), Item::Ids(vec![2, 3])]));
         assert_eq!(read(json!(["a", [1]])).unwrap(), many(vec![text("a"), Item::Ids(vec![1])]));
         assert_eq!(read(json!([])).unwrap(), many(Vec::new()));
@@ -273,5 +322,23 @@ mod tests {
         check(json!(["a", " \n\t"]), "input[1] is blank");
         check(json!([[]]), "input[0] is blank");
         check(json!(["a", "b", "c"]), "has 3 texts, at most 2");
+        check(json!(vec![""; 1_000_000]), "has 1000000 texts, at most 2");
+    }
+
+    #[test]
+    fn what_is_beyond_the_most_texts_is_not_kept() {
+        let read = read(json!(vec!["a"; 100_000])).unwrap();
+        assert_eq!((read.items.len(), read.count), (TEXTS_MAX, 100_000));
+    }
+
+    #[test]
+    fn a_place_is_held_until_the_answer_is_gone() {
+        let door = holdfast_resilience::admission::Admission::new(1);
+        let bytes = held(b"[]".to_vec(), door.try_enter().unwrap());
+        let rest = bytes.slice(1..);
+        drop(bytes);
+        assert_eq!(door.in_use(), 1);
+        drop(rest);
+        assert_eq!(door.in_use(), 0);
     }
 }

@@ -8,15 +8,12 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use holdfast_embedding::{Input, Priority, Purpose, Request, Reuse, Scale, Shape};
 use serde::{Deserialize, Serialize};
 
-use super::{Inputs, Item, answer, json, model, overlong};
+use super::{Inputs, Item, Place, TEXTS_MAX, answer, json, model, overlong};
 use crate::{
     Server,
     error::Failure,
     input::{Authenticated, Body, one_of},
 };
-
-/// The most texts of a request, as there.
-const TEXTS_MAX: usize = 2_048;
 
 /// Fields that are not listed are hints of other servers' clients; they change nothing.
 #[derive(Debug, Deserialize)]
@@ -73,9 +70,9 @@ pub(crate) async fn embeddings(
     let words = [("float", Encoding::Float), ("base64", Encoding::Base64)];
     let encoding = one_of("encoding_format", body.encoding_format.as_deref(), Encoding::Float, &words)?;
     let overlong = overlong(body.truncate, body.truncation_direction.as_deref())?;
-    let items = body.input.checked("input", TEXTS_MAX)?;
+    let (items, place) = body.input.checked("input", TEXTS_MAX)?;
     let embedder = model(&server, body.model.as_deref()).await?;
-    let inputs = texts(&server, items).await?.into_iter().map(Input::Text).collect();
+    let inputs = texts(&server, items, place).await?.into_iter().map(Input::Text).collect();
     let request = Request {
         inputs,
         purpose: Purpose::Plain,
@@ -86,7 +83,7 @@ pub(crate) async fn embeddings(
         reuse: Reuse::Yes,
         dimensions: body.dimensions.map(|dimensions| dimensions as usize),
     };
-    let (embeddings, cut) = answer(&embedder, "input", request).await?;
+    let (embeddings, cut) = answer(&embedder, |index| place.of(index), request).await?;
     let tokens = embeddings.iter().map(|embedding| embedding.tokens).sum();
     let data = embeddings.into_iter().enumerate().map(|(index, embedding)| {
         let embedding = match encoding {
@@ -105,8 +102,11 @@ fn base64(values: &[f32]) -> String {
 }
 
 /// The texts, with token numbers turned back.
-async fn texts(server: &Server, items: Vec<Item>) -> Result<Vec<String>, Failure> {
-    let decode = |items: Vec<Item>| items.into_iter().enumerate().map(|(index, item)| text(index, item)).collect();
+async fn texts(server: &Server, items: Vec<Item>, place: Place) -> Result<Vec<String>, Failure> {
+    let decode = move |items: Vec<Item>| {
+        let texts = items.into_iter().enumerate().map(|(index, item)| text(item).ok_or_else(|| unknown(place, index)));
+        texts.collect()
+    };
     if items.iter().all(|item| matches!(item, Item::Text(_))) {
         return decode(items);
     }
@@ -114,18 +114,21 @@ async fn texts(server: &Server, items: Vec<Item>) -> Result<Vec<String>, Failure
     server.blocking(move |_| decode(items)).await?
 }
 
-fn text(index: usize, item: Item) -> Result<String, Failure> {
+fn unknown(place: Place, index: usize) -> Failure {
+    Failure::field(place.of(index), "has a token number that cl100k_base does not have")
+}
+
+/// A text, unless it has a token that there is not.
+fn text(item: Item) -> Option<String> {
     let ids = match item {
-        Item::Text(text) => return Ok(text),
+        Item::Text(text) => return Some(text),
         Item::Ids(ids) => ids,
     };
-    let bytes = tiktoken_rs::cl100k_base_singleton()
-        .decode_bytes(&ids)
-        .map_err(|_| Failure::field(format!("input[{index}]"), "has a token number that cl100k_base does not have"))?;
+    let bytes = tiktoken_rs::cl100k_base_singleton().decode_bytes(&ids).ok()?;
     // Clients cut long texts between two tokens, which can be within a character.
     let text = String::from_utf8_lossy(&bytes);
     let whole = text.trim_end_matches('\u{fffd}').trim_start_matches('\u{fffd}');
-    Ok(if whole.trim().is_empty() { text.into_owned() } else { whole.to_owned() })
+    Some(if whole.trim().is_empty() { text.into_owned() } else { whole.to_owned() })
 }
 
 #[cfg(test)]
@@ -136,12 +139,12 @@ mod tests {
     fn token_numbers_become_their_text() {
         let wanted = "Ein Café, 漢字 and 👩‍🚀 again";
         let ids = tiktoken_rs::cl100k_base_singleton().encode_ordinary(wanted);
-        assert_eq!(text(0, Item::Ids(ids.clone())).unwrap(), wanted);
+        assert_eq!(text(Item::Ids(ids.clone())).unwrap(), wanted);
         // 漢 is two tokens: cut in between, the rest of it is left out.
-        let cut = text(0, Item::Ids(ids[..6].to_vec())).unwrap();
+        let cut = text(Item::Ids(ids[..6].to_vec())).unwrap();
         assert!(wanted.starts_with(&cut) && cut.len() > 8, "{cut:?}");
         for wrong in [100_256, u32::MAX] {
-            assert!(text(0, Item::Ids(vec![wrong])).is_err(), "{wrong}");
+            assert!(text(Item::Ids(vec![wrong])).is_none(), "{wrong}");
         }
     }
 

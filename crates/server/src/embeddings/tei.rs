@@ -6,19 +6,20 @@ use holdfast_embedding::{
     Embedder, EmbeddingSpace, Input, Overlong, Pooling, Precision, Priority, Purpose, Request, Reuse, Scale, Shape,
     Token,
 };
+use holdfast_resilience::admission::Permit;
 use serde::{Deserialize, Serialize};
 
-use super::{Inputs, Item, answer, json, model, overlong};
+use super::{Inputs, Item, TEXTS_MAX, answer, held, json, model, overlong, respond, to_json};
 use crate::{
     Server,
     error::{Code, Failure},
     input::{Authenticated, Body},
 };
 
-/// The most texts of a request.
-const TEXTS_MAX: usize = 2_048;
 /// The most texts whose tokens' vectors are asked for: each is as much as some hundred texts' vectors.
 const WHOLE_TEXTS_MAX: usize = 32;
+/// The most bytes of text whose tokens are spelled out: each of them may be a token, which is told in some 60 bytes.
+const SPELLED_BYTES_MAX: usize = 1 << 20;
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct EmbedBody {
@@ -60,7 +61,7 @@ pub(crate) struct SimilarityBody {
 #[derive(Debug, Deserialize)]
 struct Comparison {
     source_sentence: String,
-    sentences: Vec<String>,
+    sentences: Inputs,
 }
 
 #[derive(Debug, Serialize)]
@@ -91,9 +92,9 @@ struct PoolingInfo {
 }
 
 #[derive(Debug, Serialize)]
-struct SimpleToken {
+struct SimpleToken<'a> {
     id: u32,
-    text: String,
+    text: &'a str,
     special: bool,
     start: Option<usize>,
     stop: Option<usize>,
@@ -105,12 +106,12 @@ pub(crate) async fn embed(
     body: Body<EmbedBody>,
 ) -> Result<Response, Failure> {
     let EmbedBody { inputs, normalize, dimensions, reading } = body.value;
-    let items = inputs.checked("inputs", TEXTS_MAX)?;
+    let (items, place) = inputs.checked("inputs", TEXTS_MAX)?;
     let scale = if normalize.unwrap_or(true) { Scale::Unit } else { Scale::Raw };
     let dimensions = dimensions.map(|dimensions| dimensions as usize);
     let embedder = model(&server, None).await?;
     let request = Request { scale, dimensions, ..reading.request(&embedder, items)? };
-    let (embeddings, cut) = answer(&embedder, "inputs", request).await?;
+    let (embeddings, cut) = answer(&embedder, |index| place.of(index), request).await?;
     let vectors: Vec<_> = embeddings.into_iter().map(|embedding| embedding.values).collect();
     json(&vectors, cut)
 }
@@ -121,16 +122,24 @@ pub(crate) async fn embed_all(
     body: Body<EmbedAllBody>,
 ) -> Result<Response, Failure> {
     let EmbedAllBody { inputs, reading } = body.value;
-    let items = inputs.checked("inputs", WHOLE_TEXTS_MAX)?;
+    let (items, place) = inputs.checked("inputs", WHOLE_TEXTS_MAX)?;
     let embedder = model(&server, None).await?;
-    let refused = |_| Failure::new(Code::Overloaded, "the vectors of as many texts' tokens are under way as may be");
-    let _place = server.whole_texts().try_enter().map_err(refused)?;
+    let permit = large(&server)?;
     let request = Request { shape: Shape::Tokens, ..reading.request(&embedder, items)? };
     let width = embedder.space()?.dimensions;
-    let (embeddings, cut) = answer(&embedder, "inputs", request).await?;
-    let vectors: Vec<Vec<&[f32]>> =
-        embeddings.iter().map(|embedding| embedding.values.chunks_exact(width).collect()).collect();
-    json(&vectors, cut)
+    let (embeddings, cut) = answer(&embedder, |index| place.of(index), request).await?;
+    let written = server.blocking(move |_| {
+        let vectors: Vec<Vec<&[f32]>> =
+            embeddings.iter().map(|embedding| embedding.values.chunks_exact(width).collect()).collect();
+        to_json(&vectors)
+    });
+    Ok(respond(held(written.await??, permit), cut))
+}
+
+/// A place for an answer that takes much memory.
+fn large(server: &Server) -> Result<Permit, Failure> {
+    let refused = |_| Failure::new(Code::Overloaded, "as many answers about single tokens are under way as may be");
+    server.whole_texts().try_enter().map_err(refused)
 }
 
 pub(crate) async fn similarity(
@@ -139,15 +148,17 @@ pub(crate) async fn similarity(
     body: Body<SimilarityBody>,
 ) -> Result<Response, Failure> {
     let SimilarityBody { inputs: Comparison { source_sentence, sentences }, parameters } = body.value;
-    let items = |texts: Vec<String>, field| {
-        let items = texts.into_iter().map(Item::Text).collect();
-        Inputs { items, single: false }.checked(field, TEXTS_MAX - 1)
-    };
-    let mut texts = items(vec![source_sentence], "inputs.source_sentence")?;
-    texts.extend(items(sentences, "inputs.sentences")?);
+    let source = Inputs::one(Item::Text(source_sentence));
+    let (mut texts, source) = source.checked("inputs.source_sentence", 1)?;
+    let (others, sentences) = sentences.checked("inputs.sentences", TEXTS_MAX - 1)?;
+    if sentences.single || others.iter().any(|item| matches!(item, Item::Ids(_))) {
+        return Err(Failure::field("inputs.sentences", "must be a list of texts"));
+    }
+    texts.extend(others);
+    let place = |index: usize| index.checked_sub(1).map_or_else(|| source.of(0), |index| sentences.of(index));
     let embedder = model(&server, None).await?;
     let request = Request { scale: Scale::Unit, ..parameters.unwrap_or_default().request(&embedder, texts)? };
-    let (embeddings, cut) = answer(&embedder, "inputs", request).await?;
+    let (embeddings, cut) = answer(&embedder, place, request).await?;
     let similarities: Vec<f32> = match embeddings.split_first() {
         Some((source, others)) => others.iter().map(|other| dot(&source.values, &other.values)).collect(),
         None => Vec::new(),
@@ -166,7 +177,12 @@ pub(crate) async fn tokenize(
     body: Body<TokenizeBody>,
 ) -> Result<Response, Failure> {
     let TokenizeBody { inputs, add_special_tokens, prompt_name } = body.value;
-    let items = inputs.checked("inputs", TEXTS_MAX)?;
+    let (items, place) = inputs.checked("inputs", TEXTS_MAX)?;
+    let bytes: usize = items.iter().map(|item| if let Item::Text(text) = item { text.len() } else { 0 }).sum();
+    if bytes > SPELLED_BYTES_MAX {
+        let detail = format!("inputs has {bytes} bytes of text, at most {SPELLED_BYTES_MAX} are spelled out at a time");
+        return Err(Failure::new(Code::TooManyTexts, detail).at("inputs"));
+    }
     let embedder = model(&server, None).await?;
     let (tokens, space) = (embedder.tokenizer()?, embedder.space()?);
     if !tokens.is_exact() {
@@ -175,27 +191,30 @@ pub(crate) async fn tokenize(
     }
     let prefix = prefix(prompt_name.as_deref(), &space)?.to_owned();
     let special = add_special_tokens.unwrap_or(true);
-    let spelled = server.blocking(move |_| {
-        let spell = |(index, item)| match item {
-            Item::Text(text) => {
-                let text = format!("{prefix}{text}");
-                let [first, last] = tokens.special().map(|(id, name)| special.then(|| named(id, name)));
-                let plain = simple(&text, tokens.spell(&text)?);
-                Ok(first.into_iter().chain(plain).chain(last).collect::<Vec<_>>())
-            }
-            Item::Ids(_) => Err(Failure::field(format!("inputs[{index}]"), "must be a text")),
-        };
-        items.into_iter().enumerate().map(spell).collect::<Result<Vec<_>, Failure>>()
+    let permit = large(&server)?;
+    let written = server.blocking(move |_| {
+        let mut written = Vec::new();
+        for (index, item) in items.into_iter().enumerate() {
+            let Item::Text(text) = item else { return Err(Failure::field(place.of(index), "must be a text")) };
+            let text = format!("{prefix}{text}");
+            let [first, last] = tokens.special().map(|(id, name)| special.then(|| named(id, name)));
+            let plain = simple(&text, tokens.spell(&text)?);
+            let spelled: Vec<_> = first.into_iter().chain(plain).chain(last).collect();
+            written.push(if written.is_empty() { b'[' } else { b',' });
+            written.append(&mut to_json(&spelled)?);
+        }
+        written.push(b']');
+        Ok(written)
     });
-    json(&spelled.await??, 0)
+    Ok(respond(held(written.await??, permit), 0))
 }
 
-fn named(id: u32, name: &str) -> SimpleToken {
-    SimpleToken { id, text: name.to_owned(), special: true, start: None, stop: None }
+fn named(id: u32, name: &str) -> SimpleToken<'_> {
+    SimpleToken { id, text: name, special: true, start: None, stop: None }
 }
 
 /// Tokens with their part of the text, whose place is counted in characters.
-fn simple(text: &str, tokens: Vec<Token>) -> Vec<SimpleToken> {
+fn simple(text: &str, tokens: Vec<Token>) -> Vec<SimpleToken<'_>> {
     let (mut byte, mut character) = (0, 0);
     // Tokens come in order, so the text is counted through once.
     let mut characters_to = |to: usize| {
@@ -210,7 +229,7 @@ fn simple(text: &str, tokens: Vec<Token>) -> Vec<SimpleToken> {
     let place = |token: Token| {
         let start = Some(characters_to(token.start));
         let stop = Some(characters_to(token.end));
-        SimpleToken { id: token.id, text: text[token.start..token.end].to_owned(), special: false, start, stop }
+        SimpleToken { id: token.id, text: &text[token.start..token.end], special: false, start, stop }
     };
     tokens.into_iter().map(place).collect()
 }
@@ -298,7 +317,7 @@ mod tests {
     fn places_are_counted_in_characters() {
         let token = |start, end| Token { id: 1, start, end };
         let spelled = simple("é né", vec![token(0, 2), token(3, 4), token(3, 6)]);
-        let places: Vec<_> = spelled.iter().map(|token| (&*token.text, token.start, token.stop)).collect();
+        let places: Vec<_> = spelled.iter().map(|token| (token.text, token.start, token.stop)).collect();
         assert_eq!(places, [("é", Some(0), Some(1)), ("n", Some(2), Some(3)), ("né", Some(2), Some(4))]);
     }
 }
