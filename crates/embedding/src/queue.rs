@@ -592,7 +592,7 @@ mod tests {
     fn bulk_work_gets_on_while_somebody_always_asks() {
         let queue = queue(10_000, 1);
         let _bulk = push(&queue, Priority::Bulk, 0..1_000);
-        let _asked = push(&queue, Priority::Interactive, 1_000..2_000);
+        let _asked = push(&queue, Priority::Interactive, 1_000..1_300);
         let priorities: Vec<Priority> = (0..64).map(|_| step(&queue).0).collect();
         let bulk = |part: &[Priority]| part.iter().filter(|priority| **priority == Priority::Bulk).count();
         assert!(priorities.chunks(16).all(|part| bulk(part) == 1), "{priorities:?}");
