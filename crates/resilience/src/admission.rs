@@ -39,6 +39,11 @@ impl Admission {
         }
     }
 
+    /// Whether no place is free right now.
+    pub fn is_full(&self) -> bool {
+        self.places.available_permits() == 0
+    }
+
     /// How many places are taken.
     pub fn in_use(&self) -> usize {
         self.capacity - self.places.available_permits()
@@ -53,9 +58,10 @@ mod tests {
     fn a_full_house_refuses_and_a_leaver_makes_room() {
         let door = Admission::new(1);
         let inside = door.try_enter().unwrap();
-        assert_eq!(door.in_use(), 1);
+        assert_eq!((door.in_use(), door.is_full()), (1, true));
         assert_eq!(door.try_enter().unwrap_err().capacity, 1);
         drop(inside);
+        assert!(!door.is_full());
         door.try_enter().unwrap();
     }
 }

@@ -247,22 +247,38 @@ impl Failure {
         self
     }
 
+    /// With an id of its own.
+    pub(crate) fn called(mut self, error_id: Uuid) -> Self {
+        self.error_id = error_id;
+        self
+    }
+
     /// What the caller is told. Writes the log line, so it is called once, where the failure leaves the server.
     pub(crate) fn report(self) -> Problem {
+        self.note();
+        self.problem()
+    }
+
+    /// Writes the log line, and counts.
+    fn note(&self) {
+        if self.code == Code::Overloaded {
+            return note_shed(self.error_id);
+        }
         let row = self.code.row();
         let error_id = self.error_id.simple().to_string();
         let cause = self.cause.as_deref().map(chain);
         let cause = cause.as_deref().unwrap_or("");
         // The detail is not logged: it may quote what the caller sent.
-        if self.code == Code::Overloaded {
-            tracing::debug!(error_id, code = row.code, cause, "a request was refused: {}", row.title);
-            SHED.note();
-        } else if row.status.is_server_error() && self.code != Code::ModelNotReady {
+        if row.status.is_server_error() && self.code != Code::ModelNotReady {
             tracing::warn!(error_id, code = row.code, cause, "a request failed: {}", row.title);
         } else {
             tracing::debug!(error_id, code = row.code, cause, "a request was refused: {}", row.title);
         }
         metrics::counter!("holdfast_errors_total", "code" => row.code).increment(1);
+    }
+
+    fn problem(self) -> Problem {
+        let row = self.code.row();
         Problem {
             kind: format!("urn:holdfast:error:{}", row.code),
             title: row.title,
@@ -271,29 +287,14 @@ impl Failure {
             detail: self.detail.into(),
             field: self.field.map(Into::into),
             hint: self.hint.map(Into::into),
-            error_id,
+            error_id: self.error_id.simple().to_string(),
         }
     }
-}
 
-impl Problem {
-    /// The same for people, in three short lines.
-    pub(crate) fn text(&self) -> String {
-        let mut text = format!("{}: {}", self.code, self.detail);
-        if let Some(hint) = &self.hint {
-            text.push_str("\nhint: ");
-            text.push_str(hint);
-        }
-        text.push_str("\nerror_id: ");
-        text.push_str(&self.error_id);
-        text
-    }
-}
-
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
+    /// The response, of which neither log nor metrics know.
+    pub(crate) fn unreported(self) -> Response {
         let (code, retry_after) = (self.code, self.retry_after);
-        let problem = self.report();
+        let problem = self.problem();
         let body = serde_json::to_vec(&problem).unwrap_or_default();
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = code.status();
@@ -315,9 +316,38 @@ impl IntoResponse for Failure {
     }
 }
 
+impl Problem {
+    /// The same for people, in three short lines.
+    pub(crate) fn text(&self) -> String {
+        let mut text = format!("{}: {}", self.code, self.detail);
+        if let Some(hint) = &self.hint {
+            text.push_str("\nhint: ");
+            text.push_str(hint);
+        }
+        text.push_str("\nerror_id: ");
+        text.push_str(&self.error_id);
+        text
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        self.note();
+        self.unreported()
+    }
+}
+
 /// Marks the response to a request that was refused because too much is being done.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shed;
+
+/// Notes that a request was refused under load. One line each would fill the log: that one is for debugging.
+pub(crate) fn note_shed(error_id: Uuid) {
+    let code = Code::Overloaded.row().code;
+    tracing::debug!(error_id = %error_id.simple(), code, "a request was refused: too much is being done");
+    metrics::counter!("holdfast_errors_total", "code" => code).increment(1);
+    SHED.note();
+}
 
 /// What was refused under load and is not in the log yet.
 pub(crate) static SHED: Shedding = Shedding(Mutex::new((None, 0)));

@@ -53,12 +53,22 @@ struct RequestId(String);
 impl RequestId {
     /// The client's own where it is harmless, else a new one.
     fn of(headers: &HeaderMap) -> Self {
+        Self::given(headers).unwrap_or_else(|| Self(Uuid::now_v7().simple().to_string()))
+    }
+
+    fn given(headers: &HeaderMap) -> Option<Self> {
         let sane = |id: &&str| {
             (1..=REQUEST_ID_BYTES_MAX).contains(&id.len())
                 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
         };
-        let given = headers.get(&REQUEST_ID).and_then(|value| value.to_str().ok()).filter(sane);
-        Self(given.map_or_else(|| Uuid::now_v7().simple().to_string(), str::to_owned))
+        let given = headers.get(&REQUEST_ID)?.to_str().ok();
+        given.filter(sane).map(|id| Self(id.to_owned()))
+    }
+
+    fn put(&self, response: &mut Response) {
+        if let Ok(value) = HeaderValue::from_str(&self.0) {
+            response.headers_mut().insert(REQUEST_ID, value);
+        }
     }
 }
 
@@ -85,8 +95,8 @@ fn route(request: &Request) -> &'static str {
 }
 
 /// Clients may invent methods, and a metric's labels are bounded.
-fn method(request: &Request) -> &'static str {
-    match *request.method() {
+pub(crate) fn method(method: &Method) -> &'static str {
+    match *method {
         Method::GET => "GET",
         Method::POST => "POST",
         Method::DELETE => "DELETE",
@@ -119,7 +129,7 @@ impl Drop for InFlight {
 async fn observe(State(server): State<Server>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = RequestId::of(request.headers());
-    let (route, method) = (route(&request), method(&request));
+    let (route, method) = (route(&request), method(request.method()));
     let mut response = match enter(&server, route) {
         Ok(_place) => serve(&id, (route, method), started, request, next).await,
         Err(refused) => {
@@ -128,9 +138,7 @@ async fn observe(State(server): State<Server>, request: Request, next: Next) -> 
             response
         }
     };
-    if let Ok(value) = HeaderValue::from_str(&id.0) {
-        response.headers_mut().insert(REQUEST_ID, value);
-    }
+    id.put(&mut response);
     response
 }
 
@@ -139,8 +147,17 @@ fn enter(server: &Server, route: &'static str) -> Result<Option<Permit>, Failure
     if WITHOUT_KEY.contains(&route) {
         return Ok(None);
     }
-    let refused = |_| Failure::new(Code::Overloaded, "as many requests are being worked on as may be");
-    server.admission().try_enter().map(Some).map_err(refused)
+    server.admission().try_enter().map(Some).map_err(|_| full())
+}
+
+/// What is said where there is no place.
+pub(crate) fn full() -> Failure {
+    Failure::new(Code::Overloaded, "as many requests are being worked on as may be")
+}
+
+/// Names the request that a response is to: as its client does, or else `otherwise`.
+pub(crate) fn identify(headers: &HeaderMap, otherwise: Uuid, response: &mut Response) {
+    RequestId::given(headers).unwrap_or_else(|| RequestId(otherwise.simple().to_string())).put(response);
 }
 
 fn shape(route: &'static str, response: Response) -> Response {
@@ -169,7 +186,7 @@ async fn serve(
     response
 }
 
-fn record(route: &'static str, method: &'static str, response: &Response, started: Instant) {
+pub(crate) fn record(route: &'static str, method: &'static str, response: &Response, started: Instant) {
     let (status, took) = (response.status(), started.elapsed());
     let class = match status.as_u16() / 100 {
         1 => "1xx",

@@ -1,11 +1,13 @@
 //! The knowledge base as others see it: HTTP API and MCP, with one authentication, one error table, one admission gate.
 //!
 //! This crate has the only wire types. It does not know SQL, settings files, the environment, model files or how to
-//! spawn a process; it converts requests into façade calls and their results into answers. A request passes the gate
-//! (`gate`), is found in the route table (`routes`), is read by an extractor (`input`) and handled in `api`, `embeddings` or `mcp`;
+//! spawn a process; it converts requests into façade calls and their results into answers. A request passes the door
+//! (`edge`) and the gate (`gate`), is found in the route table (`routes`), is read by an extractor (`input`) and handled in `api`, `embeddings` or `mcp`;
 //! what fails becomes a coded answer in `error`, in the shape its clients parse (`face`).
 
 mod listen;
+
+mod edge;
 
 mod routes;
 

@@ -13,17 +13,14 @@ use std::{
 use axum::Router;
 use holdfast_resilience::admission::{Admission, Permit};
 use hyper::server::conn::http1::{self, UpgradeableConnection};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::Server;
+use crate::{Server, edge::Edge};
 
 /// The most headers a request may have.
 const HEADERS_MAX: usize = 100;
@@ -89,15 +86,14 @@ impl Server {
         let places = Admission::new(self.config().max_connections);
         // Counts this listener's connections; they run on the tracker of the whole server.
         let connections = TaskTracker::new();
-        let http = self.http();
+        let (http, edge) = (self.http(), Edge::new(router, self.clone()));
         loop {
             let accepted = tokio::select! {
                 accepted = self.next(&door, &places) => accepted,
                 () = self.shutdown().cancelled() => break,
             };
             let Some((stream, place)) = accepted else { continue };
-            let service = TowerToHyperService::new(router.clone());
-            let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+            let connection = http.serve_connection(TokioIo::new(stream), edge.clone()).with_upgrades();
             let (shutdown, cut_off) = (self.shutdown().clone(), self.cut_off().clone());
             let while_it_lives = (place, self.connection(), connections.token());
             self.tasks().spawn(async move {
@@ -153,7 +149,7 @@ impl Server {
 /// Serves a connection; after shutdown, to the end of the request under way.
 async fn until_idle_after<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     shutdown: CancellationToken,
-    mut connection: Pin<&mut UpgradeableConnection<TokioIo<S>, TowerToHyperService<Router>>>,
+    mut connection: Pin<&mut UpgradeableConnection<TokioIo<S>, Edge>>,
 ) -> hyper::Result<()> {
     tokio::select! {
         ended = connection.as_mut() => return ended,

@@ -1,0 +1,141 @@
+//! Turning away at the door what comes while as many requests are being worked on as may be.
+//!
+//! Under four times the load a server can bear, three of four requests are refused, and what that costs is taken from
+//! those that were let in. So it is done here, before anything is known of a request but its path, with an answer that
+//! was written beforehand: only the `error_id` is put in. The gate has the last word all the same, on paths with
+//! variables and when the last place is taken in between, and says it in the same words.
+
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    sync::Arc,
+    time::Instant,
+};
+
+use axum::{
+    Router,
+    body::Body,
+    http::{HeaderMap, StatusCode},
+    response::Response,
+    routing::future::RouteFuture,
+};
+use futures::{FutureExt, future::Either};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tower::Service;
+use uuid::Uuid;
+
+use crate::{
+    Server,
+    error::{Shed, note_shed},
+    face::Face,
+    gate,
+    routes::{self, WITHOUT_KEY},
+};
+
+/// The way into the server for the requests of one listener.
+#[derive(Clone)]
+pub(crate) struct Edge {
+    router: Router,
+    server: Server,
+    refusals: Arc<Refusals>,
+}
+
+/// The refusal under load in each shape.
+struct Refusals {
+    own: Prepared,
+    open_ai: Prepared,
+    tei: Prepared,
+}
+
+/// An answer without its `error_id`.
+struct Prepared {
+    status: StatusCode,
+    headers: HeaderMap,
+    before_id: String,
+    after_id: String,
+}
+
+impl Edge {
+    pub(crate) fn new(router: Router, server: Server) -> Self {
+        let [own, open_ai, tei] = [Face::Own, Face::OpenAi, Face::Tei].map(Prepared::new);
+        Self { router, server, refusals: Arc::new(Refusals { own, open_ai, tei }) }
+    }
+
+    /// The answer to a request for which there is no place.
+    fn refusal(&self, request: &hyper::Request<Incoming>) -> Option<Response> {
+        if !self.server.admission().is_full() {
+            return None;
+        }
+        let started = Instant::now();
+        let route = routes::find(request.uri().path()).filter(|route| !WITHOUT_KEY.contains(&route.path))?;
+        let prepared = match route.face {
+            Face::Own => &self.refusals.own,
+            Face::OpenAi => &self.refusals.open_ai,
+            Face::Tei => &self.refusals.tei,
+        };
+        let id = Uuid::now_v7();
+        note_shed(id);
+        let mut response = prepared.with(id);
+        gate::identify(request.headers(), id, &mut response);
+        gate::record(route.path, gate::method(request.method()), &response, started);
+        Some(response)
+    }
+}
+
+impl hyper::service::Service<hyper::Request<Incoming>> for Edge {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Either<Ready<Result<Response, Infallible>>, RouteFuture<Infallible>>;
+
+    fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
+        match self.refusal(&request) {
+            Some(response) => Either::Left(ready(Ok(response))),
+            None => Either::Right(self.router.clone().call(request)),
+        }
+    }
+}
+
+impl Prepared {
+    fn new(face: Face) -> Self {
+        let id = Uuid::nil();
+        let (parts, body) = face.reshape(gate::full().called(id).unreported()).into_parts();
+        // What is written already is there at once.
+        let body = body.collect().now_or_never().and_then(Result::ok).unwrap_or_default().to_bytes();
+        let text = String::from_utf8_lossy(&body);
+        let (before, after) = text.split_once(&id.simple().to_string()).unwrap_or((&text, ""));
+        Self { status: parts.status, headers: parts.headers, before_id: before.to_owned(), after_id: after.to_owned() }
+    }
+
+    fn with(&self, id: Uuid) -> Response {
+        let mut buffer = Uuid::encode_buffer();
+        let body = [&*self.before_id, id.simple().encode_lower(&mut buffer), &*self.after_id].concat();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.status;
+        response.headers_mut().clone_from(&self.headers);
+        response.extensions_mut().insert(Shed);
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_prepared_is_what_the_gate_would_say() {
+        for face in [Face::Own, Face::OpenAi, Face::Tei] {
+            let id = Uuid::now_v7();
+            let said = face.reshape(gate::full().called(id).unreported());
+            let prepared = Prepared::new(face).with(id);
+            assert_eq!((said.status(), said.headers()), (prepared.status(), prepared.headers()), "{face:?}");
+            let [said, prepared] = [said, prepared].map(Response::into_body).map(BodyExt::collect);
+            let (said, prepared) = (said.await.unwrap().to_bytes(), prepared.await.unwrap().to_bytes());
+            assert_eq!(said, prepared, "{face:?}");
+            assert!(said.windows(32).any(|part| part == id.simple().to_string().as_bytes()), "{face:?}");
+            serde_json::from_slice::<Value>(&prepared).unwrap();
+        }
+    }
+}
