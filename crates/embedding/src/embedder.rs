@@ -271,7 +271,13 @@ impl Embedder {
             if !prepared.is_known() {
                 let (reply, answer) = oneshot::channel();
                 loaded.queue.push(priority, std::mem::take(&mut prepared.texts), reply);
-                encoded = answer.await.unwrap_or(Err(EmbedError::ShutDown))?;
+                let answer = answer.await.unwrap_or(Err(EmbedError::ShutDown));
+                encoded = answer.map_err(|error| match error {
+                    EmbedError::UnusableVector { index, reason } => {
+                        EmbedError::UnusableVector { index: prepared.place_of(index), reason }
+                    }
+                    other => other,
+                })?;
             }
             Ok(prepared.finish(&request, &loaded.space, encoded))
         };

@@ -3,13 +3,13 @@
 //! Texts are taken as soon as a thread is free, whosever they are: nothing waits for a batch to fill up, and while all
 //! threads are busy the next batches fill by themselves. Interactive texts go before bulk ones, so a query never waits for
 //! more than what a thread has in hand; one batch in [`BULK_ONE_IN`] is a bulk one all the same, so that what is indexed
-//! while somebody always asks gets done. Interactive requests take turns, [`TURN_TOKENS`] each (deficit round robin,
-//! Shreedhar and Varghese 1995), so one of a thousand texts does not hold up one of a single text; bulk requests go one
+//! while somebody always asks gets done. Interactive requests take turns of [`TURN_TOKENS`], or one text where that has
+//! more (after deficit round robin, Shreedhar and Varghese 1995, without keeping account of what was overdrawn), so one of a thousand texts does not hold up one of a single text; bulk requests go one
 //! after the other.
 //!
 //! A text that is under way already is not computed again: the second request waits for the first one's vector. A vector
 //! is in the cache before its text is no longer under way, and a text that is not under way is looked for there once
-//! more, so there is no moment between the two. Who waits for a text is known here until the end, so what nobody waits
+//! more, so there is no moment between the two; but where a bulk text is joined in the very moment that it is done. Who waits for a text is known here until the end, so what nobody waits
 //! for any more is never begun.
 //!
 //! It does not know tokenizers or networks.
@@ -34,7 +34,7 @@ use crate::{
 const TURN_TOKENS: usize = 64;
 /// One batch in so many is a bulk one where both kinds wait.
 const BULK_ONE_IN: u32 = 16;
-/// How much a batch's speed counts against all those before it.
+/// How much the speed of a full batch counts against all those before it.
 const SPEED_WEIGHT: f64 = 0.05;
 /// The share of the time a request may take that its texts may have to wait; the rest is for what cannot be foreseen.
 const WAIT_SHARE: f64 = 0.7;
@@ -116,6 +116,8 @@ struct Lane {
 struct Turns {
     places: VecDeque<Place>,
     tokens: usize,
+    /// Tokens of its longest text.
+    longest: usize,
 }
 
 /// A text's place in its lane. It may have been computed meanwhile, because another request was more urgent.
@@ -180,7 +182,7 @@ impl Waiting {
 
     /// Texts for one thread: its share of what waits, but no more than a batch, and at least one.
     fn batch(&mut self, priority: Priority, limits: &Limits) -> Vec<(Text, Instant)> {
-        let share = self.lane(priority).tokens.div_ceil(limits.workers).min(limits.batch_tokens);
+        let share = self.lane(priority).tokens.div_ceil(limits.workers).clamp(1, limits.batch_tokens.max(1));
         let turn = match priority {
             Priority::Interactive => TURN_TOKENS.min(share),
             Priority::Bulk => share,
@@ -310,7 +312,7 @@ impl Queue {
             }
             // What each of those who wait will have had when this one has had all its turns.
             let had = tokens.div_ceil(TURN_TOKENS) * TURN_TOKENS;
-            let ahead: usize = lane.requests.iter().map(|request| request.tokens.min(had)).sum();
+            let ahead: usize = lane.requests.iter().map(|other| other.tokens.min(had.max(other.longest))).sum();
             if ahead + tokens > most {
                 self.meters.refused(priority);
                 return Err(EmbedError::Overloaded { queued: lane.unanswered, limit });
@@ -355,6 +357,7 @@ impl Queue {
                 waiting.under_way.insert(key, UnderWay { text: Some(text), priority, keep, wanted: vec![wanted] });
             }
             turns.tokens += place.tokens;
+            turns.longest = turns.longest.max(place.tokens);
             turns.places.push_back(place);
         }
         let count = turns.places.len();
@@ -465,8 +468,10 @@ impl Queue {
         self.meters.batch(priority, (texts, tokens), took);
         let seconds = took.as_secs_f64();
         if seconds > 0.0 {
+            // A small batch says little: most of its time goes into what every batch costs.
+            let full = (tokens as f64 / self.limits.batch_tokens.max(1) as f64).min(1.0);
             let mut waiting = self.lock();
-            waiting.speed += SPEED_WEIGHT * (tokens as f64 / seconds - waiting.speed);
+            waiting.speed += SPEED_WEIGHT * full * (tokens as f64 / seconds - waiting.speed);
         }
     }
 
@@ -586,6 +591,55 @@ mod tests {
         assert_eq!(values(&mut bulk), (0..12).map(|number| number as f32).collect::<Vec<_>>());
         drop((_room, _other));
         assert!(is_idle(&queue));
+    }
+
+    #[test]
+    fn texts_without_tokens_are_answered_too() {
+        let queue = queue(100, 2);
+        for priority in [Priority::Interactive, Priority::Bulk] {
+            let text = Text {
+                key: key(1),
+                content: Content::Ids(vec![1]),
+                tokens: 0,
+                cut: false,
+                shape: Shape::Pooled,
+                keep: false,
+            };
+            let (reply, mut answer) = oneshot::channel();
+            queue.push(priority, vec![text], reply);
+            assert_eq!(step(&queue), (priority, vec![1]));
+            assert_eq!(values(&mut answer), [1.0]);
+        }
+    }
+
+    #[test]
+    fn long_texts_ahead_are_counted_whole() {
+        let queue = queue(100_000, 1);
+        let most = (SPEED * 30.0 * WAIT_SHARE) as usize;
+        let long = most / 2;
+        for number in 0..2 {
+            let text = Text {
+                key: key(number),
+                content: Content::Ids(vec![1]),
+                tokens: long,
+                cut: false,
+                shape: Shape::Pooled,
+                keep: false,
+            };
+            drop(queue.reserve(Priority::Interactive, 1, long).unwrap());
+            queue.push(Priority::Interactive, vec![text], oneshot::channel().0);
+        }
+        assert!(matches!(refused(&queue, Priority::Interactive, 1, TOKENS), EmbedError::Overloaded { .. }));
+    }
+
+    #[test]
+    fn small_batches_say_little_of_the_speed() {
+        let queue = queue(100, 1);
+        let speed = || queue.lock().speed;
+        (0..100).for_each(|_| queue.encoded(Priority::Interactive, (1, 2), Duration::from_secs(1)));
+        assert!(speed() > 0.9 * SPEED, "{}", speed());
+        (0..200).for_each(|_| queue.encoded(Priority::Bulk, (4, 4 * TOKENS), Duration::from_secs(1)));
+        assert!((speed() - 4.0 * TOKENS as f64).abs() < 1.0, "{}", speed());
     }
 
     #[test]

@@ -181,6 +181,12 @@ impl Prepared {
         self.texts.is_empty()
     }
 
+    /// The place in the request of a text that had to be encoded.
+    pub(crate) fn place_of(&self, encoded: usize) -> usize {
+        let new = self.slots.iter().enumerate().filter(|(_, slot)| matches!(slot, Slot::New { .. }));
+        new.map(|(place, _)| place).nth(encoded).unwrap_or(encoded)
+    }
+
     /// Puts together what was known and what was encoded.
     pub(crate) fn finish(
         self,
@@ -306,9 +312,11 @@ fn read_for_elsewhere(
     }
     let text = format!("{prefix}{text}");
     let tokens = loaded.tokens.spell(&text)?;
-    let over = tokens.len().saturating_sub(loaded.space.window);
+    // Two are the special ones, which that server adds.
+    let count = tokens.len() + 2;
+    let over = count.saturating_sub(loaded.space.window);
     if over == 0 {
-        return Ok((Content::Text(text), tokens.len(), false));
+        return Ok((Content::Text(text), count, false));
     }
     let part = match cut {
         Cut::End => &text[..tokens[tokens.len() - over].start],

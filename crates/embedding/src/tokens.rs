@@ -58,8 +58,8 @@ enum Engine {
     WordPiece(WordPiece),
     /// For all others.
     Library(Box<Tokenizer>),
-    /// For models that tokenize elsewhere: pieces of words of at most [`APPROXIMATE_BYTES`], of which there are more than
-    /// tokens in nearly any text.
+    /// For models that tokenize elsewhere: punctuation and pieces of words of at most [`APPROXIMATE_BYTES`], of which
+    /// there are more than tokens in most English texts. Of other scripts there can be fewer.
     Approximate,
 }
 
@@ -240,8 +240,13 @@ fn approximate(text: &str) -> impl Iterator<Item = (usize, usize)> {
     std::iter::from_fn(move || {
         let start = at + text[at..].find(|c: char| !c.is_whitespace())?;
         let word = &text[start..];
-        let word = &word[..word.find(char::is_whitespace).unwrap_or(word.len())];
-        let first = word.chars().next()?.len_utf8();
+        let first = word.chars().next()?;
+        if first.is_ascii_punctuation() {
+            at = start + 1;
+            return Some((start, at));
+        }
+        let word = &word[..word.find(|c: char| c.is_whitespace() || c.is_ascii_punctuation()).unwrap_or(word.len())];
+        let first = first.len_utf8();
         at = start + word.floor_char_boundary(APPROXIMATE_BYTES.min(word.len())).max(first);
         Some((start, at))
     })
@@ -292,8 +297,8 @@ impl Iterator for Pieces<'_> {
 /// Length in bytes of the first piece of `text`: at most `wanted` where a clean cut allows it.
 ///
 /// Without a clean cut that early the piece grows to the next one, and only a stretch of [`LONGEST_PIECE_BYTES`]
-/// without any is cut where it happens to be. Such a stretch is one unknown token to a WordPiece vocabulary, so what the cut
-/// changes is that there are several of them.
+/// without any is cut where it happens to be: a word there may become two, and one that is too long to be known
+/// several unknown ones.
 fn piece_length(text: &str, wanted: usize) -> usize {
     if text.len() <= wanted {
         return text.len();
@@ -410,7 +415,7 @@ mod tests {
         let spelled: Vec<&str> =
             tokens.spell(text).unwrap().into_iter().map(|token| &text[token.start..token.end]).collect();
         assert_eq!(spelled.concat(), text.split_whitespace().collect::<String>());
-        assert_eq!(spelled[..4], ["A", "ligh", "thou", "se,"]);
+        assert_eq!(spelled[..5], ["A", "ligh", "thou", "se", ","]);
         assert!(spelled.iter().all(|piece| piece.len() <= APPROXIMATE_BYTES || piece.chars().count() == 1));
         assert_eq!(tokens.count(text).unwrap(), spelled.len());
     }

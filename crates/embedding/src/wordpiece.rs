@@ -80,7 +80,7 @@ impl WordPiece {
 
     /// Calls `emit` with number, start and end of every token of `text`, in order.
     pub(crate) fn tokens(&self, text: &str, mut emit: impl FnMut(u32, usize, usize)) {
-        let mut word = Word::default();
+        let mut word = Word::new(self.characters_max);
         let mut at = 0;
         while let Some(&byte) = text.as_bytes().get(at) {
             if let Some((length, id)) = self.added_at(text, at) {
@@ -175,15 +175,16 @@ impl WordPiece {
 
     /// Emits the pieces of the word, and empties it.
     fn end_word(&self, word: &mut Word, emit: &mut impl FnMut(u32, usize, usize)) {
-        let (Some(&(first, _)), Some(&(_, last))) = (word.origins.first(), word.origins.last()) else {
-            word.clear();
-            return;
-        };
+        if word.origins.is_empty() {
+            return word.clear();
+        }
         if word.characters > self.characters_max || !self.cut(word) {
-            emit(self.unknown, first, last);
+            let (start, end) = word.origin(0, word.origins.len());
+            emit(self.unknown, start.min(word.beyond.0), end.max(word.beyond.1));
         } else {
             for &(id, from, to) in &word.pieces {
-                emit(id, word.origins[from].0, word.origins[to - 1].1);
+                let (start, end) = word.origin(from, to);
+                emit(id, start, end);
             }
         }
         word.clear();
@@ -207,6 +208,9 @@ impl WordPiece {
 /// The bytes of the text that something was made of.
 type Origin = (usize, usize);
 
+/// No bytes at all; widened by any.
+const NOTHING: Origin = (usize::MAX, 0);
+
 /// A word on its way to its end.
 #[derive(Default)]
 struct Word {
@@ -214,6 +218,10 @@ struct Word {
     /// Of every byte.
     origins: Vec<Origin>,
     characters: usize,
+    /// A word of more characters is unknown, whatever they are: they are counted and not kept.
+    characters_max: usize,
+    /// What those beyond were made of, all together.
+    beyond: Origin,
     /// Combining characters since the last that is none: class and place of its first byte.
     combining: Vec<(u8, usize)>,
     /// Number, start and end of what it was cut into.
@@ -221,15 +229,41 @@ struct Word {
 }
 
 impl Word {
+    fn new(characters_max: usize) -> Word {
+        Word { characters_max, beyond: NOTHING, ..Word::default() }
+    }
+
     fn push_ascii(&mut self, byte: u8, at: usize) {
+        self.characters += 1;
+        if self.characters > self.characters_max {
+            return self.widen((at, at + 1));
+        }
         self.bytes.push(byte);
         self.origins.push((at, at + 1));
-        self.characters += 1;
         self.combining.clear();
+    }
+
+    fn widen(&mut self, (start, end): Origin) {
+        self.beyond = (self.beyond.0.min(start), self.beyond.1.max(end));
+    }
+
+    /// What some bytes were made of.
+    fn origin(&self, from: usize, to: usize) -> Origin {
+        let (start, end) = (self.origins[from].0, self.origins[to - 1].1);
+        if start < end {
+            return (start, end);
+        }
+        // Canonical ordering put a mark before one that it comes after in the text.
+        let parts = &self.origins[from..to];
+        parts.iter().fold(NOTHING, |(start, end), part| (start.min(part.0), end.max(part.1)))
     }
 
     /// Adds a character where canonical ordering puts it.
     fn push(&mut self, c: char, class: u8, origin: Origin) {
+        self.characters += 1;
+        if self.characters > self.characters_max {
+            return self.widen(origin);
+        }
         let mut buffer = [0; 4];
         let encoded = c.encode_utf8(&mut buffer).as_bytes();
         self.passed(class);
@@ -240,7 +274,6 @@ impl Word {
         };
         self.bytes.splice(place..place, encoded.iter().copied());
         self.origins.splice(place..place, encoded.iter().map(|_| origin));
-        self.characters += 1;
         if class != 0 {
             self.combining.insert(after, (class, place));
             for (_, place) in &mut self.combining[after + 1..] {
@@ -260,6 +293,7 @@ impl Word {
         self.bytes.clear();
         self.origins.clear();
         self.characters = 0;
+        self.beyond = NOTHING;
         self.combining.clear();
         self.pieces.clear();
     }
@@ -400,6 +434,27 @@ mod tests {
             }
             assert_same(&pieces, &library, &format!("a{c}b"));
         }
+    }
+
+    #[test]
+    fn marks_that_are_put_in_order_have_a_place() {
+        let (pieces, library) = both();
+        for text in ["\u{1d16d}\u{302e}\u{1d165}", "a\u{1d16d}\u{302e}\u{1d165} b", "\u{1d16d}\u{302e}"] {
+            assert_same(&pieces, &library, text);
+            let (_, offsets) = ours(&pieces, text);
+            assert!(offsets.iter().all(|&(from, to)| from < to && text.get(from..to).is_some()), "{offsets:?}");
+        }
+    }
+
+    #[test]
+    fn an_endless_word_is_counted_and_not_kept() {
+        let (pieces, library) = both();
+        let long = |n| format!("{}{}a", "\u{1d16d}".repeat(n), "\u{1d165}".repeat(n));
+        assert_same(&pieces, &library, &long(80));
+        // With a million marks, putting each in its place among all others would take minutes.
+        let text = long(500_000);
+        let (ids, offsets) = ours(&pieces, &text);
+        assert_eq!((ids, offsets), (vec![pieces.unknown], vec![(0, text.len())]));
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub(crate) fn batch_tokens(precision: Precision) -> usize {
     }
 }
 
+const REFUSED: &str = "the server that has the model refused it";
 pub(crate) const PANICKED: &str = "it panicked; the log has the place";
 
 /// Makes vectors of texts. Each thread has one of its own.
@@ -87,7 +88,7 @@ impl Engine for Elsewhere {
             })
             .collect::<Result<_, _>>()?;
         let vectors = self.runtime.block_on(self.remote.embed(&texts))?;
-        Ok(vectors.into_iter().map(Encoded::of).collect())
+        Ok(vectors.into_iter().map(|vector| vector.map_or(Err(REFUSED), Encoded::of)).collect())
     }
 }
 

@@ -87,11 +87,6 @@ impl Breaker {
         })
     }
 
-    /// Opens it at once, whatever came before: what it guards is known to be wrong.
-    pub fn open(&self, now: Instant) {
-        self.lock().open(now);
-    }
-
     /// How long it stays open still; nothing where it is not open.
     pub fn open_for(&self, now: Instant) -> Option<Duration> {
         self.left(&self.lock(), now)
@@ -121,6 +116,16 @@ impl Inner {
 }
 
 impl Attempt<'_> {
+    /// Opens the breaker at once: what it guards is known to be wrong. Whether that changed anything.
+    pub fn open(self, now: Instant) -> bool {
+        let mut inner = self.breaker.lock();
+        let current = inner.changes == self.changes;
+        if current {
+            inner.open(now);
+        }
+        current
+    }
+
     /// Notes a success. That of the deciding attempt closes the breaker.
     pub fn succeeded(self) {
         let mut inner = self.breaker.lock();
@@ -192,7 +197,9 @@ mod tests {
     #[test]
     fn it_can_be_opened_at_once() {
         let (breaker, start) = breaker();
-        breaker.open(start);
+        let late = breaker.enter().unwrap();
+        assert!(breaker.enter().unwrap().open(start));
+        assert!(!late.open(start + SECOND), "it is open");
         assert_eq!((breaker.state(), breaker.open_for(start)), (State::Open, Some(10 * SECOND)));
     }
 
@@ -226,7 +233,7 @@ mod tests {
     #[test]
     fn an_attempt_that_is_given_up_leaves_its_place_to_another() {
         let (breaker, start) = breaker();
-        breaker.open(start);
+        breaker.enter().unwrap().open(start);
         drop(breaker.try_half_open(start + 10 * SECOND).unwrap());
         assert_eq!(breaker.state(), State::Open);
         breaker.try_half_open(start + 10 * SECOND).unwrap().succeeded();

@@ -491,7 +491,8 @@ impl From<EmbedError> for Failure {
             EmbedError::InvalidModel { .. } => {
                 Self::new(Code::ModelUnsupported, Code::ModelUnsupported.row().title).hint(hint).cause(told)
             }
-            EmbedError::UnusableVector { .. } | EmbedError::Encoder { .. } => {
+            EmbedError::UnusableVector { .. } => Self::new(Code::EmbeddingFailed, told),
+            EmbedError::Encoder { .. } => {
                 Self::new(Code::EmbeddingFailed, Code::EmbeddingFailed.row().title).cause(told)
             }
             EmbedError::ShutDown => Self::new(Code::ShuttingDown, Code::ShuttingDown.row().title),

@@ -11,10 +11,18 @@ pub struct Caller {
     id: Arc<str>,
 }
 
+/// No key's id is like it: those begin with `key_`.
+const OWNER: &str = "owner";
+
 impl Caller {
     /// The owner of the data directory, at the control socket or in this very process.
     pub fn owner() -> Self {
-        Self { id: "owner".into() }
+        Self { id: OWNER.into() }
+    }
+
+    /// Whether this is the owner, and not somebody with a key.
+    pub fn is_owner(&self) -> bool {
+        &*self.id == OWNER
     }
 
     /// A key that [`crate::Storage::authenticate`] found valid.

@@ -176,11 +176,10 @@ impl Writer {
         match self.open() {
             Ok(open) => Some(open),
             Err(error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "kept embeddings cannot be read and are begun anew"
-                );
-                self.begin_anew()
+                let damaged = matches!(error, StorageError::Damaged(_))
+                    || matches!(&error, StorageError::Statement(statement) if is_damage(statement));
+                tracing::warn!(error = &error as &dyn std::error::Error, damaged, "kept embeddings cannot be opened");
+                if damaged { self.begin_anew() } else { None }
             }
         }
     }
@@ -343,6 +342,11 @@ mod tests {
         fs::write(folder.path().join("file"), b"").unwrap();
         let kept = Kept::open(&folder.path().join("file/kept.db"), 1 << 20).unwrap();
         kept.put(key(1), vec![7; 100]);
+        // Its writer lives on, and takes what it cannot keep.
+        for number in 0..10 * QUEUED_MAX as u32 {
+            kept.put(key(number), Vec::new());
+        }
+        until("the writer", || kept.writes.try_send((key(1), Vec::new())).ok());
         assert_eq!(kept.get(&[key(1)]), [None]);
     }
 }

@@ -167,6 +167,14 @@ def test_what_cannot_be_compared_is_named(server, source, sentences, field):
     assert told["field"] == field, told
 
 
+def test_syllables_and_marks_of_any_kind_have_their_place(server):
+    for text in ["각 " * 100_000, "\U0001d16d\u302e\U0001d165", "\U0001d16d" * 50_000 + "\U0001d165" * 50_000]:
+        [tokens] = server.request("POST", "/tokenize", {"inputs": text, "add_special_tokens": False}).json()
+        places = [(token["start"], token["stop"]) for token in tokens]
+        assert places and all(0 <= start < stop <= len(text) for start, stop in places)
+        assert max(stop for _, stop in places) >= len(text.rstrip()) - 1
+
+
 def test_the_vectors_of_tokens_have_the_pooled_one_as_their_mean(server, vectors):
     reply = server.request("POST", "/embed_all", {"inputs": TEXTS})
     for tokens, vector in zip(reply.json(), vectors, strict=True):
@@ -220,6 +228,7 @@ def test_what_is_wrong_is_told_in_the_shape_of_the_route(server, path, body, sta
         (b'{"input": [1.5]}', 400),
         (b'{"input": [-1]}', 400),
         (b'{"input": [100256]}', 400),
+        (b'{"input": [220]}', 400),
         (b'{"input": "x", "encoding_format": "x"}', 400),
         (b'{"input": "x", "dimensions": 0}', 400),
         (b'{"input": ' + json.dumps("word " * 2_000_000).encode() + b"}", 413),

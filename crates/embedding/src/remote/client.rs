@@ -24,6 +24,8 @@ const BACKOFF_MIN: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// The longest answer that is read.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// The longest answer without vectors that is looked at.
+const WORDS_BYTES_MAX: usize = 64 << 10;
 /// What is told of a server's own words.
 const WORDS_CHARS_MAX: usize = 200;
 /// The longest key.
@@ -38,6 +40,8 @@ pub(crate) struct Trouble {
     pub(crate) words: Option<Words>,
     /// Whether the same may succeed later.
     pub(crate) is_transient: bool,
+    /// Whether other texts may succeed: it is these that were refused.
+    pub(crate) is_about_texts: bool,
     /// When the server said to ask again.
     pub(crate) retry_after: Option<Duration>,
 }
@@ -49,7 +53,7 @@ pub struct Words(String);
 
 impl Trouble {
     pub(crate) fn passing(reason: impl Into<String>) -> Trouble {
-        Trouble { reason: reason.into(), words: None, is_transient: true, retry_after: None }
+        Trouble { reason: reason.into(), words: None, is_transient: true, is_about_texts: false, retry_after: None }
     }
 
     pub(crate) fn lasting(reason: impl Into<String>) -> Trouble {
@@ -122,10 +126,13 @@ impl Client {
             .with_min_delay(BACKOFF_MIN)
             .with_max_delay(BACKOFF_MAX)
             .with_max_times(ATTEMPTS - 1);
-        let attempts = (|| self.attempt(texts))
-            .retry(backoff)
-            .when(|trouble: &Trouble| trouble.is_transient)
-            .adjust(|trouble, pause| pause.map(|pause| pause.max(trouble.retry_after.unwrap_or_default())));
+        let attempts = (|| self.attempt(texts)).retry(backoff).when(|trouble: &Trouble| trouble.is_transient).adjust(
+            |trouble, pause| {
+                // Whoever is to be asked again after the deadline is not asked again.
+                let pause = pause?.max(trouble.retry_after.unwrap_or_default());
+                (pause < self.deadline).then_some(pause)
+            },
+        );
         tokio::time::timeout(self.deadline, attempts)
             .await
             .unwrap_or_else(|_| Err(Trouble::passing(format!("no answer within {} s", self.deadline.as_secs_f32()))))
@@ -144,12 +151,16 @@ impl Client {
         }
         let response = request.send().await.map_err(|error| Trouble::unreached(&error))?;
         let (status, retry_after) = (response.status(), retry_after(&response));
-        let body = bounded(response).await?;
+        let body = bounded(response, if status == StatusCode::OK { ANSWER_BYTES_MAX } else { WORDS_BYTES_MAX }).await?;
         if status != StatusCode::OK {
             let is_transient = status.is_server_error()
                 || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
             let trouble = Trouble::lasting(format!("it answered {status}")).saying(&words(&body));
-            return Err(Trouble { is_transient, retry_after, ..trouble });
+            let is_about_texts = matches!(
+                status,
+                StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY
+            );
+            return Err(Trouble { is_transient, is_about_texts, retry_after, ..trouble });
         }
         let vectors = self.vectors(&body, texts.len())?;
         let width = vectors.first().map_or(0, Vec::len);
@@ -195,13 +206,13 @@ fn retry_after(response: &Response) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-async fn bounded(response: Response) -> Result<Vec<u8>, Trouble> {
+async fn bounded(response: Response, bytes_max: usize) -> Result<Vec<u8>, Trouble> {
     let mut body = Vec::new();
     let mut stream = response.bytes_stream();
     while let Some(block) = stream.next().await {
         let block = block.map_err(|error| Trouble::unreached(&error))?;
-        if body.len() + block.len() > ANSWER_BYTES_MAX {
-            return Err(Trouble::lasting(format!("its answer has more than {ANSWER_BYTES_MAX} bytes")));
+        if body.len() + block.len() > bytes_max {
+            return Err(Trouble::lasting(format!("its answer has more than {bytes_max} bytes")));
         }
         body.extend_from_slice(&block);
     }

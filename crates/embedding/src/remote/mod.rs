@@ -2,8 +2,9 @@
 //!
 //! A remote model is a folder with one file, [`DESCRIPTION`]: where it is, and the vectors of some probe texts as they were
 //! when it was connected. What its vectors mean cannot be read off its files, so their space is named by those vectors,
-//! and they are compared with what the server says whenever the model is loaded, and again after it failed: another
-//! model behind the same name is noticed before anything of it is stored or searched with.
+//! and they are compared with what the server says whenever the model is loaded, and again before it is used after so
+//! many failures that the breaker opened. A model of another width is noticed at once; one of the same width that takes
+//! its place without the server failing is noticed at the next of these times.
 
 mod client;
 
@@ -202,11 +203,37 @@ impl Remote {
         }
     }
 
-    /// One vector for each text, in order, in the model's space as far as their width tells.
-    pub(crate) async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, EmbedError> {
+    /// One vector for each text, in order, in the model's space as far as their width tells; none for one that the
+    /// server refuses, which is found by asking for fewer and fewer at a time.
+    pub(crate) async fn embed(&self, texts: &[String]) -> Result<Vec<Option<Vec<f32>>>, EmbedError> {
+        let trouble = match self.ask(texts).await {
+            Ok(vectors) => return Ok(vectors.into_iter().map(Some).collect()),
+            Err(trouble) => trouble,
+        };
+        if !trouble.is_about_texts || texts.is_empty() {
+            return Err(trouble.into_error(&self.name));
+        }
+        if texts.len() == 1 {
+            let words = trouble.words.as_ref().map(tracing::field::display);
+            tracing::warn!(
+                model = self.name,
+                words,
+                "the remote model {} refused a text: {}",
+                self.name,
+                trouble.reason
+            );
+            return Ok(vec![None]);
+        }
+        let (some, others) = texts.split_at(texts.len() / 2);
+        let mut vectors = Box::pin(self.embed(some)).await?;
+        vectors.append(&mut Box::pin(self.embed(others)).await?);
+        Ok(vectors)
+    }
+
+    async fn ask(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, Trouble> {
         let width = self.described.probes.first().map_or(0, Vec::len);
         let Some(attempt) = self.breaker.enter() else {
-            return Err(Trouble::passing("it is not asked for a while, since it failed").into_error(&self.name));
+            return Err(Trouble::passing("it is not asked for a while, since it failed"));
         };
         let trouble = match self.client().embed(texts).await {
             Ok(vectors) if vectors.iter().all(|vector| vector.len() == width) => {
@@ -214,8 +241,9 @@ impl Remote {
                 return Ok(vectors);
             }
             Ok(_) => {
-                self.breaker.open(Instant::now());
-                self.opened.notify_one();
+                if attempt.open(Instant::now()) {
+                    self.opened.notify_one();
+                }
                 Trouble::lasting("it is another model than the one that was connected: its vectors have another width")
             }
             Err(trouble) => {
@@ -226,7 +254,7 @@ impl Remote {
             }
         };
         self.show();
-        Err(trouble.into_error(&self.name))
+        Err(trouble)
     }
 
     /// Whenever the breaker opens: lets nothing through until the probes' vectors come, and are the same, again.

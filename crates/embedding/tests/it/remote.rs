@@ -31,6 +31,8 @@ enum Act {
     Status(u16),
     /// That once, and then vectors.
     Once(u16),
+    /// Refuses texts that have this word.
+    Refuse(&'static str),
     /// Answers with something else.
     Garbage,
     /// One vector too few.
@@ -130,6 +132,10 @@ async fn answer(
     };
     let (status, answer) = match act {
         Act::Serve(width, seed) => (200, vectors(is_openai, texts.iter().map(|text| vector(text, width, seed)))),
+        Act::Refuse(word) if texts.iter().any(|text| text.to_string().contains(word)) => {
+            (413, json!({"error": {"message": "too long"}}))
+        }
+        Act::Refuse(_) => (200, vectors(is_openai, texts.iter().map(|text| vector(text, 16, 1)))),
         Act::Status(status) | Act::Once(status) => (status, json!({"error": {"message": "the server's\nown words"}})),
         Act::Garbage => (200, json!({"data": "none"})),
         Act::TooFew => (200, vectors(is_openai, texts.iter().skip(1).map(|text| vector(text, 16, 1)))),
@@ -340,6 +346,31 @@ async fn another_model_behind_the_same_name_is_noticed() -> anyhow::Result<()> {
     rig.models.connect(NAME, server.model(RemoteApi::OpenAi)).await?;
     within("the model", embedder.ready()).await??;
     ensure!(embedder.space()?.fingerprint() != space);
+    rig.stop().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_that_is_refused_there_fails_alone() -> anyhow::Result<()> {
+    let (server, rig) = (Server::start().await?, rig()?);
+    rig.models.connect(NAME, server.model(RemoteApi::Tei)).await?;
+    let embedder = rig.models.get(NAME)?;
+    within("the model", embedder.ready()).await??;
+    server.act(Act::Refuse("poison"));
+    let others: Vec<String> = (0..20).map(|number| format!("text {number}")).collect();
+    let asked: Vec<_> = others.iter().map(|text| embed(&rig, text)).collect();
+    let texts = vec!["text 1".to_owned(), "poison".to_owned()];
+    let (answers, failed) =
+        tokio::join!(futures::future::join_all(asked), embedder.embed(texts, Purpose::Plain, Priority::Interactive),);
+    for (text, answer) in others.iter().zip(answers) {
+        ensure!(answer? == expected(text), "{text}");
+    }
+    ensure!(matches!(failed, Err(EmbedError::UnusableVector { index: 1, .. })), "{failed:?}");
+    // Known by now, the first is not asked for again; the other's place is still told.
+    let texts = vec!["text 1".to_owned(), "poison".to_owned()];
+    let failed = embedder.embed(texts, Purpose::Document, Priority::Interactive).await;
+    ensure!(matches!(failed, Err(EmbedError::UnusableVector { index: 1, .. })), "{failed:?}");
+    ensure!(embed(&rig, "").await.is_ok() && embed(&rig, " \n ").await.is_ok(), "a text without tokens");
     rig.stop().await?;
     Ok(())
 }

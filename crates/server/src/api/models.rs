@@ -66,11 +66,15 @@ pub(crate) struct ConnectBody {
 
 pub(crate) async fn connect(
     State(server): State<Server>,
-    Authenticated(_): Authenticated,
+    Authenticated(caller): Authenticated,
     Segment(name): Segment,
     body: Body<ConnectBody>,
 ) -> Result<Json<ModelAnswer>, Failure> {
     let ConnectBody { url, api, model, key_file, window, query_prefix, document_prefix } = body.value;
+    if key_file.is_some() && !caller.is_owner() {
+        // It would be sent to whatever address is given.
+        return Err(Failure::field("key_file", "can be named on this machine only, by `holdfast models connect`"));
+    }
     let words = [("openai", RemoteApi::OpenAi), ("tei", RemoteApi::Tei)];
     let api = one_of("api", api.as_deref(), RemoteApi::OpenAi, &words)?;
     let window = within("window", window, REMOTE_WINDOW, 8..=1 << 20)?;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{Inputs, Item, Place, TEXTS_MAX, answer, json, model, overlong};
 use crate::{
     Server,
-    error::Failure,
+    error::{Code, Failure},
     input::{Authenticated, Body, one_of},
 };
 
@@ -103,8 +103,22 @@ fn base64(values: &[f32]) -> String {
 
 /// The texts, with token numbers turned back.
 async fn texts(server: &Server, items: Vec<Item>, place: Place) -> Result<Vec<String>, Failure> {
+    let bytes_max = server.config().max_body_bytes;
     let decode = move |items: Vec<Item>| {
-        let texts = items.into_iter().enumerate().map(|(index, item)| text(item).ok_or_else(|| unknown(place, index)));
+        let mut bytes = 0;
+        let texts = items.into_iter().enumerate().map(|(index, item)| {
+            let text = text(item).ok_or_else(|| unknown(place, index))?;
+            bytes += text.len();
+            if bytes > bytes_max {
+                let detail = format!("the token numbers stand for more than {bytes_max} bytes of text");
+                return Err(Failure::new(Code::BodyTooLarge, detail).at(place.of(index)));
+            }
+            if text.trim().is_empty() {
+                let place = place.of(index);
+                return Err(Failure::new(Code::EmptyInput, format!("{place} is blank")).at(place));
+            }
+            Ok(text)
+        });
         texts.collect()
     };
     if items.iter().all(|item| matches!(item, Item::Text(_))) {

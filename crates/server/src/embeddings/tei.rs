@@ -26,18 +26,20 @@ pub(crate) struct EmbedBody {
     inputs: Inputs,
     normalize: Option<bool>,
     dimensions: Option<u32>,
-    #[serde(flatten)]
-    reading: Reading,
+    prompt_name: Option<String>,
+    truncate: Option<bool>,
+    truncation_direction: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct EmbedAllBody {
     inputs: Inputs,
-    #[serde(flatten)]
-    reading: Reading,
+    prompt_name: Option<String>,
+    truncate: Option<bool>,
+    truncation_direction: Option<String>,
 }
 
-/// How texts are read.
+/// How texts are read. The other bodies spell these fields out: to flatten them in would keep unknown ones in memory.
 #[derive(Debug, Default, Deserialize)]
 struct Reading {
     prompt_name: Option<String>,
@@ -105,7 +107,8 @@ pub(crate) async fn embed(
     Authenticated(_): Authenticated,
     body: Body<EmbedBody>,
 ) -> Result<Response, Failure> {
-    let EmbedBody { inputs, normalize, dimensions, reading } = body.value;
+    let EmbedBody { inputs, normalize, dimensions, prompt_name, truncate, truncation_direction } = body.value;
+    let reading = Reading { prompt_name, truncate, truncation_direction };
     let (items, place) = inputs.checked("inputs", TEXTS_MAX)?;
     let scale = if normalize.unwrap_or(true) { Scale::Unit } else { Scale::Raw };
     let dimensions = dimensions.map(|dimensions| dimensions as usize);
@@ -121,7 +124,8 @@ pub(crate) async fn embed_all(
     Authenticated(_): Authenticated,
     body: Body<EmbedAllBody>,
 ) -> Result<Response, Failure> {
-    let EmbedAllBody { inputs, reading } = body.value;
+    let EmbedAllBody { inputs, prompt_name, truncate, truncation_direction } = body.value;
+    let reading = Reading { prompt_name, truncate, truncation_direction };
     let (items, place) = inputs.checked("inputs", WHOLE_TEXTS_MAX)?;
     let embedder = model(&server, None).await?;
     let permit = large(&server)?;
@@ -131,9 +135,10 @@ pub(crate) async fn embed_all(
     let written = server.blocking(move |_| {
         let vectors: Vec<Vec<&[f32]>> =
             embeddings.iter().map(|embedding| embedding.values.chunks_exact(width).collect()).collect();
-        to_json(&vectors)
+        // The place is held here, also when the client has gone away.
+        to_json(&vectors).map(|json| held(json, permit))
     });
-    Ok(respond(held(written.await??, permit), cut))
+    Ok(respond(written.await??, cut))
 }
 
 /// A place for an answer that takes much memory.
@@ -204,9 +209,9 @@ pub(crate) async fn tokenize(
             written.append(&mut to_json(&spelled)?);
         }
         written.push(b']');
-        Ok(written)
+        Ok(held(written, permit))
     });
-    Ok(respond(held(written.await??, permit), 0))
+    Ok(respond(written.await??, 0))
 }
 
 fn named(id: u32, name: &str) -> SimpleToken<'_> {
@@ -220,11 +225,12 @@ fn simple(text: &str, tokens: Vec<Token>) -> Vec<SimpleToken<'_>> {
     let mut characters_to = |to: usize| {
         if to >= byte {
             character += text[byte..to].chars().count();
-            byte = to;
-            character
         } else {
-            text[..to].chars().count()
+            // Several tokens of one character begin where the one before did.
+            character -= text[to..byte].chars().count();
         }
+        byte = to;
+        character
     };
     let place = |token: Token| {
         let start = Some(characters_to(token.start));

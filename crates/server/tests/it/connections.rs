@@ -189,3 +189,44 @@ async fn exchange(session: &mut BufReader<UnixStream>, message: &Value) -> Resul
     ensure!(within(session.read_line(&mut line)).await?? > 0, "the session ended");
     Ok(serde_json::from_str(&line)?)
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_house_refuses_in_the_shape_of_each_route() -> Result<()> {
+    let open = open(Config { max_concurrent_requests: 1, ..Config::default() }).await?;
+    // A request whose body never comes takes the only place.
+    let mut slow = TcpStream::connect(open.address).await?;
+    let more = "Content-Type: application/json\r\nContent-Length: 100\r\n";
+    slow.write_all(open.head("POST", "/api/v1/search", more).as_bytes()).await?;
+    let ask = async |method: &str, target: &str| -> Result<String> {
+        let mut stream = TcpStream::connect(open.address).await?;
+        let more = "Content-Length: 0\r\nX-Request-Id: mine\r\nConnection: close\r\n";
+        stream.write_all(open.head(method, target, more).as_bytes()).await?;
+        rest(&mut stream).await
+    };
+    within(async {
+        while !ask("GET", "/api/v1/jobs").await?.starts_with("HTTP/1.1 503") {}
+        anyhow::Ok(())
+    })
+    .await??;
+    for (method, target, status, shape) in [
+        ("GET", "/api/v1/jobs", 503, "\"urn:holdfast:error:overloaded\""),
+        ("GET", "/api/v1/jobs/1", 503, "\"urn:holdfast:error:overloaded\""),
+        ("POST", "/v1/embeddings", 503, "\"server_error\""),
+        ("POST", "/embed", 429, "\"Overloaded\""),
+        ("GET", "/health/live", 200, "alive"),
+    ] {
+        let told = ask(method, target).await?;
+        ensure!(told.starts_with(&format!("HTTP/1.1 {status}")) && told.contains(shape), "{target}: {told}");
+        ensure!(told.contains("x-request-id: mine\r\n"), "{target}: {told}");
+        ensure!(status == 200 || told.contains("retry-after: 1\r\n") && told.contains("error_id\":\""), "{told}");
+    }
+    drop(slow);
+    within(async {
+        while !ask("GET", "/api/v1/jobs").await?.starts_with("HTTP/1.1 200") {}
+        anyhow::Ok(())
+    })
+    .await??;
+    open.house.shutdown.cancel();
+    within(open.serving).await???;
+    open.house.close().await
+}

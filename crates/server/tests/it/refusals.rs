@@ -257,3 +257,12 @@ async fn one_bad_document_does_not_hold_up_the_others() -> Result<()> {
     house.get("/api/v1/documents/late").await?.expect(200)?;
     house.close().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_cannot_have_files_sent_elsewhere() -> Result<()> {
+    let house = House::new().await?;
+    let body = json!({ "url": "http://127.0.0.1:1", "key_file": "/etc/hostname" });
+    let refused = house.post("/api/v1/models/far/connect", body).await?.problem(422, "invalid_field")?;
+    ensure!(refused["detail"].as_str().is_some_and(|detail| detail.starts_with("key_file ")), "{refused}");
+    house.close().await
+}
