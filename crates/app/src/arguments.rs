@@ -319,14 +319,49 @@ pub enum Keys {
         /// What to call it
         #[arg(default_value = "cli")]
         name: String,
+        /// What it is for; may be given several times [default: admin, which may do everything]
+        #[arg(long = "role", value_name = "ROLE", value_parser = ["admin", "operator", "editor", "reader", "agent", "metrics"])]
+        roles: Vec<String>,
+        /// A collection that it may see; may be given several times [default: all]
+        #[arg(long = "collection", value_name = "NAME")]
+        collections: Vec<String>,
+        /// An address or a range that it may be used from; may be given several times [default: anywhere]
+        #[arg(long = "address", value_name = "RANGE")]
+        addresses: Vec<String>,
+        /// How long it may be used, such as 12h or 90d [default: until it is revoked]
+        #[arg(long = "expires", value_name = "TIME", value_parser = duration)]
+        expires_in_s: Option<u64>,
     },
     /// List the keys
     List,
+    /// Give a key another secret, and print it this once
+    Rotate {
+        /// Its id
+        id: String,
+        /// How long the former secret is taken besides, such as 0s, 12h or 7d
+        #[arg(long = "grace", value_name = "TIME", default_value = "1d", value_parser = duration)]
+        grace_s: u64,
+    },
     /// Revoke a key from now on
     Revoke {
         /// Its id
         id: String,
     },
+}
+
+/// Seconds, of a number and its unit.
+fn duration(text: &str) -> Result<u64, String> {
+    let expected = || "give a number and a unit, such as 30s, 15m, 12h, 90d or 52w".to_owned();
+    let unit = match text.chars().last().ok_or_else(expected)? {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        'w' => 7 * 86_400,
+        _ => return Err(expected()),
+    };
+    let number: u64 = text[..text.len() - 1].parse().map_err(|_| expected())?;
+    number.checked_mul(unit).ok_or_else(expected)
 }
 
 /// `holdfast models`

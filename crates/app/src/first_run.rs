@@ -8,7 +8,10 @@ use std::{
 };
 
 use anyhow::Result;
-use holdfast_storage::{Storage, StorageError, keys::Secret};
+use holdfast_storage::{
+    Caller, Role, Storage, StorageError,
+    keys::{KeyTerms, Secret},
+};
 
 use crate::settings::{FILE_NAME, reference};
 
@@ -30,9 +33,10 @@ pub fn write_settings(data_dir: &Path) -> Result<bool, StorageError> {
 
 /// Makes the admin key where there has never been a key.
 pub async fn admin_key(storage: &Storage) -> Result<Option<Secret>> {
-    if !storage.keys()?.is_empty() {
+    let owner = Caller::owner();
+    if !storage.keys(&owner)?.is_empty() {
         return Ok(None);
     }
-    let (_, secret) = storage.create_key(ADMIN.to_owned()).await?;
+    let (_, secret) = storage.create_key(&owner, KeyTerms::of(ADMIN, Role::Admin)).await?;
     Ok(Some(secret))
 }

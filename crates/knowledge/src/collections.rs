@@ -5,28 +5,41 @@ use holdfast_storage::{Caller, collections::Collection};
 use crate::{CollectionInfo, Knowledge, KnowledgeError, names};
 
 impl Knowledge {
-    /// Every collection, by name.
-    pub async fn collections(&self, _caller: &Caller) -> Result<Vec<CollectionInfo>, KnowledgeError> {
-        let collections = self.blocking(|inner| Ok(inner.storage.collections()?)).await?;
+    /// Whether a collection could have that name.
+    ///
+    /// # Errors
+    /// [`KnowledgeError::Invalid`] where it could not.
+    pub fn check_collection_name(name: &str) -> Result<(), KnowledgeError> {
+        names::collection(name)
+    }
+
+    /// Every collection that the caller may see, by name.
+    pub async fn collections(&self, caller: &Caller) -> Result<Vec<CollectionInfo>, KnowledgeError> {
+        let caller = caller.clone();
+        let collections = self.blocking(move |inner| Ok(inner.storage.collections(caller.grants())?)).await?;
         Ok(collections.into_iter().map(info).collect())
     }
 
     /// The collection of that name.
-    pub async fn collection(&self, _caller: &Caller, name: &str) -> Result<CollectionInfo, KnowledgeError> {
+    pub async fn collection(&self, caller: &Caller, name: &str) -> Result<CollectionInfo, KnowledgeError> {
         names::collection(name)?;
-        let name = name.to_owned();
-        let found = self.blocking(move |inner| Ok(inner.storage.collection(&name)?)).await?;
+        let (caller, name) = (caller.clone(), name.to_owned());
+        let found = self.blocking(move |inner| Ok(inner.storage.collection(caller.grants(), &name)?)).await?;
         Ok(info(found))
     }
 
     /// Makes a collection whose vectors are made with `model`, or with the default one.
     pub async fn create_collection(
         &self,
-        _caller: &Caller,
+        caller: &Caller,
         name: &str,
         model: Option<&str>,
     ) -> Result<CollectionInfo, KnowledgeError> {
         names::collection(name)?;
+        // Whether there is one of that name already is nobody's business who may not see it.
+        if !caller.grants().include(name) {
+            return Err(KnowledgeError::NotGranted { what: format!("collection {name:?}") });
+        }
         let models = &self.inner.models;
         let model = model.unwrap_or_else(|| models.default_model());
         // Refuses a name that no model has; loading it can wait.
@@ -36,23 +49,23 @@ impl Knowledge {
     }
 
     /// Removes a collection with its sources and documents. The default one stays.
-    pub async fn remove_collection(&self, _caller: &Caller, name: &str) -> Result<(), KnowledgeError> {
+    pub async fn remove_collection(&self, caller: &Caller, name: &str) -> Result<(), KnowledgeError> {
         names::collection(name)?;
         if name == self.inner.config.default_collection {
             return Err(KnowledgeError::invalid("collection", "must not be the default one, which is always there"));
         }
-        self.inner.storage.remove_collection(name.to_owned()).await?;
+        self.inner.storage.remove_collection(caller.grants(), name.to_owned()).await?;
         self.sources_changed();
         Ok(())
     }
 
     /// Moves a collection to another model: a job builds a whole new set of vectors and indexes
     /// beside the present one, which answers until the new one is complete. The job's id.
-    pub async fn reembed(&self, _caller: &Caller, name: &str, model: &str) -> Result<String, KnowledgeError> {
+    pub async fn reembed(&self, caller: &Caller, name: &str, model: &str) -> Result<String, KnowledgeError> {
         names::collection(name)?;
         self.inner.models.get(model)?;
-        let wanted = name.to_owned();
-        let collection = self.blocking(move |inner| Ok(inner.storage.collection(&wanted)?)).await?;
+        let (wanted, caller) = (name.to_owned(), caller.clone());
+        let collection = self.blocking(move |inner| Ok(inner.storage.collection(caller.grants(), &wanted)?)).await?;
         if self.inner.reembedding.is_running(collection.id) {
             return Err(KnowledgeError::InProgress { what: format!("re-embedding of collection {name:?}") });
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use holdfast_storage::Caller;
+use holdfast_storage::{Caller, Grants};
 
 use crate::{Finding, Fix, Knowledge, KnowledgeError};
 
@@ -11,8 +11,11 @@ const CATCH_UP: Duration = Duration::from_secs(60);
 
 impl Knowledge {
     /// Checks the database file, compares the indexes with it, verifies the model's files. With
-    /// [`Fix::Yes`], an index that differs is built anew.
-    pub async fn doctor(&self, _caller: &Caller, fix: Fix) -> Result<Vec<Finding>, KnowledgeError> {
+    /// [`Fix::Yes`], an index that differs is built anew. It looks at everything, so everything has to be granted.
+    pub async fn doctor(&self, caller: &Caller, fix: Fix) -> Result<Vec<Finding>, KnowledgeError> {
+        if !caller.grants().cover(&Grants::All) {
+            return Err(KnowledgeError::NotGranted { what: "every collection".to_owned() });
+        }
         let mut findings = self
             .blocking(|inner| {
                 let complaints = inner.storage.integrity()?;
@@ -44,7 +47,7 @@ impl Knowledge {
     }
 
     async fn catch_up(&self) -> Result<(), KnowledgeError> {
-        for collection in self.inner.storage.collections()? {
+        for collection in self.inner.storage.collections(&Grants::All)? {
             for generation in [collection.active, collection.building].into_iter().flatten() {
                 self.inner.storage.projections().wait_current(generation.id, CATCH_UP).await?;
             }

@@ -27,7 +27,7 @@ impl Knowledge {
     pub async fn put_documents(&self, caller: &Caller, request: PutDocuments) -> Result<JobReport, KnowledgeError> {
         names::collection(&request.collection)?;
         let documents = self.handover(request.documents)?;
-        let (collection_id, _, _) = self.inner.storage.active_generation(&request.collection)?;
+        let (collection_id, _, _) = self.inner.storage.active_generation(caller.grants(), &request.collection)?;
         let idempotency = request.idempotency.map(|key| Idempotency {
             caller: caller.id().to_owned(),
             route: key.route,
@@ -39,7 +39,7 @@ impl Knowledge {
         self.inner.acceptance.wake();
         if let Some(wait) = request.wait {
             let wait = wait.min(WAIT_MAX);
-            let waited = tokio::time::timeout(wait, self.findable(&request.collection, &id));
+            let waited = tokio::time::timeout(wait, self.findable(caller, &request.collection, &id));
             if let Ok(outcome) = waited.await {
                 outcome?;
             }
@@ -83,16 +83,16 @@ impl Knowledge {
     }
 
     /// Waits until a job of accepted documents is over and its documents can be found.
-    async fn findable(&self, collection: &str, job: &str) -> Result<(), KnowledgeError> {
+    async fn findable(&self, caller: &Caller, collection: &str, job: &str) -> Result<(), KnowledgeError> {
         let mut settled = self.inner.pipeline.settled();
         loop {
             settled.borrow_and_update();
-            if self.inner.storage.job(job)?.state.is_final() {
+            if self.inner.storage.job(caller.grants(), job)?.state.is_final() {
                 break;
             }
             settled.changed().await.map_err(|_| KnowledgeError::ShuttingDown)?;
         }
-        let (_, _, generation) = self.inner.storage.active_generation(collection)?;
+        let (_, _, generation) = self.inner.storage.active_generation(caller.grants(), collection)?;
         if let Some(generation) = generation {
             let projections = self.inner.storage.projections();
             projections.wait_current(generation.id, WAIT_MAX).await?;
@@ -101,7 +101,7 @@ impl Knowledge {
     }
 
     /// A page of a collection's documents, in the order they came in.
-    pub async fn documents(&self, _caller: &Caller, page: DocumentPage) -> Result<Page<Document>, KnowledgeError> {
+    pub async fn documents(&self, caller: &Caller, page: DocumentPage) -> Result<Page<Document>, KnowledgeError> {
         names::collection(&page.collection)?;
         names::limit(page.limit, LIMIT_MAX)?;
         let after = match page.cursor.as_deref() {
@@ -110,10 +110,12 @@ impl Knowledge {
                 cursor.parse().map_err(|_| KnowledgeError::invalid("cursor", "is not one that a list has given"))?
             }
         };
+        let caller = caller.clone();
         self.blocking(move |inner| {
-            let (collection_id, _, _) = inner.storage.active_generation(&page.collection)?;
+            let grants = caller.grants();
+            let (collection_id, _, _) = inner.storage.active_generation(grants, &page.collection)?;
             let source_id = match &page.source {
-                Some(id) => Some(inner.storage.source(id)?.id),
+                Some(id) => Some(inner.storage.source(grants, id)?.id),
                 None => None,
             };
             let query = DocumentQuery { collection_id, source_id, after, limit: page.limit + 1 };
@@ -129,14 +131,14 @@ impl Knowledge {
     /// A document with its text.
     pub async fn document(
         &self,
-        _caller: &Caller,
+        caller: &Caller,
         collection: &str,
         id: &str,
     ) -> Result<DocumentContent, KnowledgeError> {
         names::collection(collection)?;
-        let (collection, id) = (collection.to_owned(), id.to_owned());
+        let (caller, collection, id) = (caller.clone(), collection.to_owned(), id.to_owned());
         self.blocking(move |inner| {
-            let (collection_id, _, generation) = inner.storage.active_generation(&collection)?;
+            let (collection_id, _, generation) = inner.storage.active_generation(caller.grants(), &collection)?;
             let document = inner.storage.document(collection_id, &id)?;
             let text = inner.storage.document_text(document.id)?;
             let chunks = match generation {
@@ -149,10 +151,10 @@ impl Knowledge {
     }
 
     /// Removes a document. When this returns it is no longer found.
-    pub async fn remove_document(&self, _caller: &Caller, collection: &str, id: &str) -> Result<(), KnowledgeError> {
+    pub async fn remove_document(&self, caller: &Caller, collection: &str, id: &str) -> Result<(), KnowledgeError> {
         names::collection(collection)?;
         let storage = &self.inner.storage;
-        let (collection_id, _, _) = storage.active_generation(collection)?;
+        let (collection_id, _, _) = storage.active_generation(caller.grants(), collection)?;
         let document = storage.document(collection_id, id)?;
         if storage.remove_documents(vec![document.id]).await? == 0 {
             return Err(KnowledgeError::NotFound { what: "document", name: id.to_owned() });

@@ -32,6 +32,13 @@ pub enum KnowledgeError {
         name: String,
     },
 
+    /// It would reach beyond the collections that the caller may see.
+    #[error("this key does not reach {what}")]
+    NotGranted {
+        /// What lies beyond.
+        what: String,
+    },
+
     /// The named thing exists already.
     #[error("there is already a {what} {name:?}")]
     Exists {
@@ -127,6 +134,7 @@ impl KnowledgeError {
             Self::Filter(error) => Some(error.hint()),
             Self::NotFound { what: "collection", .. } => Some("list them with `holdfast collections list`".into()),
             Self::NotFound { what: "source", .. } => Some("list them with `holdfast sources list`".into()),
+            Self::NotGranted { .. } => Some("use a key that has it among its collections".into()),
             Self::ModelNotReady { .. } => Some("wait for it; `holdfast status` shows how far it is".into()),
             Self::OtherModel { collection, held, offered } => Some(format!(
                 "use {held}, or move the collection: \

@@ -9,10 +9,10 @@ const LIMIT_MAX: usize = 1_000;
 
 impl Knowledge {
     /// A job, how far it is by now, and what became of the documents it was made for.
-    pub async fn job(&self, _caller: &Caller, id: &str) -> Result<JobReport, KnowledgeError> {
-        let id = id.to_owned();
+    pub async fn job(&self, caller: &Caller, id: &str) -> Result<JobReport, KnowledgeError> {
+        let (caller, id) = (caller.clone(), id.to_owned());
         self.blocking(move |inner| {
-            let job = live(inner, inner.storage.job(&id)?);
+            let job = live(inner, inner.storage.job(caller.grants(), &id)?);
             let documents = inner.storage.job_items(&id)?;
             Ok(JobReport { job, documents })
         })
@@ -20,19 +20,15 @@ impl Knowledge {
     }
 
     /// Jobs, newest first.
-    pub async fn jobs(
-        &self,
-        _caller: &Caller,
-        cursor: Option<&str>,
-        limit: usize,
-    ) -> Result<Page<Job>, KnowledgeError> {
+    pub async fn jobs(&self, caller: &Caller, cursor: Option<&str>, limit: usize) -> Result<Page<Job>, KnowledgeError> {
         names::limit(limit, LIMIT_MAX)?;
         let before = cursor.map(str::to_owned);
         if before.as_ref().is_some_and(|cursor| !is_job_id(cursor)) {
             return Err(KnowledgeError::invalid("cursor", "is not one that a list has given"));
         }
+        let caller = caller.clone();
         self.blocking(move |inner| {
-            let mut items = inner.storage.jobs(before.as_deref(), limit + 1)?;
+            let mut items = inner.storage.jobs(caller.grants(), before.as_deref(), limit + 1)?;
             let more = items.len() > limit;
             items.truncate(limit);
             let next_cursor = items.last().filter(|_| more).map(|job| job.id.clone());

@@ -21,7 +21,7 @@ pub mod split;
 use std::{sync::Arc, time::Duration};
 
 use holdfast_embedding::Models;
-use holdfast_storage::{Caller, Storage, StorageError, jobs::InterruptedReembedding};
+use holdfast_storage::{Caller, Grants, Storage, StorageError, jobs::InterruptedReembedding};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use error::KnowledgeError;
@@ -219,7 +219,7 @@ impl Knowledge {
         if interrupted > 0 {
             tracing::info!(interrupted, "taking up what the last run left unfinished");
         }
-        for collection in inner.storage.collections()? {
+        for collection in inner.storage.collections(&Grants::All)? {
             if let Some(building) = &collection.building {
                 let model = building.space.model.clone();
                 inner.reembedding.start(&collection.name, collection.id, &model).await?;
@@ -231,7 +231,7 @@ impl Knowledge {
                 inner.reembedding.start(&collection, collection_id, &model).await?;
             }
         }
-        for source in inner.storage.sources()? {
+        for source in inner.storage.sources(&Grants::All)? {
             inner.sources.sync(&source, Scope::Everything).await?;
         }
         Ok(())

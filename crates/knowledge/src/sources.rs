@@ -14,16 +14,20 @@ impl Knowledge {
     /// a source is covered already; a folder around sources takes them over.
     pub async fn add_source(
         &self,
-        _caller: &Caller,
+        caller: &Caller,
         collection: &str,
         path: &Path,
     ) -> Result<SourceAdded, KnowledgeError> {
         names::collection(collection)?;
-        let root = resolve(path.to_owned()).await?;
         let inner = &self.inner;
-        let (collection_id, _, _) = inner.storage.active_generation(collection)?;
-        let others: Vec<Source> =
-            inner.storage.sources()?.into_iter().filter(|source| source.collection_id == collection_id).collect();
+        let (collection_id, _, _) = inner.storage.active_generation(caller.grants(), collection)?;
+        let root = resolve(path.to_owned()).await?;
+        let others: Vec<Source> = inner
+            .storage
+            .sources(caller.grants())?
+            .into_iter()
+            .filter(|source| source.collection_id == collection_id)
+            .collect();
         if let Some(around) = others.iter().find(|other| root.starts_with(&other.root)) {
             let scope = Scope::Changed([root].into());
             let job_id = inner.sources.sync(around, scope).await?;
@@ -43,19 +47,20 @@ impl Knowledge {
     }
 
     /// Every source, in the order they were added.
-    pub async fn sources(&self, _caller: &Caller) -> Result<Vec<Source>, KnowledgeError> {
-        self.blocking(|inner| Ok(inner.storage.sources()?)).await
+    pub async fn sources(&self, caller: &Caller) -> Result<Vec<Source>, KnowledgeError> {
+        let caller = caller.clone();
+        self.blocking(move |inner| Ok(inner.storage.sources(caller.grants())?)).await
     }
 
     /// The source of that id.
-    pub async fn source(&self, _caller: &Caller, id: &str) -> Result<Source, KnowledgeError> {
-        let id = id.to_owned();
-        self.blocking(move |inner| Ok(inner.storage.source(&id)?)).await
+    pub async fn source(&self, caller: &Caller, id: &str) -> Result<Source, KnowledgeError> {
+        let (caller, id) = (caller.clone(), id.to_owned());
+        self.blocking(move |inner| Ok(inner.storage.source(caller.grants(), &id)?)).await
     }
 
     /// Forgets a source and removes the documents it brought; how many.
-    pub async fn remove_source(&self, _caller: &Caller, id: &str) -> Result<u64, KnowledgeError> {
-        let source = self.inner.storage.source(id)?;
+    pub async fn remove_source(&self, caller: &Caller, id: &str) -> Result<u64, KnowledgeError> {
+        let source = self.inner.storage.source(caller.grants(), id)?;
         self.inner.sources.quiet(source.id).await;
         let removed = self.inner.storage.remove_source(source.id).await?;
         self.sources_changed();
@@ -63,23 +68,24 @@ impl Knowledge {
     }
 
     /// Reads every file of a source again; the job's id.
-    pub async fn sync_source(&self, _caller: &Caller, id: &str) -> Result<String, KnowledgeError> {
-        let source = self.inner.storage.source(id)?;
+    pub async fn sync_source(&self, caller: &Caller, id: &str) -> Result<String, KnowledgeError> {
+        let source = self.inner.storage.source(caller.grants(), id)?;
         self.inner.sources.sync(&source, Scope::Everything).await
     }
 
     /// The files of a source that are no documents, and why.
     pub async fn skipped_files(
         &self,
-        _caller: &Caller,
+        caller: &Caller,
         source: &str,
         cursor: Option<&str>,
         limit: usize,
     ) -> Result<Page<SkippedFile>, KnowledgeError> {
         names::limit(limit, LIMIT_MAX)?;
-        let (source, after) = (source.to_owned(), cursor.unwrap_or_default().to_owned());
+        let (caller, source) = (caller.clone(), source.to_owned());
+        let after = cursor.unwrap_or_default().to_owned();
         self.blocking(move |inner| {
-            let source = inner.storage.source(&source)?;
+            let source = inner.storage.source(caller.grants(), &source)?;
             let mut files = inner.storage.skipped_files(source.id, &after, limit + 1)?;
             let more = files.len() > limit;
             files.truncate(limit);

@@ -72,6 +72,7 @@ codes! {
         "The idempotency key was used for another request", "send a new Idempotency-Key with a new request";
     Unauthorized = "unauthorized", UNAUTHORIZED, "A valid key is needed",
         "send `Authorization: Bearer KEY`; `holdfast keys create NAME` makes one";
+    Forbidden = "forbidden", FORBIDDEN, "The key may not do this", "use a key that may";
     ForbiddenHost = "forbidden_host", FORBIDDEN, "The Host or Origin is not allowed",
         "call the server by a loopback name, such as 127.0.0.1 or localhost";
     RouteNotFound = "route_not_found", NOT_FOUND, "There is no such route", "";
@@ -102,6 +103,7 @@ codes! {
         "list them with `holdfast models list`";
     NotFound = "not_found", NOT_FOUND, "There is no such thing", "";
     CollectionExists = "collection_exists", CONFLICT, "The collection exists already", "choose another name";
+    TooManyKeys = "too_many_keys", CONFLICT, "There are as many keys as may be", "";
     AlreadyExists = "already_exists", CONFLICT, "It exists already", "choose another name";
     EmbeddingSpaceMismatch = "embedding_space_mismatch", CONFLICT, "The collection has vectors of another embedding space",
         "move it with `holdfast collections reembed NAME --model MODEL`";
@@ -408,6 +410,7 @@ impl From<KnowledgeError> for Failure {
             KnowledgeError::Invalid { field, problem } => Self::field(field, problem),
             KnowledgeError::Filter(filter) => filter.into(),
             KnowledgeError::NotFound { what, .. } => Self::new(not_found(what), told).hint(hint),
+            KnowledgeError::NotGranted { .. } => Self::new(Code::Forbidden, told).hint(hint),
             KnowledgeError::Exists { what, .. } => Self::new(exists(what), told).hint(hint),
             KnowledgeError::ModelNotReady { stage, retry_after } => {
                 Self::new(Code::ModelNotReady, format!("the embedding model is not ready: {}", public(&stage)))
@@ -446,6 +449,8 @@ impl From<StorageError> for Failure {
             StorageError::NotFound { what, .. } => return Self::new(not_found(what), told).hint(hint),
             StorageError::Exists { what, .. } => return Self::new(exists(what), told).hint(hint),
             StorageError::OtherSpace { .. } => return Self::new(Code::EmbeddingSpaceMismatch, told).hint(hint),
+            StorageError::Forbidden { .. } => return Self::new(Code::Forbidden, told).hint(hint),
+            StorageError::TooManyKeys { .. } => return Self::new(Code::TooManyKeys, told).hint(hint),
             StorageError::Superseded => Code::Superseded,
             StorageError::KeyReused => Code::IdempotencyKeyReused,
             StorageError::Closed => Code::ShuttingDown,

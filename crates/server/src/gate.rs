@@ -1,4 +1,4 @@
-//! What every request passes, from the outside in: admitted, observed, caught when it panics, authenticated, timed.
+//! What every request passes, from the outside in: admitted, observed, caught when it panics, let in (`access`), timed.
 //!
 //! One function wraps the whole router, fallbacks included, so nothing is reachable beside it. Bodies, query strings
 //! and keys appear in no log line, span or metric made here.
@@ -8,30 +8,26 @@ use std::{any::Any, fmt, time::Instant};
 use axum::{
     Router,
     extract::{MatchedPath, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
 };
 use holdfast_resilience::admission::Permit;
-use holdfast_storage::Caller;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::{Instrument, field::Empty};
 use uuid::Uuid;
 
 use crate::{
-    Server,
+    Server, access,
     error::{Code, Failure, SOMETHING_WENT_WRONG, Shed},
     face::Face,
     routes::{self, Entry, Patience, WITHOUT_KEY},
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// The longest request id that is taken over.
 const REQUEST_ID_BYTES_MAX: usize = 128;
-/// What is looked up where no key was given, so that it takes as long as a wrong one. No key is like it.
-const NO_KEY: &str = "hf_none";
 /// The route in logs and metrics of a request that matched none.
 const NO_ROUTE: &str = "none";
 
@@ -40,7 +36,7 @@ pub(crate) fn wrap(router: Router<Server>, server: &Server, entry: Entry) -> Rou
     // The last layer is the outermost.
     router
         .layer(from_fn_with_state(server.clone(), time))
-        .layer(from_fn_with_state((server.clone(), entry), authenticate))
+        .layer(from_fn_with_state((server.clone(), entry), access::check))
         .layer(CatchPanicLayer::custom(on_panic))
         .layer(from_fn_with_state(server.clone(), observe))
         .with_state(server.clone())
@@ -89,7 +85,7 @@ fn trace_id(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// The request as it may be shown: its template, not its path.
-fn route(request: &Request) -> &'static str {
+pub(crate) fn route(request: &Request) -> &'static str {
     let matched = request.extensions().get::<MatchedPath>();
     matched.and_then(|path| routes::find(path.as_str())).map_or(NO_ROUTE, |route| route.path)
 }
@@ -223,54 +219,6 @@ pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Failure {
     Failure::new(Code::Internal, SOMETHING_WENT_WRONG).cause(format!("a handler panicked: {message}"))
 }
 
-/// Lets in whoever may come in, and notes who that is.
-async fn authenticate(
-    State((server, entry)): State<(Server, Entry)>,
-    mut request: Request,
-    next: Next,
-) -> Result<Response, Failure> {
-    match entry {
-        Entry::Owner => {
-            request.extensions_mut().insert(Caller::owner());
-        }
-        Entry::Network if WITHOUT_KEY.contains(&route(&request)) => {}
-        Entry::Network => {
-            let caller = caller(&server, request.headers()).await?;
-            request.extensions_mut().insert(caller);
-        }
-    }
-    Ok(next.run(request).await)
-}
-
-/// Whom the key of a request belongs to. A missing key goes the same way as a wrong one, and is told only apart in
-/// the detail.
-async fn caller(server: &Server, headers: &HeaderMap) -> Result<Caller, Failure> {
-    let key = key(headers);
-    let given = key.is_some();
-    let key = key.unwrap_or(NO_KEY);
-    let found = match server.storage().authenticate_at_once(key) {
-        Some(found) => found,
-        None => {
-            let key = key.to_owned();
-            server.blocking(move |server| server.storage().authenticate(&key)).await??
-        }
-    };
-    match found {
-        Some(caller) => Ok(caller),
-        None if given => Err(Failure::new(Code::Unauthorized, "the key is unknown or revoked")),
-        None => Err(Failure::new(Code::Unauthorized, "no key was given")),
-    }
-}
-
-/// The key of a request: `Authorization: Bearer …`, RFC 6750 section 2.1, or `X-API-Key`.
-fn key(headers: &HeaderMap) -> Option<&str> {
-    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| {
-        let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
-    });
-    bearer.or_else(|| headers.get(&API_KEY)?.to_str().ok()).filter(|key| !key.is_empty())
-}
-
 /// Works on a request for so long.
 async fn time(State(server): State<Server>, request: Request, next: Next) -> Result<Response, Failure> {
     let deadline = match routes::find(route(&request)).map(|route| route.patience) {
@@ -315,16 +263,6 @@ mod tests {
             assert!(!kept(id), "{id:?}");
         }
         assert_eq!(RequestId::of(&HeaderMap::new()).0.len(), 32);
-    }
-
-    #[test]
-    fn keys_come_in_two_headers() {
-        assert_eq!(key(&headers("authorization", "Bearer hf_1")), Some("hf_1"));
-        assert_eq!(key(&headers("authorization", "bearer  hf_1 ")), Some("hf_1"));
-        assert_eq!(key(&headers("x-api-key", "hf_1")), Some("hf_1"));
-        assert_eq!(key(&headers("authorization", "Basic aGY6MQ==")), None);
-        assert_eq!(key(&headers("authorization", "Bearer ")), None);
-        assert_eq!(key(&HeaderMap::new()), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! This crate has the only wire types. It does not know SQL, settings files, the environment, model files or how to
 //! spawn a process; it converts requests into façade calls and their results into answers. A request passes the door
-//! (`edge`) and the gate (`gate`), is found in the route table (`routes`), is read by an extractor (`input`) and handled in `api`, `embeddings` or `mcp`;
+//! (`edge`) and the gate (`gate`), where it is let in or not (`access`), is found in the route table (`routes`), is read by an extractor (`input`) and handled in `api`, `embeddings` or `mcp`;
 //! what fails becomes a coded answer in `error`, in the shape its clients parse (`face`).
 
 mod listen;
@@ -12,6 +12,8 @@ mod edge;
 mod routes;
 
 mod gate;
+
+mod access;
 
 mod input;
 
@@ -44,7 +46,7 @@ use axum::{Router, http::Method};
 use holdfast_embedding::Models;
 use holdfast_knowledge::Knowledge;
 use holdfast_resilience::admission::Admission;
-use holdfast_storage::Storage;
+use holdfast_storage::{Scope, Storage};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use routes::Entry;
@@ -149,12 +151,12 @@ pub struct Server {
 }
 
 /// A route, for those who list or test them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct RouteInfo {
     /// Its template, as `/api/v1/jobs/{id}`.
     pub path: &'static str,
-    /// Its methods.
-    pub methods: &'static [Method],
+    /// Its methods, and the scope that each asks for.
+    pub methods: Vec<(Method, Option<Scope>)>,
     /// Whether it answers without a key.
     pub open: bool,
     /// Whether it exists at the control socket only.
@@ -221,6 +223,7 @@ impl Server {
         };
         let server = Self { shared: Arc::new(shared) };
         server.tasks().spawn(metrics::upkeep(server.shutdown().clone()));
+        server.tasks().spawn(access::upkeep(server.clone(), server.shutdown().clone()));
         Ok(server)
     }
 
@@ -238,7 +241,7 @@ impl Server {
     pub fn routes() -> impl Iterator<Item = RouteInfo> {
         routes::ROUTES.iter().map(|route| RouteInfo {
             path: route.path,
-            methods: route.methods,
+            methods: route.methods.iter().map(|(verb, scope)| (verb.method(), *scope)).collect(),
             open: routes::WITHOUT_KEY.contains(&route.path),
             owner_only: route.audience == routes::Audience::OwnerOnly,
         })

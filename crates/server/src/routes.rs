@@ -1,4 +1,4 @@
-//! The route table: which paths there are, with which methods, for whom, and how long each may take.
+//! The route table: which paths there are, with which methods, what scope each asks for, and how long each may take.
 //!
 //! The router is built from this table and the tests walk it, so a route cannot exist without being tested for a key.
 
@@ -7,6 +7,12 @@ use axum::{
     extract::DefaultBodyLimit,
     http::Method,
     routing::{MethodRouter, delete, get, post},
+};
+
+use holdfast_storage::Scope::{
+    self, CollectionsManage, CollectionsRead, DocumentsDelete, DocumentsRead, DocumentsWrite, Embed, JobsRead,
+    KeysManage, Mcp, MetricsRead, ModelsManage, ModelsRead, Search, SourcesManage, SourcesRead, StatusRead,
+    SystemRepair,
 };
 
 use crate::{
@@ -46,10 +52,42 @@ pub(crate) enum Audience {
     OwnerOnly,
 }
 
+/// The methods that routes have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Get,
+    Post,
+    Delete,
+}
+
+impl Verb {
+    /// What a method asks to be done. `HEAD` is `GET` without the body.
+    fn of(method: &Method) -> Option<Self> {
+        match *method {
+            Method::GET | Method::HEAD => Some(Self::Get),
+            Method::POST => Some(Self::Post),
+            Method::DELETE => Some(Self::Delete),
+            _ => None,
+        }
+    }
+
+    /// The method as it is written.
+    pub(crate) const fn method(self) -> Method {
+        match self {
+            Self::Get => Method::GET,
+            Self::Post => Method::POST,
+            Self::Delete => Method::DELETE,
+        }
+    }
+}
+
+/// A method and the scope that it asks for; nothing for what anybody may do.
+pub(crate) type Action = (Verb, Option<Scope>);
+
 /// A path and what can be done with it.
 pub(crate) struct Route {
     pub(crate) path: &'static str,
-    pub(crate) methods: &'static [Method],
+    pub(crate) methods: &'static [Action],
     pub(crate) patience: Patience,
     pub(crate) audience: Audience,
     pub(crate) face: Face,
@@ -57,8 +95,14 @@ pub(crate) struct Route {
 }
 
 impl Route {
-    const fn new(path: &'static str, methods: &'static [Method], handlers: fn() -> MethodRouter<Server>) -> Self {
+    const fn new(path: &'static str, methods: &'static [Action], handlers: fn() -> MethodRouter<Server>) -> Self {
         Self { path, methods, patience: Patience::Usual, audience: Audience::All, face: Face::Own, handlers }
+    }
+
+    /// What a method asks for, if the route has it.
+    pub(crate) fn action(&self, method: &Method) -> Option<Option<Scope>> {
+        let verb = Verb::of(method)?;
+        self.methods.iter().find(|(known, _)| *known == verb).map(|(_, scope)| *scope)
     }
 
     const fn long(mut self) -> Self {
@@ -77,49 +121,73 @@ impl Route {
     }
 }
 
-const GET: &[Method] = &[Method::GET];
-const POST: &[Method] = &[Method::POST];
-const DELETE: &[Method] = &[Method::DELETE];
-const GET_POST: &[Method] = &[Method::GET, Method::POST];
-const GET_DELETE: &[Method] = &[Method::GET, Method::DELETE];
+/// What the probes ask of those who ask them.
+const OPEN: &[Action] = &[(Verb::Get, None)];
+
+const fn get_with(scope: Scope) -> Action {
+    (Verb::Get, Some(scope))
+}
+
+const fn post_with(scope: Scope) -> Action {
+    (Verb::Post, Some(scope))
+}
+
+const fn delete_with(scope: Scope) -> Action {
+    (Verb::Delete, Some(scope))
+}
 
 /// Every route there is.
 pub(crate) const ROUTES: &[Route] = &[
-    Route::new("/api/v1/search", POST, || post(api::search::search)),
-    Route::new("/api/v1/documents", GET_POST, || get(api::documents::list).post(api::documents::put)),
-    Route::new("/api/v1/documents/{id}", GET_DELETE, || get(api::documents::show).delete(api::documents::remove)),
-    Route::new("/api/v1/collections", GET_POST, || get(api::collections::list).post(api::collections::create)),
-    Route::new("/api/v1/collections/{name}", GET_DELETE, || {
+    Route::new("/api/v1/search", &[post_with(Search)], || post(api::search::search)),
+    Route::new("/api/v1/documents", &[get_with(DocumentsRead), post_with(DocumentsWrite)], || {
+        get(api::documents::list).post(api::documents::put)
+    }),
+    Route::new("/api/v1/documents/{id}", &[get_with(DocumentsRead), delete_with(DocumentsDelete)], || {
+        get(api::documents::show).delete(api::documents::remove)
+    }),
+    Route::new("/api/v1/collections", &[get_with(CollectionsRead), post_with(CollectionsManage)], || {
+        get(api::collections::list).post(api::collections::create)
+    }),
+    Route::new("/api/v1/collections/{name}", &[get_with(CollectionsRead), delete_with(CollectionsManage)], || {
         get(api::collections::show).delete(api::collections::remove)
     }),
-    Route::new("/api/v1/collections/{name}/reembed", POST, || post(api::collections::reembed)),
-    Route::new("/api/v1/sources", GET_POST, || get(api::sources::list).post(api::sources::add)),
-    Route::new("/api/v1/sources/{id}", GET_DELETE, || get(api::sources::show).delete(api::sources::remove)),
-    Route::new("/api/v1/sources/{id}/sync", POST, || post(api::sources::sync)),
-    Route::new("/api/v1/sources/{id}/skipped", GET, || get(api::sources::skipped)),
-    Route::new("/api/v1/jobs", GET, || get(api::jobs::list)),
-    Route::new("/api/v1/jobs/{id}", GET, || get(api::jobs::show)),
-    Route::new("/api/v1/status", GET, || get(api::status::show)),
-    Route::new("/api/v1/keys", GET_POST, || get(api::keys::list).post(api::keys::create)),
-    Route::new("/api/v1/keys/{id}", DELETE, || delete(api::keys::revoke)),
-    Route::new("/api/v1/models", GET, || get(api::models::list)),
-    Route::new("/api/v1/models/{name}/pull", POST, || post(api::models::pull)).long(),
-    Route::new("/api/v1/models/{name}/connect", POST, || post(api::models::connect)),
-    Route::new("/api/v1/models/{name}/verify", POST, || post(api::models::verify)).long(),
-    Route::new("/api/v1/doctor", POST, || post(api::doctor::run)).long(),
-    Route::new("/v1/embeddings", POST, || post(embeddings::openai::embeddings)).face(Face::OpenAi),
-    Route::new("/embed", POST, || post(embeddings::tei::embed)).face(Face::Tei),
-    Route::new("/embed_all", POST, || post(embeddings::tei::embed_all)).face(Face::Tei),
-    Route::new("/similarity", POST, || post(embeddings::tei::similarity)).face(Face::Tei),
-    Route::new("/tokenize", POST, || post(embeddings::tei::tokenize)).face(Face::Tei),
-    Route::new("/info", GET, || get(embeddings::tei::info)).face(Face::Tei),
-    Route::new("/health", GET, || get(health::summary)),
-    Route::new("/health/live", GET, || get(health::live)),
-    Route::new("/health/ready", GET, || get(health::ready)),
-    Route::new("/health/startup", GET, || get(health::startup)),
-    Route::new("/metrics", GET, || get(metrics::show)),
-    Route::new("/mcp", POST, || post(mcp::http::call)),
-    Route::new("/mcp/stdio", GET, || get(mcp::stream::upgrade)).owner_only(),
+    Route::new("/api/v1/collections/{name}/reembed", &[post_with(CollectionsManage)], || {
+        post(api::collections::reembed)
+    }),
+    Route::new("/api/v1/sources", &[get_with(SourcesRead), post_with(SourcesManage)], || {
+        get(api::sources::list).post(api::sources::add)
+    }),
+    Route::new("/api/v1/sources/{id}", &[get_with(SourcesRead), delete_with(SourcesManage)], || {
+        get(api::sources::show).delete(api::sources::remove)
+    }),
+    Route::new("/api/v1/sources/{id}/sync", &[post_with(SourcesManage)], || post(api::sources::sync)),
+    Route::new("/api/v1/sources/{id}/skipped", &[get_with(SourcesRead)], || get(api::sources::skipped)),
+    Route::new("/api/v1/jobs", &[get_with(JobsRead)], || get(api::jobs::list)),
+    Route::new("/api/v1/jobs/{id}", &[get_with(JobsRead)], || get(api::jobs::show)),
+    Route::new("/api/v1/status", &[get_with(StatusRead)], || get(api::status::show)),
+    Route::new("/api/v1/keys", &[get_with(KeysManage), post_with(KeysManage)], || {
+        get(api::keys::list).post(api::keys::create)
+    }),
+    Route::new("/api/v1/keys/{id}", &[delete_with(KeysManage)], || delete(api::keys::revoke)),
+    Route::new("/api/v1/keys/{id}/rotate", &[post_with(KeysManage)], || post(api::keys::rotate)),
+    Route::new("/api/v1/models", &[get_with(ModelsRead)], || get(api::models::list)),
+    Route::new("/api/v1/models/{name}/pull", &[post_with(ModelsManage)], || post(api::models::pull)).long(),
+    Route::new("/api/v1/models/{name}/connect", &[post_with(ModelsManage)], || post(api::models::connect)),
+    Route::new("/api/v1/models/{name}/verify", &[post_with(ModelsManage)], || post(api::models::verify)).long(),
+    Route::new("/api/v1/doctor", &[post_with(SystemRepair)], || post(api::doctor::run)).long(),
+    Route::new("/v1/embeddings", &[post_with(Embed)], || post(embeddings::openai::embeddings)).face(Face::OpenAi),
+    Route::new("/embed", &[post_with(Embed)], || post(embeddings::tei::embed)).face(Face::Tei),
+    Route::new("/embed_all", &[post_with(Embed)], || post(embeddings::tei::embed_all)).face(Face::Tei),
+    Route::new("/similarity", &[post_with(Embed)], || post(embeddings::tei::similarity)).face(Face::Tei),
+    Route::new("/tokenize", &[post_with(Embed)], || post(embeddings::tei::tokenize)).face(Face::Tei),
+    Route::new("/info", &[get_with(ModelsRead)], || get(embeddings::tei::info)).face(Face::Tei),
+    Route::new("/health", OPEN, || get(health::summary)),
+    Route::new("/health/live", OPEN, || get(health::live)),
+    Route::new("/health/ready", OPEN, || get(health::ready)),
+    Route::new("/health/startup", OPEN, || get(health::startup)),
+    Route::new("/metrics", &[get_with(MetricsRead)], || get(metrics::show)),
+    Route::new("/mcp", &[post_with(Mcp)], || post(mcp::http::call)),
+    Route::new("/mcp/stdio", &[get_with(Mcp)], || get(mcp::stream::upgrade)).owner_only(),
 ];
 
 /// The route of a path as the router matched it.
@@ -171,7 +239,11 @@ mod tests {
     #[test]
     fn every_exception_is_a_route_that_only_reads() {
         for path in WITHOUT_KEY {
-            assert_eq!(find(path).map(|route| route.methods), Some(GET), "{path}");
+            assert_eq!(find(path).map(|route| route.methods), Some(OPEN), "{path}");
+        }
+        for route in ROUTES {
+            let is_open = route.methods.iter().any(|(_, scope)| scope.is_none());
+            assert_eq!(is_open, WITHOUT_KEY.contains(&route.path), "{}", route.path);
         }
     }
 }

@@ -1,14 +1,237 @@
-//! Who is asking. A [`Caller`] exists only where somebody was authenticated, and every façade
-//! method that reads or changes a person's data demands one.
+//! Who is asking, what they may do, and whose data they may see. A [`Caller`] exists only where somebody was
+//! authenticated, and every façade method that reads or changes a person's data demands one.
+//!
+//! A key has roles, a role stands for scopes, and a route or tool asks for one scope. Which collections a caller may see
+//! is decided inside the queries of this crate: for whom a collection is not granted, it does not exist.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, fmt, sync::Arc};
+
+macro_rules! scopes {
+    ($($(#[$doc:meta])* $variant:ident = $word:literal;)*) => {
+        /// One kind of thing that may be done.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Scope {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Scope {
+            /// Every scope there is.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The word it is written as.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)*
+                }
+            }
+        }
+    };
+}
+
+scopes! {
+    /// Find passages.
+    Search = "search";
+    /// List documents and read their texts.
+    DocumentsRead = "documents:read";
+    /// Store documents.
+    DocumentsWrite = "documents:write";
+    /// Remove documents.
+    DocumentsDelete = "documents:delete";
+    /// See which collections there are and how large they are.
+    CollectionsRead = "collections:read";
+    /// Make, move and remove collections.
+    CollectionsManage = "collections:manage";
+    /// See which folders are indexed and which files were skipped.
+    SourcesRead = "sources:read";
+    /// Have the server read its own files.
+    SourcesManage = "sources:manage";
+    /// See accepted work and how far it is.
+    JobsRead = "jobs:read";
+    /// Turn texts into vectors and tokens.
+    Embed = "embed";
+    /// See the models.
+    ModelsRead = "models:read";
+    /// Fetch, connect and verify models.
+    ModelsManage = "models:manage";
+    /// See how each part is.
+    StatusRead = "status:read";
+    /// Read the metrics.
+    MetricsRead = "metrics:read";
+    /// Look for damage and repair it.
+    SystemRepair = "system:repair";
+    /// Make, list, rotate and revoke keys.
+    KeysManage = "keys:manage";
+    /// Speak MCP; each tool asks for its own scope besides.
+    Mcp = "mcp";
+}
+
+/// A set of scopes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Scopes(u32);
+
+impl Scopes {
+    /// Everything.
+    pub const ALL: Self = Self(u32::MAX >> (u32::BITS as usize - Scope::ALL.len()));
+
+    /// These and no others.
+    pub const fn of(scopes: &[Scope]) -> Self {
+        let (mut set, mut at) = (0, 0);
+        while at < scopes.len() {
+            set |= 1 << scopes[at] as u32;
+            at += 1;
+        }
+        Self(set)
+    }
+
+    /// Whether the scope is among them.
+    pub const fn contains(self, scope: Scope) -> bool {
+        self.0 & (1 << scope as u32) != 0
+    }
+
+    /// Whether all of `other` are among them.
+    pub const fn covers(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// These and those.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Each of them.
+    pub fn iter(self) -> impl Iterator<Item = Scope> {
+        Scope::ALL.iter().copied().filter(move |scope| self.contains(*scope))
+    }
+}
+
+/// What a key is for. It stands for the scopes that this takes, and no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// Everything, keys included.
+    Admin,
+    /// Runs the server: models, sources, collections, repairs. Reads no document and makes no key.
+    Operator,
+    /// Fills and reads the knowledge base.
+    Editor,
+    /// Reads the knowledge base, and embeds.
+    Reader,
+    /// A program that acts for somebody: reads, adds, removes nothing.
+    Agent,
+    /// Reads the metrics.
+    Metrics,
+}
+
+impl Role {
+    /// Every role there is.
+    pub const ALL: [Self; 6] = [Self::Admin, Self::Operator, Self::Editor, Self::Reader, Self::Agent, Self::Metrics];
+
+    /// The word it is written as.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Operator => "operator",
+            Self::Editor => "editor",
+            Self::Reader => "reader",
+            Self::Agent => "agent",
+            Self::Metrics => "metrics",
+        }
+    }
+
+    /// The role of that name.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == word)
+    }
+
+    /// What it may do.
+    pub const fn scopes(self) -> Scopes {
+        use Scope::{
+            CollectionsManage, CollectionsRead, DocumentsDelete, DocumentsRead, DocumentsWrite, Embed, JobsRead, Mcp,
+            MetricsRead, ModelsManage, ModelsRead, Search, SourcesManage, SourcesRead, StatusRead, SystemRepair,
+        };
+        const READS: Scopes = Scopes::of(&[Search, DocumentsRead, CollectionsRead, Embed, ModelsRead, StatusRead, Mcp]);
+        match self {
+            Self::Admin => Scopes::ALL,
+            Self::Operator => Scopes::of(&[
+                CollectionsRead,
+                CollectionsManage,
+                SourcesRead,
+                SourcesManage,
+                JobsRead,
+                ModelsRead,
+                ModelsManage,
+                StatusRead,
+                MetricsRead,
+                SystemRepair,
+            ]),
+            Self::Editor => {
+                READS.and(Scopes::of(&[DocumentsWrite, DocumentsDelete, CollectionsManage, SourcesRead, JobsRead]))
+            }
+            Self::Reader => READS,
+            Self::Agent => READS.and(Scopes::of(&[DocumentsWrite, JobsRead])),
+            Self::Metrics => Scopes::of(&[MetricsRead]),
+        }
+    }
+
+    /// The roles that have a scope.
+    pub fn with(scope: Scope) -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(move |role| role.scopes().contains(scope))
+    }
+}
+
+/// Which collections a caller may see.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Grants {
+    /// All, those to come included.
+    All,
+    /// Those of these names, whether they are there or not.
+    Only(Arc<BTreeSet<String>>),
+}
+
+impl Grants {
+    /// Those of these names.
+    pub fn only(names: impl IntoIterator<Item = String>) -> Self {
+        Self::Only(Arc::new(names.into_iter().collect()))
+    }
+
+    /// Whether the collection of that name is among them.
+    pub fn include(&self, collection: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(names) => names.contains(collection),
+        }
+    }
+
+    /// Whether whoever has these has all of `other`.
+    pub fn cover(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::All, _) => true,
+            (Self::Only(_), Self::All) => false,
+            (Self::Only(mine), Self::Only(theirs)) => theirs.is_subset(mine),
+        }
+    }
+
+    /// As a query takes it: nothing for all, else a JSON list of names for [`GRANTED`].
+    pub(crate) fn parameter(&self) -> Option<String> {
+        match self {
+            Self::All => None,
+            Self::Only(names) => Some(serde_json::Value::from_iter(names.iter().map(String::as_str)).to_string()),
+        }
+    }
+}
+
+/// The condition on a collection `c` that a query with grants has, whose first parameter is [`Grants::parameter`].
+pub(crate) const GRANTED: &str = "(?1 IS NULL OR c.name IN (SELECT value FROM json_each(?1)))";
 
 /// Proof that a request was authenticated, and as whom.
-///
-/// There is one kind of key for now: it may do everything, so a caller carries no grants yet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Caller {
-    id: Arc<str>,
+pub struct Caller(Arc<Identity>);
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Identity {
+    id: String,
+    scopes: Scopes,
+    grants: Grants,
 }
 
 /// No key's id is like it: those begin with `key_`.
@@ -17,21 +240,96 @@ const OWNER: &str = "owner";
 impl Caller {
     /// The owner of the data directory, at the control socket or in this very process.
     pub fn owner() -> Self {
-        Self { id: OWNER.into() }
+        Self::new(OWNER.to_owned(), Scopes::ALL, Grants::All)
     }
 
     /// Whether this is the owner, and not somebody with a key.
     pub fn is_owner(&self) -> bool {
-        &*self.id == OWNER
+        self.0.id == OWNER
     }
 
     /// A key that [`crate::Storage::authenticate`] found valid.
-    pub(crate) fn key(id: &str) -> Self {
-        Self { id: id.into() }
+    pub(crate) fn key(id: String, scopes: Scopes, grants: Grants) -> Self {
+        Self::new(id, scopes, grants)
+    }
+
+    fn new(id: String, scopes: Scopes, grants: Grants) -> Self {
+        Self(Arc::new(Identity { id, scopes, grants }))
     }
 
     /// A stable name for records: the key's id, or `owner`.
     pub fn id(&self) -> &str {
-        &self.id
+        &self.0.id
+    }
+
+    /// Whether this may be done.
+    pub fn may(&self, scope: Scope) -> bool {
+        self.0.scopes.contains(scope)
+    }
+
+    /// Everything that may be done.
+    pub fn scopes(&self) -> Scopes {
+        self.0.scopes
+    }
+
+    /// The collections that may be seen.
+    pub fn grants(&self) -> &Grants {
+        &self.0.grants
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_scope_has_its_bit_and_its_word() {
+        assert_eq!(Scopes::of(Scope::ALL), Scopes::ALL);
+        assert_eq!(Scopes::ALL.iter().count(), Scope::ALL.len());
+        let words: BTreeSet<_> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
+        assert_eq!(words.len(), Scope::ALL.len());
+        for scope in Scope::ALL {
+            assert!(!Scopes::default().contains(*scope));
+            assert!(Role::with(*scope).any(|role| role == Role::Admin));
+        }
+    }
+
+    #[test]
+    fn roles_stand_for_no_more_than_they_are_for() {
+        let all_but_admin = [Role::Operator, Role::Editor, Role::Reader, Role::Agent, Role::Metrics];
+        for role in all_but_admin {
+            assert!(!role.scopes().contains(Scope::KeysManage), "{role} may make keys");
+            assert!(Role::Admin.scopes().covers(role.scopes()));
+        }
+        assert!(!Role::Operator.scopes().contains(Scope::Search), "who runs the server reads no documents");
+        assert!(!Role::Agent.scopes().contains(Scope::DocumentsDelete));
+        assert!(!Role::Reader.scopes().contains(Scope::DocumentsWrite));
+        assert_eq!(Role::Metrics.scopes().iter().collect::<Vec<_>>(), [Scope::MetricsRead]);
+        for role in Role::ALL {
+            assert_eq!(Role::parse(role.as_str()), Some(role));
+        }
+        assert_eq!(Role::parse("Admin"), None);
+    }
+
+    #[test]
+    fn grants_cover_what_is_within_them() {
+        let some = |names: &[&str]| Grants::only(names.iter().map(|name| (*name).to_owned()));
+        assert!(Grants::All.cover(&Grants::All) && Grants::All.cover(&some(&["a"])));
+        assert!(some(&["a", "b"]).cover(&some(&["b"])) && some(&[]).cover(&some(&[])));
+        assert!(!some(&["a"]).cover(&some(&["a", "b"])) && !some(&["a"]).cover(&Grants::All));
+        assert!(some(&["a"]).include("a") && !some(&["a"]).include("A") && !some(&[]).include(""));
+        assert_eq!(some(&["a\"b"]).parameter().as_deref(), Some(r#"["a\"b"]"#));
     }
 }

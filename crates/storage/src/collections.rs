@@ -5,7 +5,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use crate::{Storage, error::StorageError, now_ms, outbox};
+use crate::{Grants, Storage, caller::GRANTED, error::StorageError, now_ms, outbox};
 
 /// A named set of documents that is searched as one.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,41 +88,48 @@ impl Storage {
     pub async fn create_collection(&self, name: String, model: String) -> Result<Collection, StorageError> {
         self.database
             .write(move |connection| {
-                if find(connection, &name)?.is_some() {
+                if find(connection, &Grants::All, &name)?.is_some() {
                     return Err(StorageError::Exists { what: "collection", name });
                 }
+                connection.execute("INSERT INTO collection_numbers DEFAULT VALUES", [])?;
+                let id = connection.last_insert_rowid();
+                connection.execute("DELETE FROM collection_numbers", [])?;
                 connection.execute(
-                    "INSERT INTO collections (name, model, created_at_ms) VALUES (?1, ?2, ?3)",
-                    (&name, &model, now_ms()),
+                    "INSERT INTO collections (id, name, model, created_at_ms) VALUES (?1, ?2, ?3, ?4)",
+                    (id, &name, &model, now_ms()),
                 )?;
-                required(connection, &name)
+                required(connection, &Grants::All, &name)
             })
             .await
     }
 
-    /// Every collection, by name.
-    pub fn collections(&self) -> Result<Vec<Collection>, StorageError> {
+    /// Every collection that is granted, by name.
+    pub fn collections(&self, grants: &Grants) -> Result<Vec<Collection>, StorageError> {
         self.database.read_snapshot(|connection| {
             let names: Vec<String> = connection
-                .prepare_cached("SELECT name FROM collections ORDER BY name")?
-                .query_map([], |row| row.get(0))?
+                .prepare_cached(&format!("SELECT c.name FROM collections c WHERE {GRANTED} ORDER BY c.name"))?
+                .query_map([grants.parameter()], |row| row.get(0))?
                 .collect::<Result<_, _>>()?;
-            names.iter().map(|name| required(connection, name)).collect()
+            names.iter().map(|name| required(connection, grants, name)).collect()
         })
     }
 
     /// The collection of that name.
-    pub fn collection(&self, name: &str) -> Result<Collection, StorageError> {
-        self.database.read_snapshot(|connection| required(connection, name))
+    pub fn collection(&self, grants: &Grants, name: &str) -> Result<Collection, StorageError> {
+        self.database.read_snapshot(|connection| required(connection, grants, name))
     }
 
     /// The generation that search reads, and the model that goes with it; cheap enough to ask
     /// at every search.
-    pub fn active_generation(&self, collection: &str) -> Result<(i64, String, Option<Generation>), StorageError> {
+    pub fn active_generation(
+        &self,
+        grants: &Grants,
+        collection: &str,
+    ) -> Result<(i64, String, Option<Generation>), StorageError> {
         self.database.read(|connection| {
             let row: Option<(i64, String)> = connection
-                .prepare_cached("SELECT id, model FROM collections WHERE name = ?1")?
-                .query_row([collection], |row| Ok((row.get(0)?, row.get(1)?)))
+                .prepare_cached(&format!("SELECT c.id, c.model FROM collections c WHERE {GRANTED} AND c.name = ?2"))?
+                .query_row((grants.parameter(), collection), |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()?;
             let (id, model) =
                 row.ok_or_else(|| StorageError::NotFound { what: "collection", name: collection.to_owned() })?;
@@ -131,10 +138,12 @@ impl Storage {
     }
 
     /// Removes a collection with everything in it.
-    pub async fn remove_collection(&self, name: String) -> Result<(), StorageError> {
+    pub async fn remove_collection(&self, grants: &Grants, name: String) -> Result<(), StorageError> {
+        let granted = grants.parameter();
         self.database
             .write(move |connection| {
-                let removed = connection.execute("DELETE FROM collections WHERE name = ?1", [&name])?;
+                let delete = format!("DELETE FROM collections AS c WHERE {GRANTED} AND c.name = ?2");
+                let removed = connection.execute(&delete, (granted, &name))?;
                 if removed == 0 {
                     return Err(StorageError::NotFound { what: "collection", name });
                 }
@@ -257,14 +266,16 @@ fn lacking(connection: &Connection, collection_id: i64, generation_id: i64) -> R
     )?)
 }
 
-fn required(connection: &Connection, name: &str) -> Result<Collection, StorageError> {
-    find(connection, name)?.ok_or_else(|| StorageError::NotFound { what: "collection", name: name.to_owned() })
+fn required(connection: &Connection, grants: &Grants, name: &str) -> Result<Collection, StorageError> {
+    find(connection, grants, name)?.ok_or_else(|| StorageError::NotFound { what: "collection", name: name.to_owned() })
 }
 
-fn find(connection: &Connection, name: &str) -> Result<Option<Collection>, StorageError> {
+fn find(connection: &Connection, grants: &Grants, name: &str) -> Result<Option<Collection>, StorageError> {
     let row = connection
-        .prepare_cached("SELECT id, name, model, created_at_ms FROM collections WHERE name = ?1")?
-        .query_row([name], |row| {
+        .prepare_cached(&format!(
+            "SELECT c.id, c.name, c.model, c.created_at_ms FROM collections c WHERE {GRANTED} AND c.name = ?2"
+        ))?
+        .query_row((grants.parameter(), name), |row| {
             Ok(Collection {
                 id: row.get(0)?,
                 name: row.get(1)?,

@@ -116,6 +116,20 @@ pub enum StorageError {
     #[error("the idempotency key was used for another request")]
     KeyReused,
 
+    /// The caller may not do this.
+    #[error("this key may not {what}")]
+    Forbidden {
+        /// What was to be done, as a verb.
+        what: &'static str,
+    },
+
+    /// There are as many keys as may be.
+    #[error("there are {limit} keys already, and no more may be made")]
+    TooManyKeys {
+        /// How many there may be.
+        limit: usize,
+    },
+
     /// Storage is shutting down.
     #[error("storage is closed")]
     Closed,
@@ -146,6 +160,9 @@ impl StorageError {
             Self::OtherSpace { held, .. } => Some(format!(
                 "use {held}, or move the collection with `holdfast collections reembed NAME --model MODEL`"
             )),
+            Self::TooManyKeys { .. } => {
+                Some("revoke keys that are no longer used; they are forgotten after 90 days".into())
+            }
             Self::KeyReused => Some("send a new Idempotency-Key with a new request".into()),
             _ => None,
         }

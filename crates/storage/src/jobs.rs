@@ -6,7 +6,7 @@
 use rusqlite::{Connection, OptionalExtension, Row};
 use uuid::Uuid;
 
-use crate::{Storage, error::StorageError, now_ms};
+use crate::{Grants, Storage, caller::GRANTED, error::StorageError, now_ms};
 
 /// Finished jobs that are kept, newest first.
 const FINISHED_JOBS_MAX: u32 = 1_000;
@@ -337,24 +337,25 @@ impl Storage {
             .await
     }
 
-    /// The job of that id.
-    pub fn job(&self, id: &str) -> Result<Job, StorageError> {
+    /// The job of that id, if it is about a collection that is granted.
+    pub fn job(&self, grants: &Grants, id: &str) -> Result<Job, StorageError> {
         self.database.read(|connection| {
             connection
-                .prepare_cached(&format!("{JOB} WHERE j.id = ?1"))?
-                .query_row([id], job_row)
+                .prepare_cached(&format!("{JOB} WHERE {GRANTED} AND j.id = ?2"))?
+                .query_row((grants.parameter(), id), job_row)
                 .optional()?
                 .ok_or_else(|| StorageError::NotFound { what: "job", name: id.to_owned() })
         })
     }
 
-    /// Jobs, newest first, older than `before`.
-    pub fn jobs(&self, before: Option<&str>, limit: usize) -> Result<Vec<Job>, StorageError> {
+    /// Jobs about collections that are granted, newest first, older than `before`.
+    pub fn jobs(&self, grants: &Grants, before: Option<&str>, limit: usize) -> Result<Vec<Job>, StorageError> {
         self.database.read(|connection| {
-            let mut statement = connection
-                .prepare_cached(&format!("{JOB} WHERE ?1 IS NULL OR j.id < ?1 ORDER BY j.id DESC LIMIT ?2"))?;
+            let mut statement = connection.prepare_cached(&format!(
+                "{JOB} WHERE {GRANTED} AND (?2 IS NULL OR j.id < ?2) ORDER BY j.id DESC LIMIT ?3"
+            ))?;
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            let rows = statement.query_map((before, limit), job_row)?;
+            let rows = statement.query_map((grants.parameter(), before, limit), job_row)?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
     }

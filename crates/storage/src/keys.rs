@@ -1,189 +1,197 @@
-//! API keys: made here, shown once, kept as hashes.
+//! API keys: made here, shown once, kept as hashes; what each may do, where from and until when.
+//!
+//! Who may make which key is decided here too: nobody can give away more than they have.
+
+mod secret;
+mod valid;
 
 use std::{
-    collections::HashMap,
-    fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
 };
 
+use ipnet::IpNet;
+use rusqlite::{Connection, OptionalExtension, Row};
+use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
-use crate::{Caller, Storage, error::StorageError, now_ms};
+pub(crate) use self::valid::ValidKeys;
+use self::valid::{Entries, Entry, present_ms};
+pub use self::{
+    secret::{Secret, is_well_formed},
+    valid::{Authentication, Refusal},
+};
+use crate::{
+    Caller, Storage,
+    caller::{Grants, Role, Scopes},
+    error::StorageError,
+    now_ms,
+};
 
-/// What every key begins with, so that scanners and people recognise one.
-const PREFIX: &str = "hf_";
+/// Keys there may be, revoked ones included.
+pub const KEYS_MAX: usize = 1_000;
+/// How long a key that was revoked or has expired stays in the list.
+const ENDED_KEPT_MS: i64 = 90 * 24 * 60 * 60 * 1_000;
 
 /// A key as it is on record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiKey {
     /// Its id; not secret.
     pub id: String,
-    /// What its maker called it.
-    pub name: String,
+    /// What it may do, and where.
+    pub terms: KeyTerms,
     /// Unix milliseconds.
     pub created_at_ms: i64,
     /// When it was revoked.
     pub revoked_at_ms: Option<i64>,
+    /// When it last let somebody in, to the minute or so.
+    pub last_used_at_ms: Option<i64>,
+    /// Until when its former secret is taken, while it is being rotated.
+    pub former_secret_until_ms: Option<i64>,
 }
 
-/// A key's secret; printed only on purpose.
-pub struct Secret(String);
+/// What a key is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyTerms {
+    /// What its maker called it.
+    pub name: String,
+    /// What it may do; at least one.
+    pub roles: Vec<Role>,
+    /// Which collections it may see.
+    pub grants: Grants,
+    /// Where it may be used from; anywhere where empty.
+    pub addresses: Vec<IpNet>,
+    /// Until when it may be used; Unix milliseconds.
+    pub expires_at_ms: Option<i64>,
+}
 
-impl Secret {
-    /// The text to give to its owner, once.
-    pub fn reveal(&self) -> &str {
-        &self.0
+impl KeyTerms {
+    /// A key that may do what the role stands for, everywhere and for ever.
+    pub fn of(name: impl Into<String>, role: Role) -> Self {
+        Self { name: name.into(), roles: vec![role], grants: Grants::All, addresses: Vec::new(), expires_at_ms: None }
     }
 
-    /// 256 random bits from the operating system.
-    fn generate() -> Result<Self, StorageError> {
-        let mut bits = [0; 32];
-        let mut filled = 0;
-        while filled < bits.len() {
-            filled += rustix::rand::getrandom(&mut bits[filled..], rustix::rand::GetRandomFlags::empty())
-                .map_err(|error| crate::error::file_error("read", "the system's randomness")(error.into()))?;
+    /// What it may do.
+    pub fn scopes(&self) -> Scopes {
+        self.roles.iter().fold(Scopes::default(), |scopes, role| scopes.and(role.scopes()))
+    }
+
+    /// Whether whoever has a key of `other` terms may make, see or end one of these: it does nothing that theirs does
+    /// not, nowhere else and no longer.
+    fn are_within(&self, other: &Self) -> bool {
+        let in_time = other.expires_at_ms.is_none_or(|end| self.expires_at_ms.is_some_and(|own_end| own_end <= end));
+        let in_place = other.addresses.is_empty()
+            || !self.addresses.is_empty()
+                && self.addresses.iter().all(|range| other.addresses.iter().any(|around| around.contains(range)));
+        other.scopes().covers(self.scopes()) && other.grants.cover(&self.grants) && in_time && in_place
+    }
+
+    /// The same, ending with `other` and used where `other` is, unless they say something narrower.
+    fn inheriting(mut self, other: &Self) -> Self {
+        self.expires_at_ms = self.expires_at_ms.or(other.expires_at_ms);
+        if self.addresses.is_empty() {
+            self.addresses.clone_from(&other.addresses);
         }
-        Ok(Self(format!("{PREFIX}{}", blake3::Hash::from_bytes(bits).to_hex())))
-    }
-
-    /// A hash without salt or stretching is enough for 256 random bits, and what is looked up is the hash, so timing
-    /// tells nothing of the secret.
-    fn hash(text: &str) -> SecretHash {
-        blake3::derive_key("holdfast api key 2026", text.as_bytes())
-    }
-}
-
-type SecretHash = [u8; 32];
-
-/// How long what was read of the keys is kept. A change ends it at once; this bounds how long one holds whose caller went
-/// away before the change was done.
-const KEPT: Duration = Duration::from_millis(500);
-
-/// The keys that are valid, kept for a moment: every request asks.
-#[derive(Default)]
-pub(crate) struct ValidKeys {
-    valid: Mutex<Valid>,
-    /// Held by the one who reads them anew.
-    reading: Mutex<()>,
-}
-
-/// Each valid key's id, by its secret's hash.
-type Ids = HashMap<SecretHash, String>;
-
-#[derive(Default)]
-struct Valid {
-    /// What was read, and when.
-    read: Option<(Instant, Ids)>,
-    /// How often they changed: what was read before the last change is not kept.
-    changes: u64,
-}
-
-impl ValidKeys {
-    fn changed(&self) {
-        let mut valid = self.lock();
-        valid.read = None;
-        valid.changes += 1;
-    }
-
-    /// Whom a secret belongs to, where what was read is fresh enough to tell.
-    fn find(&self, secret: &SecretHash) -> Option<Option<Caller>> {
-        let valid = self.lock();
-        let (_, ids) = valid.read.as_ref().filter(|(at, _)| at.elapsed() < KEPT)?;
-        Some(ids.get(secret).map(|id| Caller::key(id)))
-    }
-
-    /// The same, after reading where that has to be done. Whoever comes meanwhile waits for it.
-    fn find_or_read(
-        &self,
-        secret: &SecretHash,
-        read: impl Fn() -> Result<Ids, StorageError>,
-    ) -> Result<Option<Caller>, StorageError> {
-        // Nothing is in disorder after a panic: there is nothing inside.
-        let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = self.find(secret) {
-            return Ok(found);
-        }
-        let changes = self.lock().changes;
-        let now = Instant::now();
-        let ids = read()?;
-        let caller = ids.get(secret).map(|id| Caller::key(id));
-        let mut valid = self.lock();
-        if valid.changes == changes {
-            valid.read = Some((now, ids));
-        }
-        Ok(caller)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Valid> {
-        // Nothing panics while holding the lock.
-        self.valid.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
+        self
     }
 }
 
 impl Storage {
     /// Makes a key. Its secret is in the answer and nowhere else.
-    pub async fn create_key(&self, name: String) -> Result<(ApiKey, Secret), StorageError> {
+    ///
+    /// # Errors
+    /// [`StorageError::Forbidden`] for a key that may do more than who makes it; [`StorageError::TooManyKeys`].
+    pub async fn create_key(&self, caller: &Caller, terms: KeyTerms) -> Result<(ApiKey, Secret), StorageError> {
         let secret = Secret::generate()?;
         let hash = Secret::hash(secret.reveal());
-        let key = ApiKey {
+        let mut key = ApiKey {
             id: format!("key_{}", Uuid::now_v7().simple()),
-            name,
+            terms,
             created_at_ms: now_ms(),
             revoked_at_ms: None,
+            last_used_at_ms: None,
+            former_secret_until_ms: None,
         };
-        let row = key.clone();
-        self.database
+        let caller = caller.clone();
+        let key = self
+            .database
             .write(move |connection| {
-                connection.execute(
-                    "INSERT INTO api_keys (id, name, secret_hash, created_at_ms)
-                     VALUES (?1, ?2, ?3, ?4)",
-                    (&row.id, &row.name, hash.as_slice(), row.created_at_ms),
-                )?;
-                Ok(())
+                if let Some(maker) = maker(connection, &caller)? {
+                    key.terms = key.terms.inheriting(&maker);
+                    if !key.terms.are_within(&maker) {
+                        return Err(StorageError::Forbidden { what: "make a key that may do more than its maker" });
+                    }
+                }
+                forget_ended(connection)?;
+                let count: usize = connection.query_row("SELECT count(*) FROM api_keys", [], |row| row.get(0))?;
+                if count >= KEYS_MAX {
+                    return Err(StorageError::TooManyKeys { limit: KEYS_MAX });
+                }
+                insert(connection, &key)?;
+                insert_secret(connection, &key.id, &hash)?;
+                Ok(key)
             })
             .await?;
         self.valid_keys.changed();
         Ok((key, secret))
     }
 
-    /// Every key, oldest first.
-    pub fn keys(&self) -> Result<Vec<ApiKey>, StorageError> {
-        self.database.read(|connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT id, name, created_at_ms, revoked_at_ms
-                 FROM api_keys ORDER BY id",
-            )?;
-            let rows = statement.query_map([], |row| {
-                Ok(ApiKey {
-                    id: row.get(0)?,
-                    name: row.get(1)?,
-                    created_at_ms: row.get(2)?,
-                    revoked_at_ms: row.get(3)?,
-                })
-            })?;
-            Ok(rows.collect::<Result<_, _>>()?)
+    /// The keys that the caller could have made, oldest first.
+    pub fn keys(&self, caller: &Caller) -> Result<Vec<ApiKey>, StorageError> {
+        self.database.read_snapshot(|connection| {
+            let maker = maker(connection, caller)?;
+            let mut statement = connection.prepare_cached(&format!("{KEY} ORDER BY k.id"))?;
+            let mut keys = statement.query_map([], key_row)?.collect::<Result<Vec<_>, _>>()?;
+            keys.retain(|key| maker.as_ref().is_none_or(|maker| key.terms.are_within(maker)));
+            Ok(keys)
         })
     }
 
-    /// Revokes a key, from now on.
-    pub async fn revoke_key(&self, id: String) -> Result<(), StorageError> {
-        self.database
+    /// Gives a key another secret. The former one is taken for so long.
+    pub async fn rotate_key(
+        &self,
+        caller: &Caller,
+        id: String,
+        grace: Duration,
+    ) -> Result<(ApiKey, Secret), StorageError> {
+        let secret = Secret::generate()?;
+        let hash = Secret::hash(secret.reveal());
+        let until = present_ms().saturating_add(i64::try_from(grace.as_millis()).unwrap_or(i64::MAX));
+        let caller = caller.clone();
+        let key = self
+            .database
             .write(move |connection| {
-                let revoked = connection.execute(
-                    "UPDATE api_keys SET revoked_at_ms = coalesce(revoked_at_ms, ?2)
-                     WHERE id = ?1",
-                    (&id, now_ms()),
-                )?;
-                if revoked == 0 {
+                let key = required(connection, &caller, &id)?;
+                if key.revoked_at_ms.is_some() {
                     return Err(StorageError::NotFound { what: "key", name: id });
                 }
+                connection.execute(
+                    "UPDATE api_key_secrets SET valid_until_ms = min(coalesce(valid_until_ms, ?2), ?2) WHERE key_id = ?1",
+                    (&id, until),
+                )?;
+                connection.execute(
+                    "DELETE FROM api_key_secrets WHERE key_id = ?1 AND valid_until_ms <= ?2",
+                    (&id, present_ms()),
+                )?;
+                insert_secret(connection, &id, &hash)?;
+                required(connection, &caller, &id)
+            })
+            .await?;
+        self.valid_keys.changed();
+        Ok((key, secret))
+    }
+
+    /// Revokes a key, from now on.
+    pub async fn revoke_key(&self, caller: &Caller, id: String) -> Result<(), StorageError> {
+        let caller = caller.clone();
+        self.database
+            .write(move |connection| {
+                required(connection, &caller, &id)?;
+                connection.execute(
+                    "UPDATE api_keys SET revoked_at_ms = coalesce(revoked_at_ms, ?2) WHERE id = ?1",
+                    (&id, now_ms()),
+                )?;
                 Ok(())
             })
             .await?;
@@ -191,59 +199,170 @@ impl Storage {
         Ok(())
     }
 
-    /// Whom a secret belongs to; nobody where it is unknown or revoked.
-    pub fn authenticate(&self, secret: &str) -> Result<Option<Caller>, StorageError> {
-        self.valid_keys.find_or_read(&Secret::hash(secret), || {
-            self.database.read(|connection| {
-                let mut statement =
-                    connection.prepare_cached("SELECT secret_hash, id FROM api_keys WHERE revoked_at_ms IS NULL")?;
-                let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-                Ok(rows.collect::<Result<Ids, _>>()?)
-            })
+    /// Whether anybody could come in over the network: there is a key that is neither revoked nor expired.
+    pub fn has_valid_key(&self) -> Result<bool, StorageError> {
+        self.database.read(|connection| {
+            let valid = "SELECT EXISTS (SELECT 1 FROM api_keys
+                 WHERE revoked_at_ms IS NULL AND (expires_at_ms IS NULL OR expires_at_ms > ?1))";
+            Ok(connection.prepare_cached(valid)?.query_row([present_ms()], |row| row.get(0))?)
         })
     }
 
+    /// Whom a secret belongs to that came from an address.
+    pub fn authenticate(&self, secret: &str, address: Option<IpAddr>) -> Result<Authentication, StorageError> {
+        self.valid_keys.find_or_read(&Secret::hash(secret), address, || self.database.read_snapshot(entries))
+    }
+
     /// The same without ever waiting for the disk; nothing where it would have to.
-    pub fn authenticate_at_once(&self, secret: &str) -> Option<Option<Caller>> {
-        self.valid_keys.find(&Secret::hash(secret))
+    pub fn authenticate_at_once(&self, secret: &str, address: Option<IpAddr>) -> Option<Authentication> {
+        self.valid_keys.find(&Secret::hash(secret), address)
+    }
+
+    /// Writes down which keys were used since the last time. To be called now and then.
+    pub async fn note_used_keys(&self) -> Result<(), StorageError> {
+        let used = self.valid_keys.take_used();
+        if used.is_empty() {
+            return Ok(());
+        }
+        self.database
+            .write(move |connection| {
+                let mut statement = connection.prepare_cached(
+                    "UPDATE api_keys SET last_used_at_ms = max(coalesce(last_used_at_ms, 0), ?2) WHERE id = ?1",
+                )?;
+                for (id, at) in &used {
+                    statement.execute((id, at))?;
+                }
+                Ok(())
+            })
+            .await
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+/// Unix milliseconds of a moment, for [`KeyTerms::expires_at_ms`].
+pub fn unix_ms(at: SystemTime) -> i64 {
+    at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
 
-    use super::*;
-
-    #[test]
-    fn what_was_read_before_a_change_is_not_kept() {
-        let keys = ValidKeys::default();
-        let secret = Secret::hash("hf_1");
-        let ids = || Ids::from([(secret, "key_1".to_owned())]);
-        let revoked_meanwhile = || {
-            keys.changed();
-            Ok(ids())
-        };
-        // Who asked before the revocation was done may be let in; nobody after it is.
-        keys.find_or_read(&secret, revoked_meanwhile).unwrap().unwrap();
-        assert_eq!(keys.find(&secret), None);
-        assert_eq!(keys.find_or_read(&secret, || Ok(Ids::new())).unwrap(), None);
-        assert_eq!(keys.find(&secret), Some(None), "now it is known");
+/// The terms of the caller's own key, which bound what they may make; the owner has none. A key that was revoked a moment
+/// ago makes no other key.
+fn maker(connection: &Connection, caller: &Caller) -> Result<Option<KeyTerms>, StorageError> {
+    if caller.is_owner() {
+        return Ok(None);
     }
-
-    #[test]
-    fn those_who_ask_at_once_share_one_reading() {
-        let keys = ValidKeys::default();
-        let (readings, secret) = (AtomicUsize::new(0), Secret::hash("hf_1"));
-        let read = || {
-            readings.fetch_add(1, Ordering::SeqCst);
-            Ok(Ids::from([(secret, "key_1".to_owned())]))
-        };
-        std::thread::scope(|scope| {
-            for _ in 0..16 {
-                scope.spawn(|| keys.find_or_read(&secret, read).unwrap().unwrap());
-            }
-        });
-        assert_eq!(readings.into_inner(), 1);
+    let standing = connection
+        .prepare_cached(&format!("{KEY} WHERE k.id = ?1 AND k.revoked_at_ms IS NULL"))?
+        .query_row([caller.id()], key_row)
+        .optional()?;
+    match standing {
+        Some(key) if key.terms.expires_at_ms.is_none_or(|at| at > present_ms()) => Ok(Some(key.terms)),
+        _ => Err(StorageError::Forbidden { what: "manage keys with a key that is revoked or expired" }),
     }
+}
+
+/// The key of that id, if the caller could have made it.
+fn required(connection: &Connection, caller: &Caller, id: &str) -> Result<ApiKey, StorageError> {
+    let maker = maker(connection, caller)?;
+    connection
+        .prepare_cached(&format!("{KEY} WHERE k.id = ?1"))?
+        .query_row([id], key_row)
+        .optional()?
+        .filter(|key| maker.as_ref().is_none_or(|maker| key.terms.are_within(maker)))
+        .ok_or_else(|| StorageError::NotFound { what: "key", name: id.to_owned() })
+}
+
+fn insert(connection: &Connection, key: &ApiKey) -> Result<(), StorageError> {
+    let KeyTerms { name, roles, grants, addresses, expires_at_ms } = &key.terms;
+    let roles: Vec<_> = roles.iter().map(|role| role.as_str()).collect();
+    let addresses = (!addresses.is_empty()).then(|| addresses.iter().map(IpNet::to_string).collect::<Vec<_>>());
+    connection.execute(
+        "INSERT INTO api_keys (id, name, roles, collections, addresses, created_at_ms, expires_at_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        (
+            &key.id,
+            name,
+            json(&roles),
+            grants.parameter(),
+            addresses.map(|a| json(&a)),
+            key.created_at_ms,
+            expires_at_ms,
+        ),
+    )?;
+    Ok(())
+}
+
+fn insert_secret(connection: &Connection, id: &str, hash: &blake3::Hash) -> Result<(), StorageError> {
+    connection.execute(
+        "INSERT INTO api_key_secrets (secret_hash, key_id, created_at_ms) VALUES (?1, ?2, ?3)",
+        (hash.as_bytes().as_slice(), id, now_ms()),
+    )?;
+    Ok(())
+}
+
+/// Keys whose time was over long ago are of no interest to anybody.
+fn forget_ended(connection: &Connection) -> Result<(), StorageError> {
+    connection.execute(
+        "DELETE FROM api_keys WHERE min(coalesce(revoked_at_ms, expires_at_ms), coalesce(expires_at_ms, revoked_at_ms)) < ?1",
+        [now_ms().saturating_sub(ENDED_KEPT_MS)],
+    )?;
+    Ok(())
+}
+
+const KEY: &str = "SELECT k.id, k.name, k.roles, k.collections, k.addresses, k.created_at_ms, k.expires_at_ms,
+        k.revoked_at_ms, k.last_used_at_ms,
+        (SELECT max(s.valid_until_ms) FROM api_key_secrets s WHERE s.key_id = k.id)
+    FROM api_keys k";
+
+fn key_row(row: &Row<'_>) -> rusqlite::Result<ApiKey> {
+    let collections: Option<Vec<String>> = list(row, 3)?;
+    let roles: Vec<String> = list(row, 2)?.unwrap_or_default();
+    Ok(ApiKey {
+        id: row.get(0)?,
+        terms: KeyTerms {
+            name: row.get(1)?,
+            // A role that a newer version knows stands for nothing here.
+            roles: roles.iter().filter_map(|word| Role::parse(word)).collect(),
+            grants: collections.map_or(Grants::All, Grants::only),
+            addresses: list(row, 4)?.unwrap_or_default(),
+            expires_at_ms: row.get(6)?,
+        },
+        created_at_ms: row.get(5)?,
+        revoked_at_ms: row.get(7)?,
+        last_used_at_ms: row.get(8)?,
+        former_secret_until_ms: row.get::<_, Option<i64>>(9)?.filter(|until| *until > present_ms()),
+    })
+}
+
+/// Every secret's key, those that are no longer valid included: whoever holds one is told why it is not taken.
+fn entries(connection: &Connection) -> Result<Entries, StorageError> {
+    let mut statement = connection.prepare_cached(&KEY.replace(
+        "FROM api_keys k",
+        ", s.secret_hash, s.valid_until_ms FROM api_keys k JOIN api_key_secrets s ON s.key_id = k.id",
+    ))?;
+    let rows = statement.query_map([], |row| {
+        let key = key_row(row)?;
+        let entry = Entry {
+            caller: Caller::key(key.id, key.terms.scopes(), key.terms.grants),
+            is_revoked: key.revoked_at_ms.is_some(),
+            valid_until_ms: row.get(11)?,
+            expires_at_ms: key.terms.expires_at_ms,
+            addresses: Arc::from(key.terms.addresses),
+        };
+        Ok((blake3::Hash::from_bytes(row.get(10)?), entry))
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn json(list: &impl Serialize) -> String {
+    // Lists of words always have a JSON form.
+    serde_json::to_string(list).unwrap_or_default()
+}
+
+fn list<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>> {
+    let text: Option<String> = row.get(column)?;
+    text.map(|text| {
+        serde_json::from_str(&text).map_err(|error| {
+            rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, error.into())
+        })
+    })
+    .transpose()
 }

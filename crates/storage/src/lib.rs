@@ -28,7 +28,7 @@ mod sql;
 
 use std::{path::Path, sync::Arc, time::SystemTime};
 
-pub use caller::Caller;
+pub use caller::{Caller, Grants, Role, Scope, Scopes};
 pub use directory::DataDirectory;
 pub use error::StorageError;
 pub use filter::{Filter, FilterError};

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use crate::{Storage, documents, error::StorageError, now_ms};
+use crate::{Grants, Storage, caller::GRANTED, documents, error::StorageError, now_ms};
 
 /// A folder or file whose documents follow it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,11 +81,11 @@ impl Storage {
             .await
     }
 
-    /// Every source, in the order they were added.
-    pub fn sources(&self) -> Result<Vec<Source>, StorageError> {
+    /// Every source of a collection that is granted, in the order they were added.
+    pub fn sources(&self, grants: &Grants) -> Result<Vec<Source>, StorageError> {
         self.database.read_snapshot(|connection| {
-            let mut statement = connection.prepare_cached(&format!("{SOURCE} ORDER BY s.id"))?;
-            let rows = statement.query_map([], source_row)?;
+            let mut statement = connection.prepare_cached(&format!("{SOURCE} WHERE {GRANTED} ORDER BY s.id"))?;
+            let rows = statement.query_map([grants.parameter()], source_row)?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
     }
@@ -100,11 +100,11 @@ impl Storage {
     }
 
     /// The source of that id.
-    pub fn source(&self, public_id: &str) -> Result<Source, StorageError> {
+    pub fn source(&self, grants: &Grants, public_id: &str) -> Result<Source, StorageError> {
         self.database.read_snapshot(|connection| {
             connection
-                .prepare_cached(&format!("{SOURCE} WHERE s.public_id = ?1"))?
-                .query_row([public_id], source_row)
+                .prepare_cached(&format!("{SOURCE} WHERE {GRANTED} AND s.public_id = ?2"))?
+                .query_row((grants.parameter(), public_id), source_row)
                 .optional()?
                 .ok_or_else(|| StorageError::NotFound { what: "source", name: public_id.to_owned() })
         })

@@ -1,7 +1,7 @@
 //! `holdfast keys`: API keys. A key is printed when it is made, and never again.
 
 use anyhow::Result;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Session, lists};
 use crate::{
@@ -10,19 +10,36 @@ use crate::{
     transport::{Request, encode},
 };
 
-const COLUMNS: [(&str, &str); 4] =
-    [("ID", "id"), ("NAME", "name"), ("CREATED", "created_at"), ("REVOKED", "revoked_at")];
+const COLUMNS: [(&str, &str); 7] = [
+    ("ID", "id"),
+    ("NAME", "name"),
+    ("ROLES", "roles"),
+    ("COLLECTIONS", "collections"),
+    ("LAST USED", "last_used_at"),
+    ("EXPIRES", "expires_at"),
+    ("REVOKED", "revoked_at"),
+];
 
-/// Creates, lists or revokes keys.
+/// Creates, lists, rotates or revokes keys.
 pub async fn run(session: &Session, action: Keys) -> Result<()> {
     let output = session.output;
     session
         .with_program(async |transport| {
             match &action {
-                Keys::Create { name } => {
-                    let answer = transport.send(Request::post("/api/v1/keys", json!({ "name": name }))).await?;
-                    say("this key is not shown again:");
-                    output.value(&answer, |key| key["key"].as_str().unwrap_or_default().to_owned())?;
+                Keys::Create { name, roles, collections, addresses, expires_in_s } => {
+                    let mut body = json!({ "name": name, "expires_in_s": expires_in_s });
+                    for (field, list) in [("roles", roles), ("collections", collections), ("addresses", addresses)] {
+                        if !list.is_empty() {
+                            body[field] = json!(list);
+                        }
+                    }
+                    let answer = transport.send(Request::post("/api/v1/keys", body)).await?;
+                    show_once(session, &answer)?;
+                }
+                Keys::Rotate { id, grace_s } => {
+                    let target = format!("/api/v1/keys/{}/rotate", encode(id));
+                    let answer = transport.send(Request::post(target, json!({ "grace_s": grace_s }))).await?;
+                    show_once(session, &answer)?;
                 }
                 Keys::List => {
                     let answer = transport.send(Request::get("/api/v1/keys")).await?;
@@ -36,4 +53,10 @@ pub async fn run(session: &Session, action: Keys) -> Result<()> {
             Ok(())
         })
         .await
+}
+
+fn show_once(session: &Session, answer: &Value) -> Result<()> {
+    say("this key is not shown again:");
+    session.output.value(answer, |key| key["key"].as_str().unwrap_or_default().to_owned())?;
+    Ok(())
 }

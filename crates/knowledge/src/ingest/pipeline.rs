@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use half::f16;
 use holdfast_embedding::{EmbedError, Embedder, Models, Priority, Purpose, Tokens};
 use holdfast_storage::{
-    Storage, StorageError,
+    Grants, Storage, StorageError,
     collections::{Generation, GenerationState, NewSpace},
     documents::{Change, EmbedHash},
     jobs::JobItem,
@@ -92,13 +92,13 @@ impl Targets {
 
     /// The collection's active generation, made where there is none. Waits for the model.
     pub(crate) async fn active(&self, collection: &str) -> Result<Arc<Target>, KnowledgeError> {
-        let (id, model, _) = self.storage.active_generation(collection)?;
+        let (id, model, _) = self.storage.active_generation(&Grants::All, collection)?;
         self.target(collection, id, &model, GenerationState::Active).await
     }
 
     /// The generation that re-embedding with `model` builds, made where there is none.
     pub(crate) async fn building(&self, collection: &str, model: &str) -> Result<Arc<Target>, KnowledgeError> {
-        let (id, _, _) = self.storage.active_generation(collection)?;
+        let (id, _, _) = self.storage.active_generation(&Grants::All, collection)?;
         self.target(collection, id, model, GenerationState::Building).await
     }
 

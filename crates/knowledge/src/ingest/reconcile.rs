@@ -15,7 +15,7 @@ use std::{
 };
 
 use holdfast_storage::{
-    Storage, StorageError,
+    Grants, Storage, StorageError,
     jobs::NewJob,
     sources::{FileProblem, RecordedFile, Source, SourceFile},
 };
@@ -207,7 +207,7 @@ impl Sources {
     /// last; what that was, the record knows: `source` may be as old as the watching of it.
     async fn record_end(&self, source: &Source, job: &Job, failure: Option<String>) -> Result<(), StorageError> {
         let storage = &self.shared.parts.storage;
-        if job.is_unrecorded() && storage.source(&source.public_id)?.last_error == failure {
+        if job.is_unrecorded() && storage.source(&Grants::All, &source.public_id)?.last_error == failure {
             return Ok(());
         }
         storage.source_scanned(source.id, failure).await

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use holdfast_storage::{Storage, StorageError, sources::Source};
+use holdfast_storage::{Grants, Storage, StorageError, sources::Source};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -143,7 +143,7 @@ impl Task {
 
     /// Watches new sources, forgets removed ones, tries again where the system refused.
     fn refresh(&mut self) {
-        let sources = match self.storage.sources() {
+        let sources = match self.storage.sources(&Grants::All) {
             Ok(sources) => sources,
             Err(error) => {
                 warn("failed to list the sources to watch", &error);

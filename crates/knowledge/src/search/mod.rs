@@ -103,7 +103,7 @@ impl Searcher {
         let began = Instant::now();
         validate(&request)?;
         let changes = self.storage.projections().changes();
-        let places = self.places(&request)?;
+        let places = self.places(caller, &request)?;
         let digest = Digest::of(caller, &request, &places);
         let name = AnswerName { digest, cursor: request.cursor.clone(), changes };
         if let Some(kept) = self.caches.answer(&name) {
@@ -125,7 +125,8 @@ impl Searcher {
         Ok(response)
     }
 
-    fn places(&self, request: &SearchRequest) -> Result<Vec<Place>, KnowledgeError> {
+    /// The collections that are asked, and none that the caller may not see.
+    fn places(&self, caller: &Caller, request: &SearchRequest) -> Result<Vec<Place>, KnowledgeError> {
         let default = [self.default_collection.to_string()];
         let asked = if request.collections.is_empty() { &default } else { &request.collections[..] };
         let names: BTreeSet<&String> = asked.iter().collect();
@@ -139,7 +140,7 @@ impl Searcher {
             .into_iter()
             .map(|name| {
                 names::collection(name)?;
-                let (_, model, generation) = self.storage.active_generation(name)?;
+                let (_, model, generation) = self.storage.active_generation(caller.grants(), name)?;
                 let indexes = generation.and_then(|g| self.storage.projections().indexes(g.id));
                 Ok(Place { name: name.clone(), model, indexes })
             })
@@ -199,7 +200,7 @@ impl Searcher {
     ) -> Result<SearchResponse, KnowledgeError> {
         let began = Instant::now();
         validate(&request)?;
-        let places = self.places(&request)?;
+        let places = self.places(caller, &request)?;
         let digest = Digest::of(caller, &request, &places);
         let vectors = places.iter().map(|place| (place.model.clone(), vector.clone())).collect();
         let prepared = Prepared { request, places, vectors, degraded: None, digest };

@@ -1,4 +1,10 @@
-//! `/api/v1/keys`: API keys made, listed and revoked. A key's secret is in the answer that makes it and nowhere else.
+//! `/api/v1/keys`: API keys made, listed, rotated and revoked. A key's secret is in the answer that makes it and nowhere
+//! else.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime},
+};
 
 use axum::{
     Json,
@@ -6,31 +12,54 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use holdfast_storage::keys::ApiKey;
+use holdfast_knowledge::Knowledge;
+use holdfast_storage::{
+    Grants, Role,
+    keys::{ApiKey, KeyTerms, Secret, unix_ms},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Server,
     error::Failure,
-    input::{Authenticated, Body, Segment},
+    input::{Authenticated, Body, Segment, at_most, one_of, within},
     timestamp,
 };
 
 /// The longest name of a key, in characters.
 const NAME_CHARS_MAX: usize = 100;
+/// The most collections a key may be made for.
+const COLLECTIONS_MAX: usize = 256;
+/// The most ranges of addresses a key may be used from.
+const ADDRESSES_MAX: usize = 64;
+/// How long a key may be made for, and a former secret be taken: ten years and thirty days.
+const EXPIRY_S_MAX: usize = 10 * 365 * 86_400;
+const GRACE_S_MAX: usize = 30 * 86_400;
+/// How long a former secret is taken where nothing is said: a day to bring the new one everywhere.
+const GRACE_S_DEFAULT: usize = 86_400;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreateBody {
     name: String,
+    roles: Option<Vec<String>>,
+    collections: Option<Vec<String>>,
+    addresses: Option<Vec<String>>,
+    expires_in_s: Option<i64>,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RotateBody {
+    grace_s: Option<i64>,
+}
+
+/// A key with its secret, which is shown this once.
 #[derive(Serialize)]
-struct CreateAnswer<'a> {
-    id: String,
-    name: String,
+struct SecretAnswer<'a> {
+    #[serde(flatten)]
+    about: KeyAnswer,
     key: &'a str,
-    created_at: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -44,15 +73,23 @@ pub(crate) struct ListAnswer {
 struct KeyAnswer {
     id: String,
     name: String,
+    roles: Vec<&'static str>,
+    /// Nothing for all.
+    collections: Option<Vec<String>>,
+    /// Nothing for everywhere.
+    addresses: Option<Vec<String>>,
     created_at: String,
+    expires_at: Option<String>,
     revoked_at: Option<String>,
+    last_used_at: Option<String>,
+    former_secret_until: Option<String>,
 }
 
 pub(crate) async fn list(
     State(server): State<Server>,
-    Authenticated(_): Authenticated,
+    Authenticated(caller): Authenticated,
 ) -> Result<Json<ListAnswer>, Failure> {
-    let keys = server.blocking(|server| server.storage().keys()).await??;
+    let keys = server.blocking(move |server| server.storage().keys(&caller)).await??;
     // There are few keys: they are one page.
     Ok(Json(ListAnswer { keys: keys.into_iter().map(KeyAnswer::from).collect(), next_cursor: None }))
 }
@@ -62,17 +99,21 @@ pub(crate) async fn create(
     Authenticated(caller): Authenticated,
     body: Body<CreateBody>,
 ) -> Result<Response, Failure> {
-    let name = body.value.name.trim();
-    if name.is_empty() || name.chars().count() > NAME_CHARS_MAX || name.chars().any(char::is_control) {
-        return Err(Failure::field("name", format_args!("must be 1 to {NAME_CHARS_MAX} printable characters")));
-    }
-    let (key, secret) = server.storage().create_key(name.to_owned()).await?;
+    let (key, secret) = server.storage().create_key(&caller, body.value.terms()?).await?;
     tracing::info!(key_id = key.id, caller = caller.id(), "made the key {}", key.id);
-    let created_at = timestamp::from_ms(key.created_at_ms);
-    let answer = CreateAnswer { id: key.id, name: key.name, key: secret.reveal(), created_at };
-    let mut response = (StatusCode::CREATED, Json(answer)).into_response();
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    Ok(shown_once(StatusCode::CREATED, key, &secret))
+}
+
+pub(crate) async fn rotate(
+    State(server): State<Server>,
+    Authenticated(caller): Authenticated,
+    Segment(id): Segment,
+    body: Body<RotateBody>,
+) -> Result<Response, Failure> {
+    let grace_s = within("grace_s", body.value.grace_s, GRACE_S_DEFAULT, 0..=GRACE_S_MAX)?;
+    let (key, secret) = server.storage().rotate_key(&caller, id, Duration::from_secs(grace_s as u64)).await?;
+    tracing::info!(key_id = key.id, caller = caller.id(), grace_s, "rotated the key {}", key.id);
+    Ok(shown_once(StatusCode::OK, key, &secret))
 }
 
 pub(crate) async fn revoke(
@@ -80,18 +121,95 @@ pub(crate) async fn revoke(
     Authenticated(caller): Authenticated,
     Segment(id): Segment,
 ) -> Result<StatusCode, Failure> {
-    server.storage().revoke_key(id.clone()).await?;
+    server.storage().revoke_key(&caller, id.clone()).await?;
     tracing::info!(key_id = id, caller = caller.id(), "revoked the key {id}");
     Ok(StatusCode::NO_CONTENT)
 }
 
+fn shown_once(status: StatusCode, key: ApiKey, secret: &Secret) -> Response {
+    let answer = SecretAnswer { about: key.into(), key: secret.reveal() };
+    let mut response = (status, Json(answer)).into_response();
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+impl CreateBody {
+    fn terms(self) -> Result<KeyTerms, Failure> {
+        let name = self.name.trim();
+        if name.is_empty() || name.chars().count() > NAME_CHARS_MAX || name.chars().any(char::is_control) {
+            return Err(Failure::field("name", format_args!("must be 1 to {NAME_CHARS_MAX} printable characters")));
+        }
+        let expires_at_ms = match self.expires_in_s {
+            None => None,
+            given => {
+                let seconds = within("expires_in_s", given, 0, 1..=EXPIRY_S_MAX)?;
+                Some(unix_ms(SystemTime::now() + Duration::from_secs(seconds as u64)))
+            }
+        };
+        Ok(KeyTerms {
+            name: name.to_owned(),
+            roles: roles(self.roles.as_deref())?,
+            grants: grants(self.collections)?,
+            addresses: addresses(self.addresses.as_deref())?,
+            expires_at_ms,
+        })
+    }
+}
+
+/// A key may do everything where nothing else is said: only who may do everything makes keys.
+fn roles(words: Option<&[String]>) -> Result<Vec<Role>, Failure> {
+    let Some(words) = words else { return Ok(vec![Role::Admin]) };
+    at_most("roles", words, Role::ALL.len())?;
+    if words.is_empty() {
+        return Err(Failure::field("roles", "must have at least one; without it, the key has the role admin"));
+    }
+    let known = Role::ALL.map(|role| (role.as_str(), role));
+    let roles: Result<BTreeSet<_>, _> =
+        words.iter().map(|word| one_of("roles", Some(word), Role::Reader, &known)).collect();
+    Ok(roles?.into_iter().collect())
+}
+
+fn grants(names: Option<Vec<String>>) -> Result<Grants, Failure> {
+    let Some(names) = names else { return Ok(Grants::All) };
+    at_most("collections", &names, COLLECTIONS_MAX)?;
+    for name in &names {
+        Knowledge::check_collection_name(name).map_err(|error| Failure::from(error).at("collections"))?;
+    }
+    Ok(Grants::only(names))
+}
+
+fn addresses(ranges: Option<&[String]>) -> Result<Vec<ipnet::IpNet>, Failure> {
+    let Some(ranges) = ranges else { return Ok(Vec::new()) };
+    at_most("addresses", ranges, ADDRESSES_MAX)?;
+    if ranges.is_empty() {
+        return Err(Failure::field("addresses", "must have at least one; without it, the key is taken from anywhere"));
+    }
+    let range = |text: &String| -> Option<ipnet::IpNet> {
+        let range: ipnet::IpNet =
+            text.parse().ok().or_else(|| text.parse().ok().map(|address: std::net::IpAddr| address.into()))?;
+        Some(range.trunc())
+    };
+    let bad = || Failure::field("addresses", "must be addresses or ranges, such as 192.168.1.0/24 or fd00::/8");
+    ranges.iter().map(|text| range(text).ok_or_else(bad)).collect()
+}
+
 impl From<ApiKey> for KeyAnswer {
     fn from(key: ApiKey) -> Self {
+        let KeyTerms { name, roles, grants, addresses, expires_at_ms } = key.terms;
         Self {
             id: key.id,
-            name: key.name,
+            name,
+            roles: roles.into_iter().map(Role::as_str).collect(),
+            collections: match grants {
+                Grants::All => None,
+                Grants::Only(names) => Some(names.iter().cloned().collect()),
+            },
+            addresses: (!addresses.is_empty()).then(|| addresses.iter().map(ToString::to_string).collect()),
             created_at: timestamp::from_ms(key.created_at_ms),
+            expires_at: expires_at_ms.map(timestamp::from_ms),
             revoked_at: key.revoked_at_ms.map(timestamp::from_ms),
+            last_used_at: key.last_used_at_ms.map(timestamp::from_ms),
+            former_secret_until: key.former_secret_until_ms.map(timestamp::from_ms),
         }
     }
 }

@@ -15,7 +15,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use axum::http::request::Parts;
 use futures::FutureExt;
-use holdfast_storage::Caller;
+use holdfast_storage::{Caller, Scope};
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
@@ -29,7 +29,7 @@ use serde_json::Value;
 use tracing::{Instrument, Span};
 
 use crate::{
-    Server,
+    Server, access,
     error::{Code, Failure},
     gate,
 };
@@ -83,8 +83,14 @@ impl Tools {
     }
 
     /// A call with all that holds for every call: a place, a deadline, and a net for panics.
-    async fn call(&self, caller: Option<Caller>, name: &'static str, input: JsonObject) -> Result<Outcome, Failure> {
+    async fn call(
+        &self,
+        caller: Option<Caller>,
+        (name, scope): (&'static str, Scope),
+        input: JsonObject,
+    ) -> Result<Outcome, Failure> {
         let caller = caller.ok_or_else(|| Failure::new(Code::Unauthorized, "no key was given"))?;
+        access::permit(&caller, scope)?;
         let full = |_| Failure::new(Code::Overloaded, "as many tools are being called as may be");
         let _place = self.server.mcp_calls().try_enter().map_err(full)?;
         let deadline = self.server.config().request_timeout;
@@ -109,9 +115,16 @@ impl ServerHandler for Tools {
     async fn list_tools(
         &self,
         _: Option<PaginatedRequestParams>,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        Ok(ListToolsResult::with_all_items(tools::list().to_vec()))
+        // A tool that would be refused only costs the model tokens.
+        let (caller, _) = self.origin(&context);
+        let may = |name: &str| {
+            let asks = tools::TOOLS.iter().find(|(known, _)| *known == name);
+            caller.as_ref().zip(asks).is_some_and(|(caller, (_, scope))| caller.may(*scope))
+        };
+        let tools = tools::list().iter().filter(|tool| may(&tool.name)).cloned().collect();
+        Ok(ListToolsResult::with_all_items(tools))
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {
@@ -123,12 +136,12 @@ impl ServerHandler for Tools {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let Some(name) = tools::NAMES.into_iter().find(|name| *name == request.name) else {
-            let known = tools::NAMES.join(", ");
+        let Some(tool @ (name, _)) = tools::TOOLS.into_iter().find(|(name, _)| *name == request.name) else {
+            let known = tools::TOOLS.map(|(name, _)| name).join(", ");
             return Err(ErrorData::invalid_params(format!("there is no such tool; there are {known}"), None));
         };
         let (caller, span) = self.origin(&context);
-        let called = self.call(caller, name, request.arguments.unwrap_or_default()).instrument(span.clone()).await;
+        let called = self.call(caller, tool, request.arguments.unwrap_or_default()).instrument(span.clone()).await;
         let word = if called.is_ok() { "ok" } else { "error" };
         metrics::counter!("holdfast_mcp_calls_total", "tool" => name, "outcome" => word).increment(1);
         Ok(span

@@ -6,7 +6,7 @@
 use std::{fmt::Write, sync::LazyLock, time::Duration};
 
 use holdfast_knowledge::{Explain, Group, Mode, NewDocument, PutDocuments, SearchRequest, SearchResult};
-use holdfast_storage::{Caller, Filter, jobs::ItemStatus};
+use holdfast_storage::{Caller, Filter, Scope, jobs::ItemStatus};
 use rmcp::model::{JsonObject, Tool, ToolAnnotations};
 use schemars::{JsonSchema, generate::Contract};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -20,8 +20,14 @@ use crate::{
     mcp::{Outcome, schema},
 };
 
-/// The tools' names, in the order of the list.
-pub(crate) const NAMES: [&str; 5] = ["search", "fetch_document", "add_document", "list_collections", "status"];
+/// The tools' names and the scope that each asks for, in the order of the list.
+pub(crate) const TOOLS: [(&str, Scope); 5] = [
+    ("search", Scope::Search),
+    ("fetch_document", Scope::DocumentsRead),
+    ("add_document", Scope::DocumentsWrite),
+    ("list_collections", Scope::CollectionsRead),
+    ("status", Scope::StatusRead),
+];
 
 /// The most results a model gets at once: more would not help it.
 const RESULTS_MAX: usize = 50;
@@ -235,7 +241,7 @@ pub(crate) fn slim(object: &mut JsonObject) {
     }
 }
 
-/// Calls a tool of [`NAMES`].
+/// Calls a tool of [`TOOLS`].
 pub(crate) async fn call(
     server: &Server,
     caller: &Caller,
@@ -487,7 +493,7 @@ mod tests {
 
     #[test]
     fn every_tool_says_what_it_takes_and_gives() {
-        assert_eq!(list().iter().map(|tool| tool.name.as_ref()).collect::<Vec<_>>(), NAMES);
+        assert_eq!(list().iter().map(|tool| tool.name.as_ref()).collect::<Vec<_>>(), TOOLS.map(|(name, _)| name));
         for tool in list() {
             assert_eq!(tool.input_schema["type"], "object", "{}", tool.name);
             assert_eq!(tool.output_schema.as_ref().unwrap()["type"], "object", "{}", tool.name);

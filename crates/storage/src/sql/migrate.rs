@@ -33,8 +33,12 @@ macro_rules! migration {
 }
 
 /// Every migration there is, in order.
-pub const MIGRATIONS: &[Migration] =
-    &[migration!(1, "0001_knowledge"), migration!(2, "0002_job_model"), migration!(3, "0003_by_document")];
+pub const MIGRATIONS: &[Migration] = &[
+    migration!(1, "0001_knowledge"),
+    migration!(2, "0002_job_model"),
+    migration!(3, "0003_by_document"),
+    migration!(4, "0004_grants"),
+];
 
 const LEDGER: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (
     version       INTEGER PRIMARY KEY,

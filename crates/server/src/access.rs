@@ -1,0 +1,243 @@
+//! Who a request comes from, and whether they may do what it asks for.
+//!
+//! Everything is denied that is not allowed: a request without a valid key gets no further than here unless its path is
+//! among [`routes::WITHOUT_KEY`], and one whose key lacks the scope that the route table names for its method is refused
+//! before its handler sees it. Which data a caller may see is decided in the queries of `storage`, not here.
+//! [`upkeep`] is woken by a timer and by shutdown, with which it ends: it has written down which keys were used.
+
+use std::{net::IpAddr, time::Duration};
+
+use axum::{
+    extract::{Request, State},
+    http::{Extensions, HeaderMap, HeaderName, Method, Uri, header},
+    middleware::Next,
+    response::Response,
+};
+use holdfast_storage::{
+    Caller, Role, Scope,
+    keys::{Authentication, Refusal, is_well_formed},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Server,
+    edge::Peer,
+    error::{Code, Failure},
+    gate,
+    routes::{self, Entry, WITHOUT_KEY},
+};
+
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+/// What is looked up where no key was given, so that it takes as long as a wrong one. No key is like it.
+const NO_KEY: &str = "hf_none";
+/// How often it is written down which keys were used.
+const NOTED_EVERY: Duration = Duration::from_secs(30);
+
+/// Lets in whoever may come in to do what they may do, and notes who that is.
+pub(crate) async fn check(
+    State((server, entry)): State<(Server, Entry)>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Failure> {
+    let route = gate::route(&request);
+    let caller = match entry {
+        Entry::Owner => Caller::owner(),
+        Entry::Network if WITHOUT_KEY.contains(&route) => return Ok(next.run(request).await),
+        Entry::Network => {
+            let address = client_address(request.extensions());
+            authenticate(&server, request.headers(), request.uri(), address).await?
+        }
+    };
+    authorise(&caller, route, request.method())?;
+    request.extensions_mut().insert(caller);
+    Ok(next.run(request).await)
+}
+
+/// Whom the key of a request belongs to. A missing key goes the same way as a wrong one, and is told apart in the detail
+/// only.
+async fn authenticate(
+    server: &Server,
+    headers: &HeaderMap,
+    uri: &Uri,
+    address: Option<IpAddr>,
+) -> Result<Caller, Failure> {
+    let given = Credential::of(headers, uri);
+    let key = if let Credential::Key(key) = given { key } else { NO_KEY };
+    let found = match server.storage().authenticate_at_once(key, address) {
+        Some(found) => found,
+        None => {
+            let key = key.to_owned();
+            server.blocking(move |server| server.storage().authenticate(&key, address)).await??
+        }
+    };
+    match found {
+        Authentication::Granted(caller) => Ok(caller),
+        Authentication::Refused(refusal) => Err(refused(given, refusal)),
+    }
+}
+
+/// What a request brings to be let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Credential<'a> {
+    Nothing,
+    Key(&'a str),
+    /// Several keys: whose request it is would depend on who reads it.
+    Several,
+    /// A key in the address, where logs and histories keep it.
+    InQuery,
+}
+
+impl<'a> Credential<'a> {
+    /// `Authorization: Bearer …`, RFC 6750 section 2.1, or `X-API-Key`.
+    fn of(headers: &'a HeaderMap, uri: &Uri) -> Self {
+        let mut keys = headers.get_all(header::AUTHORIZATION).iter().map(|value| {
+            let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+        });
+        let (bearer, another) = (keys.next(), keys.next());
+        let mut others = headers.get_all(&API_KEY).iter().map(|value| value.to_str().ok());
+        let (plain, another_plain) = (others.next(), others.next());
+        let both = bearer.flatten().zip(plain.flatten());
+        if another.is_some() || another_plain.is_some() || both.is_some_and(|(one, other)| one != other) {
+            return Self::Several;
+        }
+        match bearer.flatten().or(plain.flatten()).filter(|key| !key.is_empty()) {
+            Some(key) => Self::Key(key),
+            None if uri.query().is_some_and(has_key) => Self::InQuery,
+            None => Self::Nothing,
+        }
+    }
+}
+
+/// Whether a query string has what looks like one of our keys, or a name that others use for theirs.
+fn has_key(query: &str) -> bool {
+    query.split('&').any(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        value.starts_with("hf_") || matches!(name, "key" | "api_key" | "apikey" | "access_token" | "token")
+    })
+}
+
+/// Why somebody is not let in, in words that tell nothing to those who hold no key.
+fn refused(given: Credential<'_>, refusal: Refusal) -> Failure {
+    let (reason, detail) = match (given, refusal) {
+        (Credential::Nothing, _) => ("missing", "no key was given"),
+        (Credential::Several, _) => ("several", "more than one key was given"),
+        (Credential::InQuery, _) => {
+            ("in_query", "a key in the address is not taken, since logs keep it; send it in a header, and rotate it")
+        }
+        (Credential::Key(key), Refusal::Unknown) if !is_well_formed(key) => {
+            ("malformed", "the key is mistyped or cut off: its check does not fit")
+        }
+        (Credential::Key(_), Refusal::Unknown) => ("unknown", "the key is unknown"),
+        (Credential::Key(_), Refusal::Revoked) => ("revoked", "the key was revoked"),
+        (Credential::Key(_), Refusal::Expired) => ("expired", "the key has expired"),
+        (Credential::Key(_), Refusal::ElsewhereOnly) => ("address", "the key may not be used from this address"),
+    };
+    metrics::counter!("holdfast_authentication_failures_total", "reason" => reason).increment(1);
+    Failure::new(Code::Unauthorized, detail)
+}
+
+/// Where a request comes from.
+pub(crate) fn client_address(extensions: &Extensions) -> Option<IpAddr> {
+    extensions.get::<Peer>().map(|peer| peer.address.ip())
+}
+
+/// Refuses what the caller's scopes do not allow. What the table does not know is left to the router, which answers that
+/// there is no such route or method; no handler is behind that.
+fn authorise(caller: &Caller, route: &str, method: &Method) -> Result<(), Failure> {
+    let Some(route) = routes::find(route) else { return Ok(()) };
+    match route.action(method) {
+        None => Ok(()),
+        Some(Some(scope)) => permit(caller, scope),
+        // Only the paths without a key ask for nothing.
+        Some(None) if WITHOUT_KEY.contains(&route.path) => Ok(()),
+        Some(None) => Err(Failure::new(Code::Forbidden, "nobody may do this")),
+    }
+}
+
+/// Refuses what takes a scope that the caller does not have.
+pub(crate) fn permit(caller: &Caller, scope: Scope) -> Result<(), Failure> {
+    if caller.may(scope) {
+        return Ok(());
+    }
+    let roles: Vec<_> = Role::with(scope).map(Role::as_str).collect();
+    Err(Failure::new(Code::Forbidden, format!("this key lacks the scope {scope}"))
+        .hint(Some(format!("use a key with one of the roles {}", roles.join(", ")))))
+}
+
+/// Writes down which keys were used.
+pub(crate) async fn upkeep(server: Server, shutdown: CancellationToken) {
+    loop {
+        let is_over = tokio::select! {
+            () = tokio::time::sleep(NOTED_EVERY) => false,
+            () = shutdown.cancelled() => true,
+        };
+        if let Err(error) = server.storage().note_used_keys().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "failed to note when keys were used: {error}");
+        }
+        if is_over {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    fn headers(all: &[(&'static str, &'static str)]) -> HeaderMap {
+        all.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    fn credential<'a>(headers: &'a HeaderMap, uri: &str) -> Credential<'a> {
+        Credential::of(headers, &uri.parse().unwrap())
+    }
+
+    #[test]
+    fn keys_come_in_two_headers() {
+        for (name, value) in
+            [("authorization", "Bearer hf_1"), ("authorization", "bearer  hf_1 "), ("x-api-key", "hf_1")]
+        {
+            assert_eq!(credential(&headers(&[(name, value)]), "/"), Credential::Key("hf_1"), "{name}: {value}");
+        }
+        for (name, value) in [("authorization", "Basic aGY6MQ=="), ("authorization", "Bearer "), ("x-api-key", "")] {
+            assert_eq!(credential(&headers(&[(name, value)]), "/"), Credential::Nothing, "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn several_keys_are_none() {
+        let several = [
+            [("authorization", "Bearer hf_1"), ("authorization", "Bearer hf_1")],
+            [("authorization", "Bearer hf_1"), ("authorization", "Basic aGY6MQ==")],
+            [("x-api-key", "hf_1"), ("x-api-key", "hf_2")],
+            [("authorization", "Bearer hf_1"), ("x-api-key", "hf_2")],
+        ];
+        for all in several {
+            assert_eq!(credential(&append(&all), "/"), Credential::Several, "{all:?}");
+        }
+        let same = append(&[("authorization", "Bearer hf_1"), ("x-api-key", "hf_1")]);
+        assert_eq!(credential(&same, "/"), Credential::Key("hf_1"));
+    }
+
+    fn append(all: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in all {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn a_key_in_the_address_is_noticed() {
+        let none = HeaderMap::new();
+        for uri in ["/?api_key=x", "/a?b=c&key=hf_1", "/?q=hf_abc", "/?access_token"] {
+            assert_eq!(credential(&none, uri), Credential::InQuery, "{uri}");
+        }
+        for uri in ["/", "/?q=keys", "/?monkey=1"] {
+            assert_eq!(credential(&none, uri), Credential::Nothing, "{uri}");
+        }
+    }
+}
