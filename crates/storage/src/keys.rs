@@ -31,6 +31,8 @@ use crate::{
 
 /// Keys there may be, revoked ones included.
 pub const KEYS_MAX: usize = 1_000;
+/// Secrets a key may have, the former ones included; who rotates more often ends the ones that end first.
+const SECRETS_MAX: usize = 4;
 /// How long a key that was revoked or has expired stays in the list.
 const ENDED_KEPT_MS: i64 = 90 * 24 * 60 * 60 * 1_000;
 
@@ -175,6 +177,12 @@ impl Storage {
                     (&id, present_ms()),
                 )?;
                 insert_secret(connection, &id, &hash)?;
+                connection.execute(
+                    "DELETE FROM api_key_secrets WHERE key_id = ?1 AND secret_hash NOT IN (
+                         SELECT secret_hash FROM api_key_secrets WHERE key_id = ?1
+                         ORDER BY valid_until_ms IS NOT NULL, valid_until_ms DESC LIMIT ?2)",
+                    (&id, SECRETS_MAX),
+                )?;
                 required(connection, &caller, &id)
             })
             .await?;

@@ -1,5 +1,8 @@
 -- What a key is for, where it may be used from and until when. A key has more than one secret while it is rotated.
-CREATE TABLE keys_with_roles (
+CREATE TEMPORARY TABLE former_keys AS SELECT * FROM api_keys;
+DROP TABLE api_keys;
+
+CREATE TABLE api_keys (
     id              TEXT    PRIMARY KEY,
     name            TEXT    NOT NULL,
     -- A JSON list of words.
@@ -24,13 +27,10 @@ CREATE TABLE api_key_secrets (
 CREATE INDEX secrets_by_key ON api_key_secrets (key_id);
 
 -- Keys made until now may do everything.
-INSERT INTO keys_with_roles (id, name, roles, created_at_ms, revoked_at_ms)
-    SELECT id, name, '["admin"]', created_at_ms, revoked_at_ms FROM api_keys;
-CREATE TEMPORARY TABLE former_secrets AS SELECT secret_hash, id, created_at_ms FROM api_keys;
-DROP TABLE api_keys;
-ALTER TABLE keys_with_roles RENAME TO api_keys;
-INSERT INTO api_key_secrets (secret_hash, key_id, created_at_ms) SELECT * FROM former_secrets;
-DROP TABLE former_secrets;
+INSERT INTO api_keys (id, name, roles, created_at_ms, revoked_at_ms)
+    SELECT id, name, '["admin"]', created_at_ms, revoked_at_ms FROM former_keys;
+INSERT INTO api_key_secrets (secret_hash, key_id, created_at_ms) SELECT secret_hash, id, created_at_ms FROM former_keys;
+DROP TABLE former_keys;
 
 -- A collection's number is never given again: whoever was allowed to see one must not see another in its place.
 CREATE TABLE collection_numbers (

@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn the_check_is_the_one_that_is_documented() {
         // CRC-32 of this text is 0xCBF43926, which is 3 421 780 262.
-        assert_eq!(check("123456789"), "3jZVLi");
+        assert_eq!(check("123456789"), "3jZRME");
         assert_eq!(u64::from(crc32fast::hash(b"123456789")), 3_421_780_262);
     }
 }

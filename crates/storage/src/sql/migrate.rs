@@ -188,6 +188,32 @@ mod tests {
     }
 
     #[test]
+    fn keys_of_the_first_version_may_do_everything_and_go_back_as_they_came() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        up(&mut connection, 3).unwrap();
+        connection.execute("INSERT INTO api_keys VALUES ('key_1', 'old', x'01', 7, NULL)", []).unwrap();
+        up(&mut connection, 4).unwrap();
+        let key = "SELECT k.roles, k.collections IS NULL, s.secret_hash, k.created_at_ms
+             FROM api_keys k JOIN api_key_secrets s ON s.key_id = k.id";
+        let row: (String, bool, Vec<u8>, i64) =
+            connection.query_row(key, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))).unwrap();
+        assert_eq!(row, (r#"["admin"]"#.to_owned(), true, vec![1], 7));
+        // One that may do less has no place in the former version, where it would do everything.
+        let narrow = "INSERT INTO api_keys (id, name, roles, created_at_ms) VALUES ('key_2', 'new', '[\"reader\"]', 8);
+             INSERT INTO api_key_secrets (secret_hash, key_id, created_at_ms) VALUES (x'02', 'key_2', 8)";
+        connection.execute_batch(narrow).unwrap();
+        down(&mut connection, 3).unwrap();
+        let left: Vec<String> = connection
+            .prepare("SELECT id FROM api_keys WHERE secret_hash = x'01' OR id = 'key_2'")
+            .unwrap()
+            .query_map([], |row| row.get(0))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        assert_eq!(left, ["key_1"]);
+    }
+
+    #[test]
     fn a_newer_database_is_refused_and_untouched() {
         let mut connection = Connection::open_in_memory().unwrap();
         up(&mut connection, newest()).unwrap();

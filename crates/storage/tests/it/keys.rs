@@ -90,6 +90,10 @@ async fn a_rotated_key_has_two_secrets_for_a_while() {
     for secret in [&first, second.reveal()] {
         assert_eq!(bench.caller(secret).id(), id);
     }
+    for _ in 0..10 {
+        bench.storage.rotate_key(&owner, id.clone(), hour).await.unwrap();
+    }
+    assert_eq!(bench.refusal(&first, None), Some(Refusal::Unknown), "former secrets are not endless");
     // Without grace, every former secret ends, the first one too.
     let (key, third) = bench.storage.rotate_key(&owner, id.clone(), Duration::ZERO).await.unwrap();
     assert!(key.former_secret_until_ms.is_none());
