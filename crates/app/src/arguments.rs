@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
-use crate::settings::LogFormat;
+use crate::settings::{LogFormat, Profile};
 
 /// A private knowledge base for people and their agents: index folders, search them from the shell, over HTTP and MCP.
 #[derive(Debug, Parser)]
@@ -29,6 +29,10 @@ pub struct Common {
     /// The settings file [default: holdfast.toml in the data directory]
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Common options")]
     pub config: Option<PathBuf>,
+
+    /// Values for a kind of use, instead of the defaults
+    #[arg(long, global = true, value_name = "PROFILE", help_heading = "Common options")]
+    pub profile: Option<Profile>,
 
     /// Where the HTTP API listens: a loopback address and a port, 0 for a free one
     #[arg(long, global = true, value_name = "ADDRESS", help_heading = "Common options")]

@@ -23,6 +23,8 @@ mod output;
 
 mod settings;
 
+mod reload;
+
 mod telemetry;
 
 mod hint;
@@ -32,7 +34,7 @@ use std::{io, process::ExitCode};
 use clap::Parser;
 use holdfast_storage::StorageError;
 
-use crate::{arguments::Arguments, output::say, transport::Refusal};
+use crate::{arguments::Arguments, output::say, settings::Problems, transport::Refusal};
 
 /// The system's own takes twice the memory while much is indexed, and longer where threads free what others made.
 #[global_allocator]
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
     let result = runtime.block_on(commands::run(arguments));
     // What was to be waited for has been. A thread that still reads from a terminal never ends by itself.
     runtime.shutdown_background();
+    telemetry::flush();
     match result {
         Ok(code) => code,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
@@ -90,6 +93,10 @@ fn fail(error: &anyhow::Error, json: bool) -> ExitCode {
 fn problem(error: &anyhow::Error) -> serde_json::Value {
     if let Some(refusal) = error.downcast_ref::<Refusal>() {
         return refusal.document.clone();
+    }
+    if let Some(problems) = error.downcast_ref::<Problems>() {
+        let problems = problems.shown();
+        return serde_json::json!({ "code": "settings_invalid", "detail": error.to_string(), "problems": problems });
     }
     serde_json::json!({ "code": code(error), "detail": hint::sentence(error), "hint": hint::of(error) })
 }

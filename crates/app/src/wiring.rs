@@ -20,10 +20,12 @@ use holdfast_storage::{
     kept::{Kept, KeptKey},
 };
 use tokio::net::{TcpListener, UnixListener};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     control, first_run,
     hint::Advice,
+    reload::Reloader,
     settings::{Place, Settings},
     shutdown::Stage,
 };
@@ -145,7 +147,7 @@ impl Program {
     }
 
     /// Serves on the listeners until stopped. A listener that fails by itself stops the program through `failed`.
-    pub fn serve(&self, listeners: Listeners, failed: tokio_util::sync::CancellationToken) {
+    pub fn serve(&self, listeners: Listeners, failed: CancellationToken) {
         let Listeners { network, control, .. } = listeners;
         let tasks = &self.stages[0].tasks;
         if let Some(network) = network {
@@ -154,6 +156,12 @@ impl Program {
         }
         let server = self.server.clone();
         tasks.spawn(async move { report(server.serve_control(control).await, "control", &failed) });
+    }
+
+    /// Reads the settings again whenever there is reason to, until stopped. A terminal that goes ends the program.
+    pub fn follow_settings(&self, reloader: Reloader, end: CancellationToken) {
+        let stage = &self.stages[0];
+        stage.tasks.spawn(reloader.run(stage.stop.clone(), end));
     }
 
     /// Stops every part, in the reverse order of their start. Storage comes to rest last.
@@ -170,7 +178,7 @@ impl Program {
     }
 }
 
-fn report(ended: std::io::Result<()>, listener: &str, failed: &tokio_util::sync::CancellationToken) {
+fn report(ended: std::io::Result<()>, listener: &str, failed: &CancellationToken) {
     if let Err(error) = ended {
         tracing::error!(%error, listener, "the {listener} listener failed: {error}");
         failed.cancel();

@@ -32,9 +32,13 @@ mod space;
 
 mod memory;
 
+pub mod secret_file;
+
 mod error;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use secrecy::SecretString;
 
 pub use cache::Keeper;
 pub use embedder::{BatchLimits, Embedder, ModelState, Priority, Purpose};
@@ -65,6 +69,8 @@ pub struct Config {
     pub known_models: Vec<KnownModel>,
     /// Root address of the model hub, without a trailing slash.
     pub hub_endpoint: String,
+    /// What the model hub wants to see from those it knows. Sent to nobody else.
+    pub hub_token: Option<SecretString>,
     /// Threads that compute for each model; 0 takes as many as the machine has.
     pub threads: usize,
     /// The arithmetic of the encoder.
@@ -95,6 +101,7 @@ impl Default for Config {
             sources: vec![ModelSource::Hub, ModelSource::PythonPackage],
             known_models: known_models(),
             hub_endpoint: "https://huggingface.co".to_owned(),
+            hub_token: None,
             threads: 0,
             precision: Precision::Int8,
             batch_tokens: 0,

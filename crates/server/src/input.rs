@@ -8,7 +8,7 @@ use std::{borrow::Cow, ops::RangeInclusive};
 
 use axum::{
     body::{Bytes, HttpBody},
-    extract::{FromRequest, FromRequestParts, Path, Query, Request, rejection::BytesRejection},
+    extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Query, Request, rejection::BytesRejection},
     http::{HeaderMap, StatusCode, header, request::Parts},
 };
 use holdfast_knowledge::IdempotencyKey;
@@ -119,13 +119,15 @@ impl Idempotency {
 }
 
 /// The whole body, unless it is too large or does not arrive.
-pub(crate) async fn bounded(request: Request, server: &Server) -> Result<Bytes, Failure> {
+pub(crate) async fn bounded(mut request: Request, server: &Server) -> Result<Bytes, Failure> {
     let limit = server.config().max_body_bytes;
     let too_large = || Failure::new(Code::BodyTooLarge, format!("the body has more than {limit} bytes"));
     // A length that is announced need not be waited for.
     if request.body().size_hint().lower() > limit as u64 {
         return Err(too_large());
     }
+    // The router's own limit is the one it was built with.
+    DefaultBodyLimit::max(limit).apply(&mut request);
     Bytes::from_request(request, server).await.map_err(|rejection: BytesRejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => too_large(),
         _ => Failure::new(Code::InvalidBody, "the body did not arrive in full").cause(rejection),

@@ -39,13 +39,17 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
+use arc_swap::ArcSwap;
 use axum::{Router, http::Method};
 use holdfast_embedding::Models;
-use holdfast_knowledge::Knowledge;
-use holdfast_resilience::admission::Admission;
+use holdfast_knowledge::{HealthReport, Knowledge};
+use holdfast_resilience::{
+    admission::Admission,
+    health::{Component, Since, Status},
+};
 use holdfast_storage::{Scope, Storage};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -55,6 +59,9 @@ use routes::Entry;
 const WHOLE_TEXTS_REQUESTS: usize = 4;
 
 /// The limits of the server. All of them hold for every caller.
+///
+/// They can change while the server runs ([`Server::reconfigure`]): whoever needs one asks for it when it is needed and
+/// keeps it no longer than for one request. What a listener takes from here holds for the listener.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The most bytes a request's body may have; more is answered 413.
@@ -164,7 +171,9 @@ pub struct RouteInfo {
 }
 
 struct Shared {
-    config: Config,
+    config: ArcSwap<Config>,
+    /// How the last reload of the settings went.
+    settings: Mutex<Since>,
     knowledge: Knowledge,
     storage: Storage,
     models: Models,
@@ -210,7 +219,8 @@ impl Server {
             mcp_calls: Admission::new(config.max_concurrent_requests),
             whole_texts: Admission::new(WHOLE_TEXTS_REQUESTS),
             pulls: Mutex::default(),
-            config,
+            config: ArcSwap::from_pointee(config),
+            settings: Mutex::new(Since::new(SystemTime::now())),
             knowledge,
             storage,
             models,
@@ -247,6 +257,33 @@ impl Server {
         })
     }
 
+    /// Has other limits from now on: requests that come in from here on meet them, all together or none of them.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError::Config`] for a limit that makes no sense; then the limits stay as they were.
+    pub fn reconfigure(&self, config: Config) -> Result<(), ServerError> {
+        config.check()?;
+        self.shared.admission.resize(config.max_concurrent_requests);
+        self.shared.mcp_calls.resize(config.max_concurrent_requests);
+        self.shared.mcp_sessions.resize(config.max_mcp_sessions);
+        self.shared.config.store(Arc::new(config));
+        Ok(())
+    }
+
+    /// Notes how the last reload of the settings went: nothing where they are in force, or else in a few words why not.
+    /// Anybody may read these.
+    pub fn note_reload(&self, failed: Option<String>) {
+        let status = if failed.is_some() { Status::Degraded } else { Status::Ready };
+        let mut settings = self.shared.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        settings.observe(status, failed, SystemTime::now());
+    }
+
+    /// The settings as a part of the whole: degraded while those in the file are not those in force.
+    pub fn settings_component(&self) -> Component {
+        self.shared.settings.lock().unwrap_or_else(PoisonError::into_inner).component("settings")
+    }
+
     /// Connections open now, MCP sessions over the control socket included.
     pub fn active_connections(&self) -> usize {
         self.shared.activity.open.load(Ordering::SeqCst)
@@ -263,8 +300,15 @@ impl Server {
         OpenConnection { shared: Arc::clone(&self.shared) }
     }
 
-    fn config(&self) -> &Config {
-        &self.shared.config
+    fn config(&self) -> Arc<Config> {
+        self.shared.config.load_full()
+    }
+
+    /// How every part is, the settings included.
+    fn health(&self) -> HealthReport {
+        let mut report = self.knowledge().health();
+        report.components.push(self.settings_component());
+        report
     }
 
     fn knowledge(&self) -> &Knowledge {

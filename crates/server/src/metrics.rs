@@ -95,7 +95,7 @@ fn look_up(server: &Server) -> Result<(), Failure> {
     }
     gauge!("holdfast_http_connections").set(server.active_connections() as f64);
     gauge!("holdfast_uptime_seconds").set(server.uptime().as_secs_f64());
-    for component in server.knowledge().health().components {
+    for component in server.health().components {
         let value = match component.status {
             Status::Ready => 0.0,
             Status::Degraded => 1.0,
@@ -151,6 +151,7 @@ fn describe() {
     describe_counter!("holdfast_embedding_cache_evictions_total", "Vectors given up for others");
     describe_gauge!("holdfast_embedding_cache_bytes", Unit::Bytes, "Memory of kept vectors");
     describe_gauge!("holdfast_component_status", "0 ready, 1 degraded, 2 down");
+    describe_counter!("holdfast_log_lines_dropped_total", "Log lines that were not written, by where to");
     describe_gauge!("holdfast_uptime_seconds", Unit::Seconds, "Time since the server was built");
     describe_gauge!("process_start_time_seconds", Unit::Seconds, "Start of the server, Unix time");
     describe_gauge!("process_resident_memory_bytes", Unit::Bytes, "Memory of the process that is in RAM");

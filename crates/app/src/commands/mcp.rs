@@ -25,7 +25,7 @@ use super::Session;
 use crate::{
     control,
     hint::Advice,
-    settings::{LogFormat, SettingsFile},
+    settings::SettingsFile,
     telemetry::Reader,
 };
 
@@ -37,6 +37,8 @@ const RETRY: Duration = Duration::from_millis(50);
 const WINNER_PATIENCE: Duration = Duration::from_secs(5);
 /// What the server is asked to speak.
 const PROTOCOL: &str = "holdfast-mcp";
+/// What servers before have left there is not kept beyond this.
+const SERVER_LOG_BYTES_MAX: u64 = 256 << 10;
 /// How much of the log of a server that did not start is shown.
 const LOG_TAIL_BYTES: u64 = 2_000;
 
@@ -136,8 +138,8 @@ impl Started {
         if let Some(listen) = &session.flags.listen {
             command.arg("--listen").arg(listen);
         }
-        if session.flags.log_format == Some(LogFormat::Json) {
-            command.args(["--log-format", "json"]);
+        if let Some(profile) = session.flags.profile {
+            command.args(["--profile", profile.as_str()]);
         }
         // It takes a session of its own as soon as it runs, so that Ctrl-C here does not reach it.
         command.args(["up", "--idle-exit"]);
@@ -173,7 +175,7 @@ impl Started {
     }
 }
 
-/// The log of servers that nobody watches.
+/// What servers that nobody watches have to say before they can write a log, and of the log itself.
 fn open_log(data_dir: &Path) -> Result<(PathBuf, File)> {
     let folder = data_dir.join("logs");
     std::fs::DirBuilder::new()
@@ -188,5 +190,8 @@ fn open_log(data_dir: &Path) -> Result<(PathBuf, File)> {
         .mode(0o600)
         .open(&path)
         .with_context(|| format!("failed to open {}", path.display()))?;
+    if file.metadata()?.len() > SERVER_LOG_BYTES_MAX {
+        file.set_len(0)?;
+    }
     Ok((path, file))
 }

@@ -39,7 +39,7 @@ use crate::{
     arguments::{Arguments, Command, Common},
     hint::Advice,
     output::{Form, Output},
-    settings::{FILE_NAME, Flags, Place, Settings, SettingsFile, environment},
+    settings::{FILE_NAME, Flags, Input, Layers, Place, Problems, Settings, SettingsFile, environment},
     telemetry::{self, Reader},
     transport::Transport,
 };
@@ -55,7 +55,7 @@ pub struct Session {
 }
 
 impl Session {
-    fn new(common: &Common) -> Result<Self> {
+    fn new(common: &Common, input: Input) -> Result<Self> {
         let data_dir = match common.data_dir.clone().or_else(environment::data_directory) {
             Some(data_dir) => std::path::absolute(data_dir)?,
             None => {
@@ -68,15 +68,21 @@ impl Session {
             Some(path) => SettingsFile::Named(path.clone()),
             None => SettingsFile::Usual(data_dir.join(FILE_NAME)),
         };
-        let flags = Flags { listen: common.listen.clone(), log_format: common.log_format };
+        let flags =
+            Flags { profile: common.profile, listen: common.listen.clone(), log_format: common.log_format, input };
         let form = if common.json { Form::Json } else { Form::Text };
         Ok(Self { place: Place { data_dir, file }, flags, output: Output::new(form) })
     }
 
+    /// Every layer of the settings, as they are now.
+    pub fn layers(&self) -> Layers {
+        Layers::read(&self.place, &self.flags)
+    }
+
     /// The settings in force; from here on log lines are written as they say.
-    pub fn settings(&self, reader: Reader) -> Result<Settings> {
-        let settings = Settings::load(&self.place, &self.flags)?;
-        telemetry::start(settings.log, reader);
+    pub fn settings(&self, reader: Reader) -> Result<Settings, Problems> {
+        let settings = self.layers().settings()?;
+        telemetry::start(&settings.log, reader);
         Ok(settings)
     }
 
@@ -92,7 +98,12 @@ impl Session {
 
 /// Runs one command.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let session = Session::new(&arguments.common)?;
+    // Only a server that somebody starts is given a secret this way; other commands may be in a pipe.
+    let input = match &arguments.command {
+        Command::Up(up) if up.idle_exit.is_none() => Input::Secret,
+        _ => Input::NotOurs,
+    };
+    let session = Session::new(&arguments.common, input)?;
     let session = &session;
     match arguments.command {
         Command::Up(arguments) => return Box::pin(up::run(session, arguments)).await,
@@ -108,7 +119,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Doctor(arguments) => return Box::pin(doctor::run(session, arguments)).await,
 
         Command::Db(action) => Box::pin(db::run(session, action)).await?,
-        Command::Config(action) => config::run(session, action)?,
+        Command::Config(action) => return config::run(session, action),
         Command::Mcp => Box::pin(mcp::run(session)).await?,
         Command::Completions { shell } => {
             let mut script = Vec::new();

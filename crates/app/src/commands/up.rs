@@ -4,9 +4,8 @@
 //! signal ends it at once, in whatever state.
 
 use std::{
-    fs::{self, File},
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
@@ -24,9 +23,10 @@ use crate::{
     hint::Advice,
     output::{Form, count, say},
     progress,
+    reload::{Reloader, Started},
     settings::SettingsFile,
     shutdown::Signals,
-    telemetry::Reader,
+    telemetry::{self, Reader},
     transport::Transport,
     wiring::{Holding, Listeners, Network, Program},
 };
@@ -35,8 +35,6 @@ use crate::{
 const INTERRUPTED: u8 = 130;
 /// How often an unwatched server looks whether it is needed.
 const IDLE_CHECK: Duration = Duration::from_secs(1);
-/// What the log of an unwatched server may grow to before it starts afresh.
-const LOG_BYTES_MAX: u64 = 8 << 20;
 
 /// Serves until told to stop.
 pub async fn run(session: &Session, arguments: arguments::Up) -> Result<ExitCode> {
@@ -58,7 +56,10 @@ pub async fn run(session: &Session, arguments: arguments::Up) -> Result<ExitCode
 }
 
 async fn serve(session: &Session, arguments: &arguments::Up, stop: &CancellationToken) -> Result<()> {
-    let settings = session.settings(Reader::Operator)?;
+    let layers = session.layers();
+    let settings = layers.settings()?;
+    let reader = if arguments.idle_exit.is_some() { Reader::LaterOperator } else { Reader::Operator };
+    let log = telemetry::start(&settings.log, reader);
     let paths = add::absolute(&arguments.paths)?;
     if arguments.idle_exit.is_some() {
         leave_the_terminal();
@@ -72,8 +73,13 @@ async fn serve(session: &Session, arguments: &arguments::Up, stop: &Cancellation
         }
         holding => holding?,
     };
-    let listen = settings.listen;
+    log.write_files(&settings.log, holding.root());
+    let (listen, hub_token) = (settings.listen, settings.models.hub_token.clone());
     let program = Box::pin(Program::build(holding, settings)).await?;
+    log.register_metrics();
+    let reloader = Reloader::new(session, Started { layers, hub_token }, program.server.clone(), log.clone())
+        .context("failed to listen for SIGHUP")?;
+    program.follow_settings(reloader, stop.clone());
     let failed = CancellationToken::new();
     let opened = open(session, arguments, &program, listen, &failed).await;
 
@@ -86,6 +92,7 @@ async fn serve(session: &Session, arguments: &arguments::Up, stop: &Cancellation
         say("stopping");
     }
     transport.close().await;
+    log.end_files();
     result?;
     if failed.is_cancelled() {
         bail!("a listener failed; the log says why");
@@ -128,7 +135,7 @@ async fn until_stopped(
         }
         match (arguments.idle_exit, transport.program()) {
             (Some(seconds), Some(program)) => {
-                until_idle(program, Duration::from_secs(seconds), &session.place.data_dir).await
+                until_idle(program, Duration::from_secs(seconds)).await
             }
             _ => std::future::pending().await,
         }
@@ -203,10 +210,9 @@ async fn index(session: &Session, collection: &str, transport: &Transport, paths
 }
 
 /// Returns when nobody has been connected and nothing has been done for that long.
-async fn until_idle(program: &Program, patience: Duration, data_dir: &Path) -> Result<()> {
+async fn until_idle(program: &Program, patience: Duration) -> Result<()> {
     loop {
         tokio::time::sleep(IDLE_CHECK.min(patience)).await;
-        restart_large_log(data_dir);
         let server = &program.server;
         let is_idle = server.active_connections() == 0 && server.last_activity().elapsed() >= patience;
         if is_idle && !program.knowledge.is_busy() {
@@ -217,15 +223,6 @@ async fn until_idle(program: &Program, patience: Duration, data_dir: &Path) -> R
             );
             return Ok(());
         }
-    }
-}
-
-/// Keeps the log of a server that runs for months from filling the disk. Lines of the moment may get lost.
-fn restart_large_log(data_dir: &Path) {
-    let path = data_dir.join("logs/server.log");
-    let is_large = fs::metadata(&path).is_ok_and(|metadata| metadata.len() > LOG_BYTES_MAX);
-    if is_large && let Err(error) = fs::copy(&path, path.with_extension("log.1")).and_then(|_| File::create(&path)) {
-        tracing::warn!(%error, "failed to start the log afresh: {error}");
     }
 }
 

@@ -1,270 +1,374 @@
-//! The layers settings come from, in order: defaults, file, environment, flags. The later wins.
+//! The layers settings come from, in order: defaults, profile, file, environment, flags. The later wins.
 //!
-//! Owns which key comes from where, and that every key is one there is. What a value means is not its matter.
+//! Owns which key comes from where, and that every key is one there is. What a value means is not its matter. Nothing
+//! that is wrong in one layer keeps another from being looked at.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    io::{self, ErrorKind},
-};
+use std::collections::BTreeMap;
 
-use figment::{
-    Figment, Metadata, Profile, Provider,
-    providers::{Env, Format, Toml},
-    value::{Dict, Map, Value},
-};
+use secrecy::SecretString;
+use toml::Value;
 
 use super::{
-    DEFAULTS, Flags, LogFormat, Origin, Place, Problem, Problems, Settings, SettingsFile, environment, resolve,
+    DEFAULTS, Flags, LogFormat, Origin, Place, Problem, Problems, Profile, Settings, SettingsFile, environment,
+    file::{self, Contents},
+    resolve,
+    secret::{HIDDEN, Input, SECRETS},
 };
 
 /// How alike a mistyped key must be to the one it is taken for, from 0 to 1.
 const SIMILAR_ENOUGH: f64 = 0.75;
 
 /// All layers, merged; every key in them is one there is.
+#[derive(Debug)]
 pub struct Layers {
-    figment: Figment,
-    defaults: Figment,
-    origins: BTreeMap<String, Origin>,
+    defaults: BTreeMap<String, Value>,
+    values: BTreeMap<String, (Value, Origin)>,
+    secrets: BTreeMap<&'static str, SecretString>,
+    profile: Profile,
+    file_was_there: bool,
+    input: Input,
+    problems: Vec<Problem>,
 }
 
-/// One layer.
-struct Layer {
-    origin: &'static str,
-    values: Dict,
-}
-
-impl Provider for Layer {
-    fn metadata(&self) -> Metadata {
-        Metadata::named(self.origin)
-    }
-
-    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
-        Ok(Profile::Default.collect(self.values.clone()))
-    }
+/// A value that one layer has.
+struct Given {
+    key: String,
+    value: Value,
+    origin: Origin,
 }
 
 impl Layers {
-    /// Reads every layer.
-    ///
-    /// # Errors
-    /// [`Problems`] where a file cannot be read or is not TOML, and for every key that is no setting.
-    pub fn read(place: &Place, flags: &Flags) -> Result<Self, Problems> {
-        let parsed = Toml::from_str::<Dict>(DEFAULTS).map_err(|error| broken_defaults(&error))?;
-        let known: Vec<String> = leaves(&parsed).into_iter().map(|(key, _)| key).collect();
-        let mut problems = Vec::new();
-        let file = read_file(&place.file).unwrap_or_else(|problem| {
-            problems.push(problem);
-            Dict::new()
+    /// Reads every layer. What is wrong is kept for [`Layers::settings`] to tell.
+    pub fn read(place: &Place, flags: &Flags) -> Self {
+        let mut layers = Self::of_defaults(flags.input);
+        let contents = layers.read_file(&place.file);
+        let path = place.file.path();
+        let in_file: Vec<Given> = contents
+            .values
+            .into_iter()
+            .map(|line| {
+                let origin = Origin::File { path: path.to_owned(), line: Some(line.line) };
+                Given { key: line.key, value: line.value, origin }
+            })
+            .collect();
+        let in_environment = layers.environment();
+        let in_flags = flag_values(flags);
+        layers.choose_profile([&in_file, &in_environment, &in_flags]);
+        for given in in_file.into_iter().chain(in_environment).chain(in_flags) {
+            layers.take(given);
+        }
+        layers
+    }
+
+    fn of_defaults(input: Input) -> Self {
+        let contents = file::parse(DEFAULTS);
+        let problems = contents.faults.into_iter().map(|fault| Problem {
+            key: fault.key,
+            origin: Origin::Default,
+            what: fault.what,
+            remedy: "this is a defect of the program; please report it".to_owned(),
         });
-        let layers = [
-            (Origin::Default, parsed.clone()),
-            (Origin::File(place.file.path().to_owned()), file),
-            (Origin::Environment(environment::HUB_ENDPOINT.to_owned()), hub_variable()),
-            (Origin::Environment(String::new()), variables()),
-            (Origin::Flag(""), flag_values(flags)),
-        ];
-        let mut figment = Figment::new();
-        let mut origins = BTreeMap::new();
-        for (origin, values) in layers {
-            for (key, value) in leaves(&values) {
-                let origin = exact(&origin, &key);
-                if let Some(problem) = unknown(&key, value, &origin, &known) {
-                    problems.push(problem);
-                } else {
-                    origins.insert(key, origin);
-                }
+        Self {
+            defaults: contents.values.into_iter().map(|line| (line.key, line.value)).collect(),
+            values: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            profile: Profile::None,
+            file_was_there: false,
+            input,
+            problems: problems.collect(),
+        }
+    }
+
+    fn read_file(&mut self, file: &SettingsFile) -> Contents {
+        let path = file.path();
+        let fault = match (file::text(path), file) {
+            (Ok(text), _) => {
+                self.file_was_there = true;
+                let mut contents = file::parse(&text);
+                let faults = std::mem::take(&mut contents.faults);
+                self.problems.extend(faults.into_iter().map(|fault| in_file(fault, file)));
+                return contents;
             }
-            figment = figment.merge(Layer { origin: "settings", values });
+            // What is wrong with the data directory itself is for whoever takes it to say.
+            (Err(None), SettingsFile::Usual(_)) => return Contents::default(),
+            (Err(None), SettingsFile::Named(_)) => file::Fault {
+                key: None,
+                line: None,
+                what: "cannot be read: there is no such file".to_owned(),
+                remedy: "give a readable file with --config",
+            },
+            (Err(Some(fault)), _) => fault,
+        };
+        self.problems.push(in_file(fault, file));
+        Contents::default()
+    }
+
+    /// The settings in the environment, and what only looks like one.
+    fn environment(&mut self) -> Vec<Given> {
+        let mut given = Vec::new();
+        if let Some(address) = environment::variable(environment::HUB_ENDPOINT) {
+            let origin = Origin::Environment(environment::HUB_ENDPOINT.to_owned());
+            given.push(Given { key: "models.hub_endpoint".to_owned(), value: Value::String(address), origin });
         }
-        problems.extend(misspelt_variables(&known));
-        if !problems.is_empty() {
-            return Err(Problems(problems));
+        let outside: Vec<&str> = self.defaults.keys().map(String::as_str).filter(|key| !key.contains('.')).collect();
+        for (name, value) in environment::ours() {
+            let origin = Origin::Environment(name.clone());
+            let Some(key) = environment::key_of(&name, &outside) else {
+                self.problems.extend(misspelt(&name, &self.defaults));
+                continue;
+            };
+            let Ok(text) = value.into_string() else {
+                self.problems.push(Problem {
+                    key: Some(key),
+                    origin,
+                    what: "is not UTF-8".to_owned(),
+                    remedy: "set the variable to text".to_owned(),
+                });
+                continue;
+            };
+            if let Some(secret) = SECRETS.into_iter().find(|secret| *secret == key) {
+                if !text.trim().is_empty() {
+                    self.secrets.insert(secret, SecretString::from(text.trim()));
+                }
+                continue;
+            }
+            // An unknown one is told as such, whatever its value.
+            let like = self.defaults.get(&key).cloned().unwrap_or(Value::Boolean(false));
+            given.push(Given { key, value: environment::value(&text, &like), origin });
         }
-        let defaults = Figment::from(Layer { origin: "defaults", values: parsed });
-        Ok(Self { figment, defaults, origins })
+        given
+    }
+
+    /// The profile that the last of the layers names, and its values below all of theirs.
+    fn choose_profile(&mut self, layers: [&Vec<Given>; 3]) {
+        let named = layers.iter().flat_map(|layer| layer.iter()).rev().find(|given| given.key == "profile");
+        let word = named.and_then(|given| given.value.as_str());
+        // A word that is none is told when the settings are checked.
+        self.profile = word.and_then(Profile::from_word).unwrap_or_default();
+        for line in file::parse(self.profile.text()).values {
+            self.take(Given { key: line.key, value: line.value, origin: Origin::Profile(self.profile) });
+        }
+    }
+
+    fn take(&mut self, given: Given) {
+        match self.refused(&given) {
+            Some(problem) => self.problems.push(problem),
+            None if self.defaults.contains_key(&given.key) => {
+                self.values.insert(given.key, (given.value, given.origin));
+            }
+            // A section with nothing in it.
+            None => {}
+        }
+    }
+
+    /// Why a key is not one that can be given there.
+    fn refused(&self, Given { key, value, origin }: &Given) -> Option<Problem> {
+        if self.defaults.contains_key(key) {
+            return None;
+        }
+        let is_empty_section = value.as_table().is_some_and(toml::Table::is_empty);
+        let is_section = self.defaults.keys().any(|known| known.starts_with(&format!("{key}.")));
+        let (what, remedy) = if SECRETS.contains(&key.as_str()) {
+            let remedy = format!(
+                "remove it here; put it into a file of mode 0600 that {key}_file names, or into {}",
+                environment::name_of(key)
+            );
+            ("is a secret, which does not belong into a settings file", remedy)
+        } else if is_section && is_empty_section {
+            return None;
+        } else {
+            let what = if is_section { "is a section, not a value" } else { "is not a setting" };
+            let remedy = match nearest(key, self.defaults.keys()) {
+                Some(nearest) => format!("did you mean {nearest}? `holdfast config show` lists every setting"),
+                None => "remove it; `holdfast config show` lists every setting".to_owned(),
+            };
+            (what, remedy)
+        };
+        Some(Problem { key: Some(key.clone()), origin: origin.clone(), what: what.to_owned(), remedy })
     }
 
     /// Checks every value.
     ///
     /// # Errors
-    /// [`Problems`] for every value that cannot be used, alone or beside another.
+    /// [`Problems`] for everything that is wrong with a layer, and every value that cannot be used, alone or beside
+    /// another.
     pub fn settings(&self) -> Result<Settings, Problems> {
         resolve::resolve(self)
     }
 
-    /// Every setting, with its value and where that comes from, by key.
+    /// What is wrong with the layers themselves, whatever the values mean.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// Every setting, with its value as it may be shown and where that comes from, by key.
     pub fn entries(&self) -> Vec<(String, Value, Origin)> {
-        let merged = self.figment.extract::<Dict>().unwrap_or_default();
-        leaves(&merged).into_iter().map(|(key, value)| (key.clone(), value.clone(), self.origin(&key))).collect()
+        let shown = |key: &str| Some((key.to_owned(), self.shown(key)?, self.origin(key)));
+        let mut entries: Vec<_> = self.keys().filter_map(shown).collect();
+        entries.sort_by(|one, other| one.0.cmp(&other.0));
+        entries
+    }
+
+    /// The keys of all settings, and of the secrets that are given.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.defaults.keys().map(String::as_str).chain(self.secrets.keys().copied())
+    }
+
+    /// The value of a setting as it may be shown.
+    pub fn shown(&self, key: &str) -> Option<Value> {
+        if self.secrets.contains_key(key) {
+            return Some(Value::String(HIDDEN.to_owned()));
+        }
+        match self.value(key).or_else(|| self.default_value(key))? {
+            Value::String(text) => Some(Value::String(without_credentials(&text))),
+            value => Some(value),
+        }
     }
 
     /// Where the value of a setting comes from.
     pub fn origin(&self, key: &str) -> Origin {
-        self.origins.get(key).cloned().unwrap_or(Origin::Default)
+        match self.values.get(key) {
+            Some((_, origin)) => origin.clone(),
+            None if self.secrets.contains_key(key) => Origin::Environment(environment::name_of(key)),
+            None => Origin::Default,
+        }
     }
 
     /// The value of a setting, in the last layer that has it.
     pub fn value(&self, key: &str) -> Option<Value> {
-        self.figment.find_value(key).ok()
+        self.values.get(key).map(|(value, _)| value.clone()).or_else(|| self.default_value(key))
     }
 
     /// The value of a setting in the first layer.
     pub fn default_value(&self, key: &str) -> Option<Value> {
-        self.defaults.find_value(key).ok()
+        self.defaults.get(key).cloned()
     }
-}
 
-fn read_file(file: &SettingsFile) -> Result<Dict, Problem> {
-    let path = file.path();
-    let problem = |what: String, remedy: &str| Problem {
-        key: None,
-        origin: Origin::File(path.to_owned()),
-        what,
-        remedy: remedy.to_owned(),
-    };
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        // What is wrong with the data directory itself is for whoever takes it to say.
-        Err(error) if is_absent(&error) && matches!(file, SettingsFile::Usual(_)) => return Ok(Dict::new()),
-        Err(error) => {
-            let what = format!("cannot be read: {error}");
-            return Err(problem(what, "give a readable file with --config"));
-        }
-    };
-    Toml::from_str(&text).map_err(|error| {
-        let what = format!("is not TOML: {}", error.to_string().trim_end().replace('\n', "\n    "));
-        problem(what, "correct it there; docs/CONFIG.md shows every setting")
-    })
-}
-
-fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
-}
-
-/// Only names with two underscores are settings: others may be meant for something else.
-fn variables() -> Dict {
-    Env::prefixed(environment::PREFIX)
-        .filter(|name| name.as_str().contains("__"))
-        .split("__")
-        .data()
-        .ok()
-        .and_then(|mut data| data.remove(&Profile::Default))
-        .unwrap_or_default()
-}
-
-fn hub_variable() -> Dict {
-    environment::variable(environment::HUB_ENDPOINT)
-        .map(|address| section("models", "hub_endpoint", address))
-        .unwrap_or_default()
-}
-
-fn flag_values(flags: &Flags) -> Dict {
-    let mut values = Dict::new();
-    if let Some(listen) = &flags.listen {
-        values.extend(section("server", "listen", listen.clone()));
-    }
-    if let Some(format) = flags.log_format {
-        let word = match format {
-            LogFormat::Text => "text",
-            LogFormat::Json => "json",
-        };
-        values.extend(section("log", "format", word.to_owned()));
-    }
-    values
-}
-
-fn section(name: &str, key: &str, value: String) -> Dict {
-    let inner = Dict::from([(key.to_owned(), Value::from(value))]);
-    Dict::from([(name.to_owned(), Value::from(inner))])
-}
-
-/// Every value that is no table, under its dotted key.
-fn leaves(values: &Dict) -> Vec<(String, &Value)> {
-    let mut found = Vec::new();
-    for (key, value) in values {
-        match value {
-            Value::Dict(_, inner) => {
-                found.extend(leaves(inner).into_iter().map(|(below, value)| (format!("{key}.{below}"), value)));
+    /// Takes these settings over from another reading.
+    pub fn take_over(&mut self, other: &Self, which: impl Fn(&str) -> bool) {
+        for key in self.defaults.keys().filter(|key| which(key)) {
+            match other.values.get(key) {
+                Some(given) => drop(self.values.insert(key.clone(), given.clone())),
+                None => drop(self.values.remove(key)),
             }
-            _ => found.push((key.clone(), value)),
         }
+        self.profile = other.profile;
+        self.file_was_there = other.file_was_there;
     }
-    found
+
+    /// A secret that the environment has.
+    pub fn secret(&self, key: &str) -> Option<&SecretString> {
+        self.secrets.get(key)
+    }
+
+    /// The profile in force.
+    pub fn profile(&self) -> Profile {
+        self.profile
+    }
+
+    /// Whether there was a settings file.
+    pub fn file_was_there(&self) -> bool {
+        self.file_was_there
+    }
+
+    /// What standard input is to whoever asked.
+    pub fn input(&self) -> Input {
+        self.input
+    }
 }
 
-/// The variable or flag that a key of this layer comes from.
-fn exact(origin: &Origin, key: &str) -> Origin {
-    match origin {
-        Origin::Environment(name) if name.is_empty() => Origin::Environment(variable_name(key)),
-        Origin::Flag(_) if key == "server.listen" => Origin::Flag("--listen"),
-        Origin::Flag(_) => Origin::Flag("--log-format"),
-        other => other.clone(),
-    }
+fn in_file(fault: file::Fault, file: &SettingsFile) -> Problem {
+    let file::Fault { key, line, what, remedy } = fault;
+    let origin = Origin::File { path: file.path().to_owned(), line };
+    Problem { key, origin, what, remedy: remedy.to_owned() }
 }
 
-fn variable_name(key: &str) -> String {
-    format!("{}{}", environment::PREFIX, key.to_uppercase().replace('.', "__"))
-}
-
-fn unknown(key: &str, value: &Value, origin: &Origin, known: &[String]) -> Option<Problem> {
-    if known.iter().any(|known| known == key) {
-        return None;
-    }
-    let is_section = known.iter().any(|known| known.starts_with(&format!("{key}.")));
-    let what = match (is_section, value) {
-        (true, _) => "is a section, not a value".to_owned(),
-        (false, _) => "is not a setting".to_owned(),
+/// An address without the name and password that may stand in it: `https://user:password@host`.
+fn without_credentials(text: &str) -> String {
+    let cut = || {
+        let (scheme, rest) = text.split_once("://")?;
+        let authority = rest.split(['/', '?', '#']).next()?;
+        let (credentials, _) = authority.rsplit_once('@')?;
+        Some(format!("{scheme}://{HIDDEN}{}", &rest[credentials.len()..]))
     };
-    let remedy = match nearest(key, known) {
-        Some(nearest) => format!("did you mean {nearest}? `holdfast config show` lists every setting"),
-        None => "remove it; `holdfast config show` lists every setting".to_owned(),
-    };
-    Some(Problem { key: Some(key.to_owned()), origin: origin.clone(), what, remedy })
+    cut().unwrap_or_else(|| text.to_owned())
 }
 
-fn nearest<'a>(key: &str, known: &'a [String]) -> Option<&'a str> {
+fn flag_values(flags: &Flags) -> Vec<Given> {
+    let format = flags.log_format.map(|format| match format {
+        LogFormat::Auto => "auto",
+        LogFormat::Text => "text",
+        LogFormat::Json => "json",
+    });
+    let given = [
+        ("--profile", "profile", flags.profile.map(|profile| profile.as_str().to_owned())),
+        ("--listen", "server.listen", flags.listen.clone()),
+        ("--log-format", "log.format", format.map(str::to_owned)),
+    ];
+    let taken = given.into_iter().filter_map(|(flag, key, value)| {
+        Some(Given { key: key.to_owned(), value: Value::String(value?), origin: Origin::Flag(flag) })
+    });
+    taken.collect()
+}
+
+fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a String>) -> Option<&'a str> {
     known
-        .iter()
         .map(|known| (strsim::jaro_winkler(key, known), known.as_str()))
         .filter(|(likeness, _)| *likeness >= SIMILAR_ENOUGH)
         .max_by(|one, other| one.0.total_cmp(&other.0))
         .map(|(_, known)| known)
 }
 
-/// Variables that would be settings if they had two underscores where they have one.
-fn misspelt_variables(known: &[String]) -> Vec<Problem> {
-    let with_one = |key: &str| format!("{}{}", environment::PREFIX, key.to_uppercase().replace('.', "_"));
-    let wrong: BTreeMap<String, &String> = known.iter().map(|key| (with_one(key), key)).collect();
-    environment::our_names()
-        .into_iter()
-        .filter_map(|name| {
-            let key = wrong.get(&name)?;
-            Some(Problem {
-                key: None,
-                origin: Origin::Environment(name),
-                what: "is not a setting".to_owned(),
-                remedy: format!("write {}, with two underscores", variable_name(key)),
-            })
-        })
-        .collect()
-}
-
-fn broken_defaults(error: &dyn std::fmt::Display) -> Problems {
-    Problems(vec![Problem {
+/// A variable that would be a setting if it had two underscores where it has one.
+fn misspelt(name: &str, known: &BTreeMap<String, Value>) -> Option<Problem> {
+    let with_one = |key: &&str| format!("{}{}", environment::PREFIX, key.to_uppercase().replace('.', "_")) == name;
+    let key = known.keys().map(String::as_str).chain(SECRETS).find(with_one)?;
+    Some(Problem {
         key: None,
-        origin: Origin::Default,
-        what: format!("is not TOML: {error}"),
-        remedy: "this is a defect of the program; please report it".to_owned(),
-    }])
+        origin: Origin::Environment(name.to_owned()),
+        what: "is not a setting".to_owned(),
+        remedy: format!("write {}, with two underscores", environment::name_of(key)),
+    })
 }
 
 /// What a test gives instead of a file.
 #[cfg(test)]
-pub fn from_text(text: &str, flags: &Flags) -> Result<Layers, Problems> {
+pub fn from_text(text: &str, flags: &Flags) -> Layers {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("holdfast.toml");
-    fs::write(&path, text).unwrap();
+    std::fs::write(&path, text).unwrap();
     let place = Place { data_dir: folder.path().to_owned(), file: SettingsFile::Named(path) };
     Layers::read(&place, flags)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_and_a_password_in_an_address_are_not_shown() {
+        let check = |text: &str, expected: &str| assert_eq!(without_credentials(text), expected);
+        check("https://me:pw@host/a@b", "https://(secret)@host/a@b");
+        check("https://host/a@b", "https://host/a@b");
+        check("info", "info");
+        let layers = from_text("[models]\nhub_endpoint = 'https://me:pw@host'", &Flags::default());
+        let shown = format!("{:?}", layers.entries());
+        assert!(shown.contains("(secret)") && !shown.contains("pw"), "{shown}");
+    }
+
+    #[test]
+    fn a_secret_in_a_settings_file_is_refused_and_not_repeated() {
+        let layers = from_text("[models]\nhub_token = 'hf_abc'", &Flags::default());
+        let told = layers.settings().unwrap_err().to_string();
+        assert!(told.contains("models.hub_token_file names") && told.contains("HOLDFAST_MODELS__HUB_TOKEN"), "{told}");
+        assert!(!format!("{told}{layers:?}").contains("hf_abc"));
+    }
+
+    #[test]
+    fn an_empty_section_is_nothing_and_an_unknown_one_a_mistake() {
+        let layers = from_text("[log]\n[logs]\n", &Flags::default());
+        let problems = layers.settings().unwrap_err().0;
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(problems[0].key.as_deref(), Some("logs"));
+    }
 }

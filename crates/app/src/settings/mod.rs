@@ -7,6 +7,14 @@ mod resolve;
 
 mod layers;
 
+mod file;
+
+mod profile;
+
+mod secret;
+
+pub mod live;
+
 pub mod reference;
 
 pub mod environment;
@@ -15,11 +23,15 @@ use std::{
     fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use holdfast_knowledge::Watch;
 
 pub use layers::Layers;
+pub use profile::Profile;
+pub use secret::{Input, SECRETS, Source as SecretSource};
+use tracing::level_filters::LevelFilter;
 
 use crate::hint::Hint;
 
@@ -47,17 +59,36 @@ pub struct Settings {
 }
 
 /// What is logged, and how.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSettings {
     /// The least important lines that are written.
     pub level: tracing::Level,
-    /// Their form.
+    /// The same for single modules.
+    pub levels: Vec<(String, LevelFilter)>,
+    /// The form of lines on standard error.
     pub format: LogFormat,
+    /// What is kept in `logs/` of the data directory; nothing where no file is written.
+    pub file: Option<LogFileLimits>,
+}
+
+/// What log files may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogFileLimits {
+    /// The most bytes of one file; then the next is begun.
+    pub max_file_bytes: u64,
+    /// The most files that are kept besides the one being written.
+    pub max_files: u64,
+    /// How long they are kept.
+    pub max_age: Duration,
+    /// The most bytes of all together.
+    pub max_total_bytes: u64,
 }
 
 /// The form of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
     /// A line for people.
     Text,
     /// A JSON object a line.
@@ -94,21 +125,17 @@ impl SettingsFile {
 /// Settings given as flags.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
+    /// `--profile`
+    pub profile: Option<Profile>,
     /// `--listen`
     pub listen: Option<String>,
     /// `--log-format`
     pub log_format: Option<LogFormat>,
+    /// Whether standard input may have a secret.
+    pub input: Input,
 }
 
 impl Settings {
-    /// Reads every layer and checks every setting.
-    ///
-    /// # Errors
-    /// [`Problems`] with everything that is wrong, not only the first.
-    pub fn load(place: &Place, flags: &Flags) -> Result<Self, Problems> {
-        Layers::read(place, flags)?.settings()
-    }
-
     /// The same for a program that lives for one command, which is over before anything could change.
     pub fn for_one_command(mut self) -> Self {
         self.knowledge.watch = Watch::WhenAsked;
@@ -121,8 +148,15 @@ impl Settings {
 pub enum Origin {
     /// The built-in defaults.
     Default,
-    /// A settings file.
-    File(PathBuf),
+    /// What the profile has instead.
+    Profile(Profile),
+    /// A settings file, and the line in it where one can be named.
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// Counted from 1.
+        line: Option<usize>,
+    },
     /// The environment variable of that name.
     Environment(String),
     /// The flag of that name.
@@ -133,7 +167,9 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
-            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Profile(profile) => write!(f, "profile {profile}"),
+            Self::File { path, line: None } => write!(f, "file {}", path.display()),
+            Self::File { path, line: Some(line) } => write!(f, "file {}:{line}", path.display()),
             Self::Environment(name) => write!(f, "environment {name}"),
             Self::Flag(name) => write!(f, "flag {name}"),
         }
@@ -141,17 +177,21 @@ impl fmt::Display for Origin {
 }
 
 /// One thing that is wrong with the settings.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Problem {
     /// The setting, or nothing where a whole file is meant.
     pub key: Option<String>,
     /// Where its value comes from.
+    #[serde(serialize_with = "as_sentence")]
     pub origin: Origin,
     /// What is wrong, as the rest of a sentence.
     pub what: String,
     /// What to do.
     pub remedy: String,
 }
+
+/// How many problems are told; a file that is something else altogether has thousands.
+const SHOWN_MAX: usize = 100;
 
 /// Everything that is wrong with the settings.
 #[derive(Debug, PartialEq, Eq)]
@@ -165,15 +205,38 @@ impl fmt::Display for Problems {
             1 => f.write_str("a setting cannot be used")?,
             count => write!(f, "{count} settings cannot be used")?,
         }
-        for Problem { key, origin, what, remedy } in &self.0 {
+        for Problem { key, origin, what, remedy } in self.shown() {
             match key {
                 Some(key) => write!(f, "\n  {key} ({origin}) {what}")?,
                 None => write!(f, "\n  {origin} {what}")?,
             }
             write!(f, "\n    hint: {remedy}")?;
         }
-        Ok(())
+        match self.0.len().saturating_sub(SHOWN_MAX) {
+            0 => Ok(()),
+            more => write!(f, "\n  and {more} more"),
+        }
     }
+}
+
+impl Problems {
+    /// As many of them as are told.
+    pub fn shown(&self) -> &[Problem] {
+        &self.0[..self.0.len().min(SHOWN_MAX)]
+    }
+}
+
+fn as_sentence<S: serde::Serializer>(origin: &Origin, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(origin)
+}
+
+/// A path as settings write it: absolute, or below the home folder.
+fn absolute(text: &str) -> Option<PathBuf> {
+    let path = match text.strip_prefix("~/") {
+        Some(below) => std::env::home_dir()?.join(below),
+        None => PathBuf::from(text),
+    };
+    path.is_absolute().then_some(path)
 }
 
 impl Hint for Problems {

@@ -7,21 +7,27 @@ use std::{
     fmt::Display,
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
-    path::PathBuf,
     time::Duration,
 };
 
-use figment::value::Value;
 use holdfast_embedding::{ModelSource, Precision};
 use holdfast_knowledge::Watch;
+use secrecy::SecretString;
 use serde::de::DeserializeOwned;
+use toml::Value;
+use tracing::level_filters::LevelFilter;
 
-use super::{Layers, LogFormat, LogSettings, Problem, Problems, Settings};
+use super::{Layers, LogFileLimits, LogFormat, LogSettings, Problem, Problems, Profile, SecretSource, Settings, absolute, environment};
 
 /// 1 GiB: no limit of ours is sensibly above it.
 const GIBIBYTE: u64 = 1 << 30;
 /// More than any machine this is for has.
 const THREADS_MAX: u64 = 1024;
+
+/// The words for how important a line is.
+const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+/// More modules than there are.
+const MODULE_LEVELS_MAX: usize = 100;
 
 /// What a value must be, in words, and what it becomes.
 type Check<'a, T, U> = &'a dyn Fn(T) -> Result<U, Wrong>;
@@ -40,7 +46,7 @@ impl Wrong {
 
 /// Checks every value of the layers.
 pub fn resolve(layers: &Layers) -> Result<Settings, Problems> {
-    let mut reader = Reader { layers, problems: Vec::new(), read: Vec::new() };
+    let mut reader = Reader { layers, problems: layers.problems().to_vec(), read: Vec::new() };
     let settings = reader.settings();
     match settings {
         Some(settings) if reader.problems.is_empty() => Ok(settings),
@@ -58,6 +64,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// Nothing only where a default could not be used either, which is then among the problems.
     fn settings(&mut self) -> Option<Settings> {
+        self.profile();
         let listen = self.get("server.listen", &loopback);
         let server = self.server();
         let models = self.models();
@@ -97,10 +104,17 @@ impl Reader<'_> {
         let max_queued_texts = self.number("models.max_queued_texts", 1..=1 << 20);
         let cache_bytes = self.number("models.cache_bytes", 0..=64 * GIBIBYTE);
         let max_memory_mb = self.number("models.max_memory_mb", 0..=1 << 20);
+        let hub_token = self.secret("models.hub_token", "models.hub_token_file");
+        if let Some(endpoint) = &hub_endpoint {
+            self.clash("models.hub_endpoint", hub_token.is_some() && !is_safe_for_secrets(endpoint), || {
+                Wrong::new("would be sent the token where others can read it on the way", "use https://")
+            });
+        }
         Some(holdfast_embedding::Config {
             default_model: default_model?,
             sources: sources?,
             hub_endpoint: hub_endpoint?,
+            hub_token,
             precision: precision?,
             threads: size(threads?),
             batch_tokens: size(batch_tokens?),
@@ -144,17 +158,61 @@ impl Reader<'_> {
 
     fn log(&mut self) -> Option<LogSettings> {
         let level = self.get("log.level", &|word: String| {
-            const WORDS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
             // A number would do for the parser, but says nothing to a reader.
-            let level = WORDS.contains(&word.as_str()).then(|| word.parse::<tracing::Level>().ok()).flatten();
-            level.ok_or_else(|| one_of(&word, &WORDS))
+            let level = LEVELS.contains(&word.as_str()).then(|| word.parse::<tracing::Level>().ok()).flatten();
+            level.ok_or_else(|| one_of(&word, &LEVELS))
         });
+        let levels = self.get("log.levels", &module_levels);
         let format = self.get("log.format", &|word: String| match word.as_str() {
+            "auto" => Ok(LogFormat::Auto),
             "text" => Ok(LogFormat::Text),
             "json" => Ok(LogFormat::Json),
-            _ => Err(one_of(&word, &["text", "json"])),
+            _ => Err(one_of(&word, &["auto", "text", "json"])),
         });
-        Some(LogSettings { level: level?, format: format? })
+        let is_written = self.get("log.file", &Ok::<bool, Wrong>);
+        let max_file_bytes = self.number("log.max_file_bytes", 65_536..=GIBIBYTE);
+        let max_files = self.number("log.max_files", 0..=1_000);
+        let max_age_days = self.number("log.max_age_days", 1..=3_650);
+        let max_total_bytes = self.number("log.max_total_bytes", 65_536..=1024 * GIBIBYTE);
+        let (max_file_bytes, max_total_bytes) = (max_file_bytes?, max_total_bytes?);
+        self.clash("log.max_total_bytes", max_total_bytes < max_file_bytes, || {
+            Wrong::new(
+                format!("is {max_total_bytes}, less than log.max_file_bytes, {max_file_bytes}"),
+                "raise it, or lower log.max_file_bytes",
+            )
+        });
+        let limits = LogFileLimits {
+            max_file_bytes,
+            max_files: max_files?,
+            max_age: Duration::from_secs(max_age_days? * 24 * 60 * 60),
+            max_total_bytes,
+        };
+        Some(LogSettings { level: level?, levels: levels?, format: format?, file: is_written?.then_some(limits) })
+    }
+
+    /// Only looked at: the layers have chosen the one that counts.
+    fn profile(&mut self) {
+        self.get("profile", &|word: String| {
+            Profile::from_word(&word).ok_or_else(|| one_of(&word, &Profile::ALL.map(Profile::as_str)))
+        });
+    }
+
+    /// A secret from the environment, or from where a setting says.
+    fn secret(&mut self, key: &'static str, file_key: &'static str) -> Option<SecretString> {
+        let source = self.get(file_key, &|text: String| {
+            SecretSource::of(&text).map_err(|(what, remedy)| Wrong { what, remedy })
+        })?;
+        let Some(source) = source else { return self.layers.secret(key).cloned() };
+        self.clash(file_key, self.layers.secret(key).is_some(), || {
+            Wrong::new(format!("is set, and {} is too", environment::name_of(key)), "remove one of the two")
+        });
+        match source.read(self.layers.input()) {
+            Ok(secret) => secret,
+            Err((what, remedy)) => {
+                self.problem(file_key, Wrong { what, remedy });
+                None
+            }
+        }
     }
 
     /// A whole number within bounds.
@@ -171,14 +229,15 @@ impl Reader<'_> {
     /// A value as it should be. Where it is not, that is noted and the default taken.
     fn get<T: DeserializeOwned, U>(&mut self, key: &'static str, check: Check<'_, T, U>) -> Option<U> {
         self.read.push(key);
-        let value = self.layers.value(key).or_else(|| self.layers.default_value(key));
-        let wrong = match value.as_ref().map(|value| checked(value, check)) {
+        let (value, default) = (self.layers.value(key), self.layers.default_value(key));
+        let wrong = match value.zip(default.as_ref()).map(|(value, default)| checked(&value, default, check)) {
             Some(Ok(value)) => return Some(value),
             Some(Err(wrong)) => wrong,
             None => Wrong::new("is missing", "this is a defect of the program; please report it"),
         };
         self.problem(key, wrong);
-        checked(&self.layers.default_value(key)?, check).ok()
+        let default = default?;
+        checked(&default, &default, check).ok()
     }
 
     fn clash(&mut self, key: &'static str, clashes: bool, wrong: impl FnOnce() -> Wrong) {
@@ -193,10 +252,30 @@ impl Reader<'_> {
     }
 }
 
-fn checked<T: DeserializeOwned, U>(value: &Value, check: Check<'_, T, U>) -> Result<U, Wrong> {
-    match value.deserialize::<T>() {
+/// A value of the kind that its default has, checked.
+fn checked<T: DeserializeOwned, U>(value: &Value, default: &Value, check: Check<'_, T, U>) -> Result<U, Wrong> {
+    // A whole number is a number, and words with commas between them are a list.
+    let is_meant = matches!((value, default), (Value::Integer(_), Value::Float(_)) | (Value::String(_), Value::Array(_)));
+    if !is_meant && !value.same_type(default) {
+        let (is, belongs) = (kind(value), kind(default));
+        return Err(Wrong::new(format!("is {is} where {belongs} belongs"), format!("give {belongs}, as {default} is")));
+    }
+    match value.clone().try_into::<T>() {
         Ok(typed) => check(typed),
-        Err(error) => Err(Wrong::new(error.kind.to_string(), "docs/CONFIG.md shows what it may be")),
+        Err(error) => Err(Wrong::new(error.message().to_owned(), "docs/CONFIG.md shows what it may be")),
+    }
+}
+
+/// What a value is, in words.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::String(_) => "text in quotes",
+        Value::Integer(_) => "a whole number",
+        Value::Float(_) => "a number",
+        Value::Boolean(_) => "true or false",
+        Value::Datetime(_) => "a time",
+        Value::Array(_) => "a list",
+        Value::Table(_) => "a table",
     }
 }
 
@@ -247,11 +326,57 @@ fn loopback(text: String) -> Result<SocketAddr, Wrong> {
 
 fn web_address(text: String) -> Result<String, Wrong> {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    if rest.and_then(|rest| rest.split('/').next()).is_some_and(|authority| authority.contains('@')) {
+        // It is not repeated: what stands before the @ is likely a password.
+        return Err(Wrong::new("has a name or password in it", "leave it out; models.hub_token_file can name a token"));
+    }
     match rest {
         Some(rest) if !rest.is_empty() && !rest.contains(char::is_whitespace) => {
             Ok(text.trim_end_matches('/').to_owned())
         }
         _ => Err(Wrong::new(format!("is {text:?}"), "give an address that begins with https:// or http://")),
+    }
+}
+
+/// Whether nobody on the way can read what is sent there.
+fn is_safe_for_secrets(address: &str) -> bool {
+    let Some(rest) = address.strip_prefix("http://") else { return true };
+    let authority = rest.split('/').next().unwrap_or_default();
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
+}
+
+/// `MODULE=LEVEL` each.
+fn module_levels(words: Words) -> Result<Vec<(String, LevelFilter)>, Wrong> {
+    let words = words.into_list();
+    if words.len() > MODULE_LEVELS_MAX {
+        return Err(Wrong::new(format!("has {} entries", words.len()), format!("give at most {MODULE_LEVELS_MAX}")));
+    }
+    words.iter().map(|word| module_level(word)).collect()
+}
+
+fn module_level(word: &str) -> Result<(String, LevelFilter), Wrong> {
+    let is_module = |name: &str| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_:".contains(&byte))
+    };
+    let (module, level) = match word.split_once('=') {
+        Some((module, level)) if is_module(module.trim()) => (module.trim(), level.trim()),
+        _ => {
+            let remedy = "give MODULE=LEVEL, for example holdfast_storage=debug; the log shows modules as `target`";
+            return Err(Wrong::new(format!("has {word:?}"), remedy));
+        }
+    };
+    match level {
+        "off" => Ok((module.to_owned(), LevelFilter::OFF)),
+        level => {
+            let parsed = LEVELS.contains(&level).then(|| level.parse().ok()).flatten();
+            let wrong = || Wrong::new(format!("has {word:?}"), format!("give one of {}, off", LEVELS.join(", ")));
+            parsed.map(|level| (module.to_owned(), level)).ok_or_else(wrong)
+        }
     }
 }
 
@@ -263,12 +388,17 @@ enum Words {
     Line(String),
 }
 
+impl Words {
+    fn into_list(self) -> Vec<String> {
+        match self {
+            Self::List(words) => words,
+            Self::Line(line) => line.split(',').map(|word| word.trim().to_owned()).collect(),
+        }
+    }
+}
+
 fn model_sources(words: Words) -> Result<Vec<ModelSource>, Wrong> {
-    let words = match words {
-        Words::List(words) => words,
-        Words::Line(line) => line.split(',').map(|word| word.trim().to_owned()).collect(),
-    };
-    words.iter().map(|word| model_source(word)).collect()
+    words.into_list().iter().map(|word| model_source(word)).collect()
 }
 
 /// One source of model files, as settings and flags write it.
@@ -284,13 +414,9 @@ fn model_source(word: &str) -> Result<ModelSource, Wrong> {
 }
 
 fn folder_source(folder: &str) -> Result<ModelSource, Wrong> {
-    let path = match folder.strip_prefix("~/") {
-        Some(below) => std::env::home_dir().map(|home| home.join(below)),
-        None => Some(PathBuf::from(folder)),
-    };
-    match path {
-        Some(path) if path.is_absolute() => Ok(ModelSource::Folder(path)),
-        _ => Err(Wrong::new(format!("names the folder {folder:?}"), "give an absolute path")),
+    match absolute(folder) {
+        Some(path) => Ok(ModelSource::Folder(path)),
+        None => Err(Wrong::new(format!("names the folder {folder:?}"), "give an absolute path")),
     }
 }
 
@@ -306,7 +432,7 @@ mod tests {
     use crate::settings::{Flags, Origin};
 
     fn problems(text: &str) -> Vec<Problem> {
-        from_text(text, &Flags::default()).and_then(|layers| layers.settings()).unwrap_err().0
+        from_text(text, &Flags::default()).settings().unwrap_err().0
     }
 
     fn check(text: &str, key: &str, what: &str, remedy: &str) {
@@ -315,12 +441,12 @@ mod tests {
         assert_eq!(problems[0].key.as_deref(), Some(key));
         assert!(problems[0].what.contains(what), "{problems:?}");
         assert!(problems[0].remedy.contains(remedy), "{problems:?}");
-        assert!(matches!(problems[0].origin, Origin::File(_)));
+        assert!(matches!(problems[0].origin, Origin::File { .. }));
     }
 
     #[test]
     fn the_defaults_can_be_used_and_each_is_read() {
-        let layers = from_text("", &Flags::default()).unwrap();
+        let layers = from_text("", &Flags::default());
         let mut reader = Reader { layers: &layers, problems: Vec::new(), read: Vec::new() };
         assert!(reader.settings().is_some());
         assert_eq!(reader.problems, []);
@@ -332,7 +458,7 @@ mod tests {
 
     #[test]
     fn a_default_here_is_the_components_own() {
-        let settings = from_text("", &Flags::default()).unwrap().settings().unwrap();
+        let settings = from_text("", &Flags::default()).settings().unwrap();
         let (server, models) = (holdfast_server::Config::default(), holdfast_embedding::Config::default());
         let knowledge = holdfast_knowledge::Config::default();
         assert_eq!(settings.server.max_body_bytes, server.max_body_bytes);
@@ -357,7 +483,9 @@ mod tests {
     fn each_kind_of_mistake_is_told_with_its_remedy() {
         check("[server]\nlisten = 'x'", "server.listen", "is \"x\"", "127.0.0.1:8088");
         check("[server]\nlisten = '0.0.0.0:80'", "server.listen", "needs TLS", "reverse proxy");
-        check("[server]\nlisten = 8088", "server.listen", "invalid type", "CONFIG.md");
+        check("[server]\nlisten = 8088", "server.listen", "is a whole number where text in quotes belongs", "127.0.0.1:8088");
+        check("[server]\nmax_body_bytes = '1'", "server.max_body_bytes", "text in quotes", "a whole number");
+        check("[models]\nsources = [1]", "models.sources", "did not match", "CONFIG.md");
         check("[server]\nlistn = 'x'", "server.listn", "is not a setting", "did you mean server.listen?");
         check("server = 3", "server", "is a section", "config show");
         check("[server.listen]\nport = 1", "server.listen.port", "is not a setting", "server.listen");
@@ -366,6 +494,14 @@ mod tests {
         check("[models]\nsources = ['folder:x']", "models.sources", "\"x\"", "absolute");
         check("[models]\nprecision = 'int4'", "models.precision", "\"int4\"", "f32");
         check("[models]\nhub_endpoint = 'x'", "models.hub_endpoint", "\"x\"", "https://");
+        check("[models]\nhub_endpoint = 'https://me:pw@x'", "models.hub_endpoint", "password in it", "hub_token_file");
+        check("[models]\nhub_token_file = 'x'", "models.hub_token_file", "\"x\"", "absolute path");
+        check("[models]\nhub_token_file = '/no/such'", "models.hub_token_file", "cannot be read", "can read");
+        check("profile = 'test'", "profile", "\"test\"", "dev, staging, prod");
+        check("[log]\nlevels = ['x']", "log.levels", "\"x\"", "MODULE=LEVEL");
+        check("[log]\nlevels = ['x=loud']", "log.levels", "x=loud", "error, warn");
+        check("[log]\nmax_file_bytes = 1", "log.max_file_bytes", "is 1", "65536");
+        check("[log]\nmax_total_bytes = 65536", "log.max_total_bytes", "less than", "lower");
         check("[log]\nlevel = 'loud'", "log.level", "\"loud\"", "error, warn");
         check("[knowledge]\nchunk_overlap_tokens = 150", "knowledge.chunk_overlap_tokens", "half", "lower");
         check("[knowledge]\nchunk_target_tokens = 300", "knowledge.chunk_target_tokens", "254", "raise");
@@ -380,16 +516,39 @@ mod tests {
     #[test]
     fn a_file_that_is_not_toml_is_told_with_its_line() {
         let found = problems("[server\n");
-        assert!(found[0].what.contains("line 1"), "{found:?}");
+        assert!(found[0].origin.to_string().ends_with("holdfast.toml:1"), "{found:?}");
     }
 
     #[test]
     fn a_flag_wins_over_the_file() {
-        let flags = Flags { listen: Some("[::1]:9".into()), log_format: None };
-        let layers = from_text("[server]\nlisten = '127.0.0.1:1'", &flags).unwrap();
+        let flags = Flags { listen: Some("[::1]:9".into()), ..Flags::default() };
+        let layers = from_text("[server]\nlisten = '127.0.0.1:1'", &flags);
         assert_eq!(layers.settings().unwrap().listen.to_string(), "[::1]:9");
         assert_eq!(layers.origin("server.listen"), Origin::Flag("--listen"));
         assert_eq!(layers.origin("log.level"), Origin::Default);
+    }
+
+    #[test]
+    fn a_token_is_sent_to_nobody_on_the_way() {
+        for (address, is_safe) in [
+            ("https://mirror", true),
+            ("http://127.0.0.1:8080/x", true),
+            ("http://[::1]:8080", true),
+            ("http://localhost", true),
+            ("http://mirror:8080", false),
+            ("http://127.0.0.1.evil", false),
+            ("http://localhost.evil/127.0.0.1", false),
+        ] {
+            assert_eq!(is_safe_for_secrets(address), is_safe, "{address}");
+        }
+    }
+
+    #[test]
+    fn levels_of_modules_are_words() {
+        let levels = |line: &str| module_levels(Words::Line(line.into())).map_err(|wrong| wrong.to_string());
+        let expected = vec![("a::b".to_owned(), LevelFilter::DEBUG), ("c".to_owned(), LevelFilter::OFF)];
+        assert_eq!(levels("a::b=debug, c = off"), Ok(expected));
+        assert!(levels("a=5").is_err() && levels("a b=info").is_err() && levels("=info").is_err());
     }
 
     #[test]

@@ -11,8 +11,10 @@ use std::{
 use futures::StreamExt;
 use reqwest::{
     Client, Response, StatusCode,
-    header::{CONTENT_RANGE, RANGE},
+    header::{AUTHORIZATION, CONTENT_RANGE, HeaderMap, HeaderValue, RANGE},
 };
+use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
 
 use super::{Failure, Pull};
 use crate::{
@@ -21,21 +23,29 @@ use crate::{
     store::private_file,
 };
 
+/// A model hub.
+pub(super) struct Hub<'a> {
+    /// Its root address.
+    pub(super) endpoint: &'a str,
+    /// What it wants to see from those it knows.
+    pub(super) token: Option<&'a SecretString>,
+}
+
 /// Downloads files of a known model.
 pub(super) async fn download(
     pull: &Pull<'_>,
-    endpoint: &str,
+    hub: Hub<'_>,
     known: &KnownModel,
     files: &[ModelFile],
 ) -> Result<(), Failure> {
-    let client = client(pull)?;
+    let client = client(pull, hub.token)?;
     for file in files {
         let partial = pull.store.partial(pull.name, file)?;
         let present = std::fs::metadata(&partial).map_or(0, |found| found.len());
         if present != file.size_bytes {
             let address = format!(
                 "{}/{}/resolve/{}/{}",
-                endpoint.trim_end_matches('/'),
+                hub.endpoint.trim_end_matches('/'),
                 known.repository,
                 known.commit,
                 file.path
@@ -47,15 +57,26 @@ pub(super) async fn download(
     Ok(())
 }
 
-fn client(pull: &Pull<'_>) -> Result<Client, Failure> {
+fn client(pull: &Pull<'_>, token: Option<&SecretString>) -> Result<Client, Failure> {
     // Fails when a provider is installed already, which is just as well.
     drop(rustls::crypto::ring::default_provider().install_default());
     Client::builder()
+        // The library leaves this one out where a redirect leads to another host.
+        .default_headers(credentials(token)?)
         .user_agent(concat!("holdfast/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(pull.limits.idle_timeout)
         .read_timeout(pull.limits.idle_timeout)
         .build()
         .map_err(|error| Failure::Permanent(format!("no HTTPS client could be set up: {}", chain(&error))))
+}
+
+fn credentials(token: Option<&SecretString>) -> Result<HeaderMap, Failure> {
+    let Some(token) = token else { return Ok(HeaderMap::new()) };
+    let bearer = Zeroizing::new(format!("Bearer {}", token.expose_secret()));
+    let mut value = HeaderValue::from_str(&bearer)
+        .map_err(|_| Failure::Permanent("the token has something that no header can have".to_owned()))?;
+    value.set_sensitive(true);
+    Ok(HeaderMap::from_iter([(AUTHORIZATION, value)]))
 }
 
 /// Brings the temporary file to its full size, from where it is.

@@ -193,7 +193,10 @@ impl Pull<'_> {
         self.say(0);
         match (source, known) {
             (ModelSource::Folder(folder), _) => blocking(|| folder::copy(self, folder, &wanting)),
-            (ModelSource::Hub, Some(known)) => hub::download(self, &config.hub_endpoint, known, &wanting).await,
+            (ModelSource::Hub, Some(known)) => {
+                let hub = hub::Hub { endpoint: &config.hub_endpoint, token: config.hub_token.as_ref() };
+                hub::download(self, hub, known, &wanting).await
+            }
             (ModelSource::PythonPackage, Some(KnownModel { package: Some(package), .. })) => {
                 python_package::download(self, package, &wanting).await
             }

@@ -3,7 +3,7 @@
 //! Wakes for nothing by itself. What a server says is kept apart from what is said of it here: it goes into logs,
 //! shortened, and to nobody else.
 
-use std::{path::Path, time::Duration};
+use std::{error::Error, path::Path, time::Duration};
 
 use backon::{ExponentialBuilder, Retryable};
 use futures::StreamExt;
@@ -12,11 +12,13 @@ use reqwest::{
     header::{AUTHORIZATION, HeaderValue, RETRY_AFTER},
     redirect,
 };
+use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use super::{RemoteApi, RemoteModel};
-use crate::error::EmbedError;
+use crate::{error::EmbedError, secret_file};
 
 /// How often a request is sent before its failure is told.
 const ATTEMPTS: usize = 3;
@@ -28,8 +30,6 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 const WORDS_BYTES_MAX: usize = 64 << 10;
 /// What is told of a server's own words.
 const WORDS_CHARS_MAX: usize = 200;
-/// The longest key.
-const KEY_BYTES_MAX: u64 = 8 << 10;
 
 /// Why a server gave no vectors.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -190,11 +190,12 @@ impl Client {
 }
 
 fn read_key(path: &Path) -> Result<HeaderValue, Trouble> {
-    use std::io::Read;
-    let mut key = String::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(KEY_BYTES_MAX).read_to_string(&mut key));
-    read.map_err(|error| Trouble::passing("the file with its key cannot be read").saying(&error.to_string()))?;
-    let mut value = HeaderValue::from_str(&format!("Bearer {}", key.trim()))
+    let key = secret_file::read(path).map_err(|error| {
+        let words = error.source().map(ToString::to_string).unwrap_or_default();
+        Trouble::passing(format!("the file with its key {error}: {}", error.hint())).saying(&words)
+    })?;
+    let bearer = Zeroizing::new(format!("Bearer {}", key.expose_secret()));
+    let mut value = HeaderValue::from_str(&bearer)
         .map_err(|_| Trouble::lasting("the file with its key has something that no header can have"))?;
     value.set_sensitive(true);
     Ok(value)

@@ -70,7 +70,7 @@ pub struct RemoteModel {
     pub url: String,
     /// The model's name there; its name here unless given. Not sent where the interface has one model only.
     pub model: Option<String>,
-    /// A file with the key, if one is needed. Read when the model is loaded, and never kept.
+    /// A file with the key, if one is needed, that nobody else on the machine can read. Read when the model is loaded.
     pub key_file: Option<PathBuf>,
     /// Tokens of a text that it reads.
     pub window: usize,

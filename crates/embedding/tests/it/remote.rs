@@ -1,6 +1,8 @@
 //! Models that another server runs, with a server that misbehaves on demand.
 
 use std::{
+    fs::Permissions,
+    os::unix::fs::PermissionsExt,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -199,6 +201,13 @@ async fn texts_are_embedded_elsewhere_over_either_interface() -> anyhow::Result<
         let (server, rig) = (Server::start().await?, rig()?);
         let key = rig.directory.path().join("key");
         std::fs::write(&key, "sk-secret\n")?;
+        // Others on the machine could read it.
+        std::fs::set_permissions(&key, Permissions::from_mode(0o644))?;
+        let loose = RemoteModel { key_file: Some(key.clone()), ..server.model(api) };
+        let refused = rig.models.connect(NAME, loose).await;
+        let told = refused.err().map(|error| error.to_string()).unwrap_or_default();
+        ensure!(told.contains("mode 0644") && told.contains("chmod 600"), "{told}");
+        std::fs::set_permissions(&key, Permissions::from_mode(0o600))?;
         rig.models.connect(NAME, RemoteModel { key_file: Some(key), ..server.model(api) }).await?;
         let embedder = rig.models.get(NAME)?;
         within("the model", embedder.ready()).await??;

@@ -35,7 +35,7 @@ pub(crate) async fn show(
 impl StatusAnswer {
     /// The state of things now.
     pub(crate) fn of(server: &Server, caller: &Caller) -> Self {
-        let components = server.knowledge().health().components;
+        let components = server.health().components;
         Self {
             status: worst(&components).as_str(),
             version: server.version(),

@@ -1,0 +1,48 @@
+//! Which settings take effect while the program runs, and which at its next start.
+
+use std::collections::BTreeSet;
+
+use super::Layers;
+
+/// Settings that take effect when the file is read again; a name that ends in a dot stands for all below it.
+const LIVE: [&str; 5] =
+    ["profile", "log.", "server.max_body_bytes", "server.request_timeout_s", "server.max_concurrent_requests"];
+
+/// Whether a change of this setting takes effect while the program runs.
+pub fn is_live(key: &str) -> bool {
+    LIVE.iter().any(|live| *live == key || (live.ends_with('.') && key.starts_with(live)))
+}
+
+/// The settings that differ between two readings, in the order of their keys.
+pub fn differences(one: &Layers, other: &Layers) -> Vec<String> {
+    let differs = |key: &&str| one.shown(key) != other.shown(key);
+    let keys: BTreeSet<&str> = one.keys().chain(other.keys()).collect();
+    keys.into_iter().filter(differs).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{Flags, layers::from_text};
+
+    #[test]
+    fn each_live_setting_is_one_there_is() {
+        let layers = from_text("", &Flags::default());
+        for live in LIVE {
+            assert!(layers.keys().any(|key| key == live || (live.ends_with('.') && key.starts_with(live))), "{live}");
+        }
+    }
+
+    #[test]
+    fn what_changed_is_found_whatever_layer_it_comes_from() {
+        let (one, other) = ("", "profile = 'prod'\n[models]\nthreads = 3\n[log]\nlevel = 'info'");
+        let [one, other] = [one, other].map(|text| from_text(text, &Flags::default()));
+        let changed = differences(&one, &other);
+        let expected = ["log.format", "log.max_total_bytes", "models.deadline_s", "models.threads", "profile"];
+        assert!(expected.iter().all(|key| changed.iter().any(|changed| changed == key)), "{changed:?}");
+        assert!(!changed.iter().any(|key| key == "log.level"), "it has the same value as before");
+        let (live, at_start): (Vec<_>, Vec<_>) = changed.into_iter().partition(|key| is_live(key));
+        assert!(live.iter().any(|key| key == "log.format"));
+        assert_eq!(at_start, ["models.deadline_s", "models.threads"]);
+    }
+}
