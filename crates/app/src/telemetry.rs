@@ -4,8 +4,10 @@
 
 use std::io::{self, Write};
 
+use anyhow::Result;
 use tracing::Level;
 use tracing_subscriber::{
+    Layer,
     filter::Targets,
     fmt::{self, MakeWriter},
     layer::SubscriberExt,
@@ -13,6 +15,8 @@ use tracing_subscriber::{
 };
 
 use crate::{
+    log_health,
+    otlp::{self, OtlpSettings},
     output::BARS,
     settings::{LogFormat, LogSettings},
 };
@@ -27,20 +31,30 @@ pub enum Reader {
 }
 
 /// Starts logging for the whole process. Only the first call has an effect.
-pub fn start(settings: LogSettings, reader: Reader) {
+///
+/// # Errors
+/// Where a collector is named that cannot be one.
+pub fn start(settings: LogSettings, otlp: &OtlpSettings, reader: Reader) -> Result<()> {
     let ours = match (reader, settings.level) {
         (Reader::User, Level::INFO) => Level::WARN,
         (_, level) => level,
     };
     let filter = Targets::new().with_default(Level::WARN.min(ours)).with_target("holdfast", ours);
-    let registry = tracing_subscriber::registry().with(filter);
+    let exported = if reader == Reader::Operator { otlp::start(otlp)? } else { None };
+    // What is written and what is exported have filters of their own: traces are kept also where the log says little.
+    let registry = tracing_subscriber::registry().with(exported);
     // A second call, as a test might make, leaves the first in place.
     let _ = match settings.format {
         LogFormat::Text => {
-            registry.with(fmt::layer().with_writer(AroundBars).with_ansi(false).with_target(false)).try_init()
+            let text = fmt::layer().with_writer(AroundBars).with_ansi(false).with_target(false);
+            registry.with(text.with_filter(filter)).try_init()
         }
-        LogFormat::Json => registry.with(fmt::layer().with_writer(AroundBars).json().flatten_event(true)).try_init(),
+        LogFormat::Json => {
+            let json = fmt::layer().with_writer(AroundBars).json().flatten_event(true);
+            registry.with(json.with_filter(filter)).try_init()
+        }
     };
+    Ok(())
 }
 
 /// Standard error, line by line, with progress bars out of the way.
@@ -59,7 +73,9 @@ struct Line;
 
 impl Write for Line {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        BARS.suspend(|| io::stderr().lock().write_all(bytes))?;
+        let written = BARS.suspend(|| io::stderr().lock().write_all(bytes));
+        log_health::note(&written);
+        written?;
         Ok(bytes.len())
     }
 

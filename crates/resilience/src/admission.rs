@@ -44,6 +44,11 @@ impl Admission {
         self.places.available_permits() == 0
     }
 
+    /// How many places there are.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     /// How many places are taken.
     pub fn in_use(&self) -> usize {
         self.capacity - self.places.available_permits()

@@ -63,13 +63,13 @@ pub(crate) async fn startup() -> impl IntoResponse {
 
 /// 200 when work can be sent here, 503 with the reason when not.
 pub(crate) async fn ready(State(server): State<Server>) -> Response {
-    let (code, readiness) = judge(&server.knowledge().health(), server.shutdown().is_cancelled());
+    let (code, readiness) = judge(&server.health(), server.shutdown().is_cancelled());
     answer(code, readiness)
 }
 
 /// The same with every part's word.
 pub(crate) async fn summary(State(server): State<Server>) -> Response {
-    let report = server.knowledge().health();
+    let report = server.health();
     let (code, readiness) = judge(&report, server.shutdown().is_cancelled());
     let part = |component: Component| Part { name: component.name, status: component.status.as_str() };
     let summary = Summary {

@@ -28,6 +28,8 @@ mod db;
 
 mod config;
 
+mod metrics;
+
 mod mcp;
 
 use std::process::ExitCode;
@@ -76,7 +78,7 @@ impl Session {
     /// The settings in force; from here on log lines are written as they say.
     pub fn settings(&self, reader: Reader) -> Result<Settings> {
         let settings = Settings::load(&self.place, &self.flags)?;
-        telemetry::start(settings.log, reader);
+        telemetry::start(settings.log, &settings.otlp, reader)?;
         Ok(settings)
     }
 
@@ -109,6 +111,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
 
         Command::Db(action) => Box::pin(db::run(session, action)).await?,
         Command::Config(action) => config::run(session, action)?,
+        Command::Metrics => metrics::run(session)?,
         Command::Mcp => Box::pin(mcp::run(session)).await?,
         Command::Completions { shell } => {
             let mut script = Vec::new();

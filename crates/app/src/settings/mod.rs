@@ -21,7 +21,7 @@ use holdfast_knowledge::Watch;
 
 pub use layers::Layers;
 
-use crate::hint::Hint;
+use crate::{hint::Hint, otlp::OtlpSettings};
 
 /// The annotated defaults: the first layer, the file of a first run, and the reference.
 pub const DEFAULTS: &str = include_str!("../../../../config/default.toml");
@@ -44,6 +44,8 @@ pub struct Settings {
     pub knowledge: holdfast_knowledge::Config,
     /// What is logged, and how.
     pub log: LogSettings,
+    /// Where traces and logs go.
+    pub otlp: OtlpSettings,
 }
 
 /// What is logged, and how.

@@ -16,6 +16,8 @@ use holdfast_embedding::{ModelSource, Precision};
 use holdfast_knowledge::Watch;
 use serde::de::DeserializeOwned;
 
+use crate::otlp::OtlpSettings;
+
 use super::{Layers, LogFormat, LogSettings, Problem, Problems, Settings};
 
 /// 1 GiB: no limit of ours is sensibly above it.
@@ -64,6 +66,7 @@ impl Reader<'_> {
         let kept_embeddings_bytes = self.number("models.cache_disk_bytes", 0..=1024 * GIBIBYTE);
         let knowledge = self.knowledge();
         let log = self.log();
+        let otlp = self.otlp();
         Some(Settings {
             listen: listen?,
             server: server?,
@@ -71,6 +74,7 @@ impl Reader<'_> {
             kept_embeddings_bytes: kept_embeddings_bytes?,
             knowledge: knowledge?,
             log: log?,
+            otlp: otlp?,
         })
     }
 
@@ -155,6 +159,18 @@ impl Reader<'_> {
             _ => Err(one_of(&word, &["text", "json"])),
         });
         Some(LogSettings { level: level?, format: format? })
+    }
+
+    fn otlp(&mut self) -> Option<OtlpSettings> {
+        let endpoint = self.get("telemetry.otlp_endpoint", &|text: String| match text.as_str() {
+            "" => Ok(None),
+            _ => web_address(text).map(Some),
+        });
+        let trace_ratio = self.get("telemetry.trace_ratio", &|ratio: f64| {
+            let is_one = (0.0..=1.0).contains(&ratio);
+            is_one.then_some(ratio).ok_or_else(|| Wrong::new(format!("is {ratio}"), "give a number from 0 to 1"))
+        });
+        Some(OtlpSettings { endpoint: endpoint?, trace_ratio: trace_ratio? })
     }
 
     /// A whole number within bounds.
@@ -366,6 +382,8 @@ mod tests {
         check("[models]\nsources = ['folder:x']", "models.sources", "\"x\"", "absolute");
         check("[models]\nprecision = 'int4'", "models.precision", "\"int4\"", "f32");
         check("[models]\nhub_endpoint = 'x'", "models.hub_endpoint", "\"x\"", "https://");
+        check("[telemetry]\notlp_endpoint = 'x'", "telemetry.otlp_endpoint", "\"x\"", "https://");
+        check("[telemetry]\ntrace_ratio = 1.5", "telemetry.trace_ratio", "is 1.5", "from 0 to 1");
         check("[log]\nlevel = 'loud'", "log.level", "\"loud\"", "error, warn");
         check("[knowledge]\nchunk_overlap_tokens = 150", "knowledge.chunk_overlap_tokens", "half", "lower");
         check("[knowledge]\nchunk_target_tokens = 300", "knowledge.chunk_target_tokens", "254", "raise");

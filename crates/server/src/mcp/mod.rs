@@ -99,6 +99,9 @@ impl Tools {
     }
 }
 
+/// The names of the tools.
+pub(crate) const TOOL_NAMES: [&str; tools::NAMES.len()] = tools::NAMES;
+
 impl ServerHandler for Tools {
     fn get_info(&self) -> ServerConfig {
         ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
