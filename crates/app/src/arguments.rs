@@ -84,6 +84,9 @@ pub enum Command {
     /// Show and check the settings
     #[command(subcommand)]
     Config(Config),
+    /// Print the reference of all metrics
+    #[command(hide = true)]
+    Metrics,
     /// Speak MCP on standard input and output, for an agent that starts this command
     Mcp,
     /// Print a script that completes this command line

@@ -27,6 +27,10 @@ mod reload;
 
 mod telemetry;
 
+mod otlp;
+
+mod log_health;
+
 mod hint;
 
 use std::{io, process::ExitCode};
@@ -53,7 +57,11 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::Error::new(error).context("failed to start"), json),
     };
-    let result = runtime.block_on(commands::run(arguments));
+    let result = runtime.block_on(async {
+        let result = commands::run(arguments).await;
+        otlp::stop().await;
+        result
+    });
     // What was to be waited for has been. A thread that still reads from a terminal never ends by itself.
     runtime.shutdown_background();
     telemetry::flush();

@@ -191,7 +191,9 @@ impl Reloader {
         let (changed, mut waiting): (Vec<_>, Vec<_>) =
             live::differences(&self.in_force, layers).into_iter().partition(|key| live::is_live(key));
         let exposed = |token: &Option<SecretString>| token.as_ref().map(|token| token.expose_secret().to_owned());
-        if exposed(&self.hub_token_at_start).map(Zeroizing::new) != exposed(&settings.models.hub_token).map(Zeroizing::new) {
+        if exposed(&self.hub_token_at_start).map(Zeroizing::new)
+            != exposed(&settings.models.hub_token).map(Zeroizing::new)
+        {
             waiting.push("models.hub_token".to_owned());
         }
         if waiting != self.waiting && !waiting.is_empty() {

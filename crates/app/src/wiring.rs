@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context, Result};
 use holdfast_embedding::{Keeper, Models};
 use holdfast_knowledge::Knowledge;
-use holdfast_server::{Parts, Server};
+use holdfast_server::{Observation, Parts, Server};
 use holdfast_storage::{
     DataDirectory, Storage, StorageError,
     kept::{Kept, KeptKey},
@@ -25,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     control, first_run,
     hint::Advice,
+    log_health::LogHealth,
+    otlp,
     reload::Reloader,
     settings::{Place, Settings},
     shutdown::Stage,
@@ -103,6 +105,8 @@ impl Program {
     pub async fn build(holding: Holding, settings: Settings) -> Result<Self> {
         install_tls_provider();
         holdfast_server::metrics::install()?;
+        metrics::gauge!("holdfast_build_info", "version" => env!("CARGO_PKG_VERSION"), "rustc" => env!("HOLDFAST_RUSTC"))
+            .set(1.0);
         let stages = [
             Stage::new("the server", SERVER_PATIENCE),
             Stage::new("the knowledge base", KNOWLEDGE_PATIENCE),
@@ -115,6 +119,7 @@ impl Program {
         let models_config = holdfast_embedding::Config {
             models_dir: holding.directory.models(),
             keeper: keeper(&holding, settings.kept_embeddings_bytes)?,
+            propagate: Some(otlp::traces()),
             ..settings.models
         };
         let models = Models::start(models_config, for_models.stop.clone(), for_models.tasks.clone());
@@ -136,6 +141,10 @@ impl Program {
             version: env!("CARGO_PKG_VERSION"),
             shutdown: for_server.stop.clone(),
             tasks: for_server.tasks.clone(),
+            observation: Observation {
+                reports: vec![otlp::traces(), Arc::new(LogHealth)],
+                tracing: Some(otlp::traces()),
+            },
         })?;
 
         Ok(Self { server, knowledge, models, storage, stages, holding })

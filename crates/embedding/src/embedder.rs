@@ -11,6 +11,7 @@ use std::{
 
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
 
 use crate::{
     cache::Cache,
@@ -265,6 +266,7 @@ impl Embedder {
         let inner = &self.inner;
         let loaded = self.loaded()?;
         let priority = request.priority;
+        let span = self.span(&request);
         let answer = async {
             let (request, mut prepared) = self.prepare(loaded, request).await?;
             let mut encoded = Vec::new();
@@ -280,13 +282,23 @@ impl Embedder {
                 })?;
             }
             Ok(prepared.finish(&request, &loaded.space, encoded))
-        };
+        }
+        .instrument(span);
         match priority {
             Priority::Bulk => answer.await,
             Priority::Interactive => tokio::time::timeout(inner.deadline, answer)
                 .await
                 .unwrap_or(Err(EmbedError::Expired { deadline: inner.deadline })),
         }
+    }
+
+    /// The span of a request. Where nobody's request is being worked on, somebody only tries whether there is an answer.
+    fn span(&self, request: &Request) -> Span {
+        if request.priority == Priority::Interactive && Span::current().is_none() {
+            return Span::none();
+        }
+        let (model, texts, priority) = (self.name(), request.inputs.len(), request.priority.label());
+        tracing::info_span!("embed", model, texts, priority)
     }
 
     /// Looks up and tokenizes; what takes longer than a moment, where it does not hold up others.
@@ -298,8 +310,9 @@ impl Embedder {
             return Ok((request, prepared));
         }
         let turn = Arc::clone(&loaded.tokenizing).acquire_owned().await.map_err(|_| EmbedError::ShutDown)?;
-        let embedder = self.clone();
+        let (embedder, span) = (self.clone(), Span::current());
         let prepare = move || {
+            let _inside = span.entered();
             // Kept until it is done, also when the caller has gone away.
             let _turn = turn;
             let prepared = Prepared::new(embedder.loaded()?, &embedder.inner.cache, &request)?;

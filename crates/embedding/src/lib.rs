@@ -47,7 +47,7 @@ pub use error::{EmbedError, SourceFailure};
 pub use fetch::PullProgress;
 pub use manifest::{KnownModel, ModelFile, PythonPackage, known_models};
 pub use models::Models;
-pub use remote::{RemoteApi, RemoteModel, Words};
+pub use remote::{RemoteApi, RemoteModel, RemoteReport, Words};
 pub use request::{Embedding, Input, Overlong, Request, Reuse, Scale};
 pub use space::{EmbeddingSpace, Pooling, Precision};
 pub use store::{Installation, ModelInfo};
@@ -89,6 +89,8 @@ pub struct Config {
     pub max_memory_bytes: u64,
     /// How long the server of a remote model is left alone after too many failures.
     pub remote_pause: Duration,
+    /// What a request to such a server carries of the trace it belongs to, if anybody keeps traces.
+    pub propagate: Option<Arc<dyn Propagate>>,
     /// Patience while fetching model files.
     pub fetch: FetchLimits,
 }
@@ -111,9 +113,16 @@ impl Default for Config {
             keeper: None,
             max_memory_bytes: 0,
             remote_pause: Duration::from_secs(30),
+            propagate: None,
             fetch: FetchLimits::default(),
         }
     }
+}
+
+/// Knows which trace a span belongs to.
+pub trait Propagate: std::fmt::Debug + Send + Sync {
+    /// The headers by which the other end of a request that is made in a span joins its trace.
+    fn headers(&self, span: &tracing::Span) -> Vec<(&'static str, String)>;
 }
 
 /// Patience while fetching model files and loading them.

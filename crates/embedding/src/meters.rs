@@ -13,6 +13,7 @@ pub(crate) struct Meters {
     interactive: Lane,
     bulk: Lane,
     shared: Counter,
+    failed: Counter,
 }
 
 struct Lane {
@@ -26,13 +27,18 @@ struct Lane {
 }
 
 impl Meters {
-    pub(crate) fn new(model: &str, workers: usize) -> Meters {
+    pub(crate) fn new(model: &str, workers: usize, texts_max: usize) -> Meters {
         let model = model.to_owned();
         gauge!("holdfast_embedding_threads", "model" => model.clone()).set(workers as f64);
+        for priority in [Priority::Interactive, Priority::Bulk] {
+            let labels = [("model", model.clone()), ("priority", priority.label().to_owned())];
+            gauge!("holdfast_embedding_queue_limit_texts", &labels).set(texts_max as f64);
+        }
         Meters {
             interactive: Lane::new(&model, Priority::Interactive),
             bulk: Lane::new(&model, Priority::Bulk),
-            shared: counter!("holdfast_embedding_shared_total", "model" => model),
+            shared: counter!("holdfast_embedding_shared_total", "model" => model.clone()),
+            failed: counter!("holdfast_embedding_batches_failed_total", "model" => model),
         }
     }
 
@@ -56,6 +62,11 @@ impl Meters {
     /// A text that was under way already.
     pub(crate) fn shared(&self) {
         self.shared.increment(1);
+    }
+
+    /// A batch that was given up.
+    pub(crate) fn failed(&self) {
+        self.failed.increment(1);
     }
 
     /// How long a text waited for a thread.

@@ -29,7 +29,7 @@ use crate::{
     manifest::{Manifest, TOKENIZER, WEIGHTS},
     memory,
     queue::{Limits, Queue},
-    remote::{Client, Described, Remote, RemoteModel},
+    remote::{Client, Described, Remote, RemoteModel, RemoteReport},
     space::{EmbeddingSpace, Precision},
     store::{ModelInfo, Store, check_file},
     tokens::{Cut, Tokens},
@@ -136,6 +136,15 @@ impl Models {
         asked.get(name).map(|asked| (asked.embedder.clone(), asked.bytes))
     }
 
+    /// How the remote models fare that somebody has asked for already, by name.
+    pub fn remotes(&self) -> Vec<RemoteReport> {
+        let asked = self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reports: Vec<_> =
+            asked.values().filter_map(|asked| asked.embedder.remote()).map(|remote| remote.report()).collect();
+        reports.sort_unstable_by(|one, other| one.model.cmp(&other.model));
+        reports
+    }
+
     /// The models of which there is something on disk, by name. Compares sizes, not contents.
     pub fn local(&self) -> Vec<ModelInfo> {
         self.shared.store.list()
@@ -185,7 +194,7 @@ impl Models {
         remote.check().map_err(|reason| EmbedError::InvalidRemote { reason })?;
         let _lock = store.lock(name).await?;
         let described = async {
-            let client = Client::new(name, &remote, config.deadline)?;
+            let client = Client::new(name, &remote, config.deadline, config.propagate.clone())?;
             Described::probe(&client, remote).await
         };
         let described = described.await.map_err(|trouble| trouble.into_error(name))?;
@@ -231,7 +240,7 @@ impl Loading {
         self.until_ready().await;
         match self.embedder.remote() {
             Some(remote) => {
-                tokio::join!(remote.guard(&self.embedder), self.follow(remote));
+                tokio::join!(remote.guard(&self.embedder), remote.forgive(), self.follow(remote));
             }
             None => std::future::pending().await,
         }
@@ -262,7 +271,8 @@ impl Loading {
         let name = self.embedder.name();
         let described = Described::read(&self.shared.store.folder(name))?;
         let same = described.filter(|described| remote.is_the_one_of(described));
-        same.map(|described| Client::new(name, &described.remote, self.shared.config.deadline))
+        let Config { deadline, propagate, .. } = &self.shared.config;
+        same.map(|described| Client::new(name, &described.remote, *deadline, propagate.clone()))
             .transpose()
             .map_err(|trouble| trouble.into_error(name))
     }
@@ -332,7 +342,8 @@ impl Loading {
         self.embedder.set_state(ModelState::Loading);
         let name = self.embedder.name();
         let verified = async {
-            let client = Client::new(name, &described.remote, self.shared.config.deadline)?;
+            let Config { deadline, propagate, .. } = &self.shared.config;
+            let client = Client::new(name, &described.remote, *deadline, propagate.clone())?;
             described.verify(&client).await.map(|()| client)
         };
         let client = verified.await.map_err(|trouble| trouble.into_error(name))?;

@@ -61,8 +61,8 @@ pub(crate) struct Text {
 pub(crate) enum Content {
     /// The model's token numbers.
     Ids(Vec<u32>),
-    /// The text itself, for a model that tokenizes elsewhere.
-    Text(String),
+    /// The text itself, for a model that tokenizes elsewhere, and the span it was asked for in.
+    Text(String, tracing::Span),
 }
 
 /// How much may wait, and how it is taken.
@@ -276,7 +276,7 @@ impl Queue {
     /// A queue in front of threads that make so many tokens a second each, as far as is known.
     pub(crate) fn new(model: &str, limits: Limits, speed: f64, cache: Cache) -> Queue {
         let limits = Limits { workers: limits.workers.max(1), ..limits };
-        let meters = Meters::new(model, limits.workers);
+        let meters = Meters::new(model, limits.workers, limits.texts);
         let waiting = Mutex::new(Waiting { speed, ..Waiting::default() });
         Queue { waiting, changed: Condvar::new(), limits, cache, meters }
     }
@@ -452,6 +452,7 @@ impl Queue {
 
     /// Tells whoever waits for these texts that there is no vector, and why.
     pub(crate) fn give_up(&self, texts: &[Text], error: &dyn Fn() -> EmbedError) {
+        self.meters.failed();
         for (request, _) in self.wanted(texts).into_iter().flatten() {
             request.fail(error());
         }
@@ -529,7 +530,7 @@ mod tests {
             .iter()
             .map(|text| match &text.content {
                 Content::Ids(ids) => ids[0],
-                Content::Text(_) => unreachable!(),
+                Content::Text(..) => unreachable!(),
             })
             .collect();
         let vectors = numbers.iter().map(|number| Ok(Encoded { values: vec![*number as f32], length: 1.0 }));

@@ -316,13 +316,13 @@ fn read_for_elsewhere(
     let count = tokens.len() + 2;
     let over = count.saturating_sub(loaded.space.window);
     if over == 0 {
-        return Ok((Content::Text(text), count, false));
+        return Ok((Content::Text(text, tracing::Span::current()), count, false));
     }
     let part = match cut {
         Cut::End => &text[..tokens[tokens.len() - over].start],
         Cut::Start => &text[tokens[over].start..],
     };
-    Ok((Content::Text(part.to_owned()), loaded.space.window, true))
+    Ok((Content::Text(part.to_owned(), tracing::Span::current()), loaded.space.window, true))
 }
 
 /// Token numbers of a text, and whether it had more than are read.

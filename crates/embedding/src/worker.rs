@@ -13,6 +13,7 @@ use std::{
 };
 
 use tokio::runtime::Handle;
+use tracing::{Instrument, Span, field::Empty};
 
 use crate::{
     encoder::{Encoded, Encoder, Scratch, Shape, TextVector},
@@ -61,7 +62,7 @@ impl Engine for Local {
             .iter()
             .map(|text| match &text.content {
                 Content::Ids(ids) => Ok((&**ids, text.shape)),
-                Content::Text(_) => Err(EmbedError::Encoder { reason: "a text was not tokenized".to_owned() }),
+                Content::Text(..) => Err(EmbedError::Encoder { reason: "a text was not tokenized".to_owned() }),
             })
             .collect::<Result<_, _>>()?;
         self.encoder.encode(&texts, &mut self.scratch)
@@ -80,15 +81,44 @@ pub(crate) struct Elsewhere {
 
 impl Engine for Elsewhere {
     fn encode(&mut self, texts: &[Text]) -> Result<Vec<TextVector>, EmbedError> {
+        let span = self.span(texts);
         let texts: Vec<String> = texts
             .iter()
             .map(|text| match (&text.content, text.shape) {
-                (Content::Text(text), Shape::Pooled) => Ok(text.clone()),
+                (Content::Text(text, _), Shape::Pooled) => Ok(text.clone()),
                 _ => Err(EmbedError::Encoder { reason: "a remote model has vectors of texts only".to_owned() }),
             })
             .collect::<Result<_, _>>()?;
-        let vectors = self.runtime.block_on(self.remote.embed(&texts))?;
+        let vectors = self.runtime.block_on(self.remote.embed(&texts).instrument(span))?;
         Ok(vectors.into_iter().map(|vector| vector.map_or(Err(REFUSED), Encoded::of)).collect())
+    }
+}
+
+impl Elsewhere {
+    /// The span of a request for some texts: within that of the first, and a follower of the others'.
+    fn span(&self, texts: &[Text]) -> Span {
+        let mut asked_in = texts.iter().filter_map(|text| match &text.content {
+            Content::Text(_, span) => Some(span),
+            Content::Ids(_) => None,
+        });
+        let parent = asked_in.next().and_then(Span::id);
+        let span = tracing::info_span!(
+            parent: parent.clone(),
+            "call",
+            model = self.remote.name(),
+            peer = %self.remote.peer(),
+            texts = texts.len(),
+            status = Empty,
+            error = Empty
+        );
+        let mut linked = parent;
+        for other in asked_in.filter_map(Span::id) {
+            if linked.as_ref() != Some(&other) {
+                span.follows_from(&other);
+                linked = Some(other);
+            }
+        }
+        span
     }
 }
 

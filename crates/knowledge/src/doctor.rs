@@ -42,6 +42,7 @@ impl Knowledge {
                 fixed,
             });
         }
+        findings.extend(self.check_index_files(fix).await?);
         findings.extend(self.check_model().await?);
         Ok(findings)
     }
@@ -53,6 +54,23 @@ impl Knowledge {
             }
         }
         Ok(())
+    }
+
+    /// Looks whether the files of the indexes are there; those that were built anew a moment ago are.
+    async fn check_index_files(&self, fix: Fix) -> Result<Vec<Finding>, KnowledgeError> {
+        self.blocking(move |inner| {
+            let projections = inner.storage.projections();
+            let mut findings = Vec::new();
+            for index in ["vectors", "lexical"] {
+                let Some((generation_id, error)) = projections.examine(index) else { continue };
+                if fix == Fix::Yes {
+                    projections.rebuild(generation_id, index)?;
+                }
+                findings.push(Finding { code: "index_damaged", detail: error.to_string(), fixed: fix == Fix::Yes });
+            }
+            Ok(findings)
+        })
+        .await
     }
 
     async fn check_model(&self) -> Result<Option<Finding>, KnowledgeError> {

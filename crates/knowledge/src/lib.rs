@@ -23,6 +23,7 @@ use std::{sync::Arc, time::Duration};
 use holdfast_embedding::Models;
 use holdfast_storage::{Caller, Grants, Storage, StorageError, jobs::InterruptedReembedding};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
 
 pub use error::KnowledgeError;
 pub use health::HealthReport;
@@ -188,7 +189,9 @@ impl Knowledge {
     /// A hybrid search answers by words, and says so, while the model cannot answer; a dense one
     /// is refused with [`KnowledgeError::ModelNotReady`].
     pub async fn search(&self, caller: &Caller, request: SearchRequest) -> Result<SearchResponse, KnowledgeError> {
-        self.inner.searcher.search(caller, request).await
+        let (mode, limit, collections) = (request.mode.as_str(), request.limit, request.collections.len().max(1));
+        let span = tracing::info_span!("search", mode, limit, collections);
+        self.inner.searcher.search(caller, request).instrument(span).await
     }
 
     /// Searches with a given query vector and without caches, blocking; for measuring what comes

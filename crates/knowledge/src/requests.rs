@@ -170,6 +170,17 @@ pub enum Mode {
     Lexical,
 }
 
+impl Mode {
+    /// The word users write.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hybrid => "hybrid",
+            Self::Dense => "dense",
+            Self::Lexical => "lexical",
+        }
+    }
+}
+
 /// What a result is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Group {

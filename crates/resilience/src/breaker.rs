@@ -34,6 +34,26 @@ pub enum State {
     Open,
 }
 
+impl State {
+    /// The word users see.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::HalfOpen => "half_open",
+            Self::Open => "open",
+        }
+    }
+
+    /// The number that metrics have for it.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Closed => 0,
+            Self::HalfOpen => 1,
+            Self::Open => 2,
+        }
+    }
+}
+
 /// Whether something that fails may be tried.
 #[derive(Debug)]
 pub struct Breaker {
@@ -82,6 +102,15 @@ impl Breaker {
         let mut inner = self.lock();
         let left = self.left(&inner, now)?;
         left.is_zero().then(|| {
+            inner.change(State::HalfOpen);
+            Attempt { breaker: self, changes: inner.changes }
+        })
+    }
+
+    /// Lets the one attempt through that decides although the pause is not over: something says that it may succeed.
+    pub fn try_half_open_early(&self) -> Option<Attempt<'_>> {
+        let mut inner = self.lock();
+        (inner.state == State::Open).then(|| {
             inner.change(State::HalfOpen);
             Attempt { breaker: self, changes: inner.changes }
         })
@@ -192,6 +221,17 @@ mod tests {
         breaker.try_half_open(start + 23 * SECOND).unwrap().succeeded();
         assert_eq!((breaker.state(), breaker.open_for(start + 24 * SECOND)), (State::Closed, None));
         assert!(!fail(&breaker, start + 24 * SECOND), "old failures are forgotten");
+    }
+
+    #[test]
+    fn a_sign_of_life_lets_the_deciding_attempt_through_before_the_pause_is_over() {
+        let (breaker, start) = breaker();
+        assert!(breaker.try_half_open_early().is_none(), "it is closed");
+        breaker.enter().unwrap().open(start);
+        let attempt = breaker.try_half_open_early().unwrap();
+        assert!(breaker.try_half_open_early().is_none(), "one at a time");
+        attempt.succeeded();
+        assert_eq!(breaker.state(), State::Closed);
     }
 
     #[test]

@@ -75,13 +75,35 @@ impl Since {
     }
 }
 
+/// A place where work waits, or is inside, and that has a bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// What it is called, in metrics and in the status.
+    pub name: &'static str,
+    /// What waits or is inside.
+    pub length: usize,
+    /// Its bound.
+    pub limit: usize,
+}
+
+/// A part that tells itself how it is. It is asked often, and answers without waiting for anything.
+pub trait Report: Send + Sync {
+    /// How it is.
+    fn components(&self) -> Vec<Component>;
+
+    /// Its queues.
+    fn queues(&self) -> Vec<Queue> {
+        Vec::new()
+    }
+}
+
 /// The whole is the worst of what it needs.
 pub fn worst(components: &[Component]) -> Status {
     components.iter().map(|component| component.status).max().unwrap_or(Status::Ready)
 }
 
 /// A measurement that goes stale: older than this, it says nothing.
-pub const STALE_AFTER: Duration = Duration::from_secs(30);
+pub const STALE_AFTER: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

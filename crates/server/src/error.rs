@@ -45,7 +45,7 @@ macro_rules! codes {
 
         impl Code {
             /// Every code there is.
-            #[cfg(test)]
+
             pub(crate) const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
             const fn row(self) -> Row {
@@ -153,7 +153,6 @@ struct Row {
 
 impl Code {
     /// The word clients tell failures apart by.
-    #[cfg(test)]
     pub(crate) const fn as_str(self) -> &'static str {
         self.row().code
     }

@@ -14,7 +14,7 @@ use axum::{
 };
 use holdfast_resilience::admission::Permit;
 use tower_http::catch_panic::CatchPanicLayer;
-use tracing::{Instrument, field::Empty};
+use tracing::{Instrument, Span, field::Empty};
 use uuid::Uuid;
 
 use crate::{
@@ -26,10 +26,11 @@ use crate::{
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// The longest request id that is taken over.
 const REQUEST_ID_BYTES_MAX: usize = 128;
 /// The route in logs and metrics of a request that matched none.
-const NO_ROUTE: &str = "none";
+pub(crate) const NO_ROUTE: &str = "none";
 
 /// Puts a router behind the gate.
 pub(crate) fn wrap(router: Router<Server>, server: &Server, entry: Entry) -> Router {
@@ -127,7 +128,7 @@ async fn observe(State(server): State<Server>, request: Request, next: Next) -> 
     let id = RequestId::of(request.headers());
     let (route, method) = (route(&request), method(request.method()));
     let mut response = match enter(&server, route) {
-        Ok(_place) => serve(&id, (route, method), started, request, next).await,
+        Ok(_place) => serve(&server, &id, (route, method), started, request, next).await,
         Err(refused) => {
             let response = shape(route, refused.into_response());
             record(route, method, &response, started);
@@ -162,24 +163,38 @@ fn shape(route: &'static str, response: Response) -> Response {
 
 /// Works on a request in a span of its own.
 async fn serve(
+    server: &Server,
     id: &RequestId,
     (route, method): (&'static str, &'static str),
     started: Instant,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let span = tracing::info_span!("request", request_id = %id, method, route, trace_id = Empty);
-    if let Some(trace) = trace_id(request.headers()) {
-        span.record("trace_id", trace);
-    }
+    let span = tracing::info_span!("request", request_id = %id, method, route, trace_id = Empty, status = Empty);
+    join_trace(server, &span, request.headers());
     // MCP answers in a task of its own, which has to find its way back to this span.
     request.extensions_mut().insert(span.clone());
 
     let in_flight = InFlight::enter();
     let response = shape(route, next.run(request).instrument(span.clone()).await);
     drop(in_flight);
+    span.record("status", response.status().as_u16());
     span.in_scope(|| record(route, method, &response, started));
     response
+}
+
+/// Makes a request part of the trace that its headers name, or of a new one, and notes which that is where it is kept
+/// or where the client named it.
+fn join_trace(server: &Server, span: &Span, headers: &HeaderMap) {
+    let header = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let named = trace_id(headers);
+    let kept = server.tracing().and_then(|tracing| {
+        let parent = named.and_then(|_| header(&TRACEPARENT));
+        tracing.join(span, parent, header(&TRACESTATE))
+    });
+    if let Some(trace) = kept.as_deref().or(named) {
+        span.record("trace_id", trace);
+    }
 }
 
 pub(crate) fn record(route: &'static str, method: &'static str, response: &Response, started: Instant) {

@@ -48,7 +48,7 @@ use holdfast_embedding::Models;
 use holdfast_knowledge::{HealthReport, Knowledge};
 use holdfast_resilience::{
     admission::Admission,
-    health::{Component, Since, Status},
+    health::{Component, Queue, Report, Since, Status},
 };
 use holdfast_storage::{Scope, Storage};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -129,6 +129,24 @@ pub struct Parts {
     pub shutdown: CancellationToken,
     /// Counts everything started here.
     pub tasks: TaskTracker,
+    /// Who else is to be told of, or told.
+    pub observation: Observation,
+}
+
+/// What a server tells that is not its own, and who keeps traces.
+#[derive(Clone, Default)]
+pub struct Observation {
+    /// Parts outside of the knowledge base: their health and their queues are told with its own.
+    pub reports: Vec<Arc<dyn Report>>,
+    /// Who keeps traces, if anybody does.
+    pub tracing: Option<Arc<dyn Tracing>>,
+}
+
+/// Keeps traces, and knows how they go on beyond this process.
+pub trait Tracing: Send + Sync {
+    /// Makes the span of a request part of the trace that `traceparent` and `tracestate` name (W3C Trace Context), or the
+    /// first of a new one. Gives the trace's id where the span is kept.
+    fn join(&self, span: &tracing::Span, traceparent: Option<&str>, tracestate: Option<&str>) -> Option<String>;
 }
 
 /// Why a server could not be built.
@@ -182,6 +200,7 @@ struct Shared {
     /// Cancelled when the grace of shutdown is over: what still runs is cut off.
     cut_off: CancellationToken,
     tasks: TaskTracker,
+    observation: Observation,
     admission: Admission,
     mcp_sessions: Admission,
     mcp_calls: Admission,
@@ -211,7 +230,7 @@ impl Server {
     ///
     /// [`ServerError::Config`] for a limit that makes no sense.
     pub fn build(parts: Parts) -> Result<Self, ServerError> {
-        let Parts { config, knowledge, storage, models, version, shutdown, tasks } = parts;
+        let Parts { config, knowledge, storage, models, version, shutdown, tasks, observation } = parts;
         config.check()?;
         let shared = Shared {
             admission: Admission::new(config.max_concurrent_requests),
@@ -228,6 +247,7 @@ impl Server {
             shutdown,
             cut_off: CancellationToken::new(),
             tasks,
+            observation,
             started: Instant::now(),
             activity: Activity { open: AtomicUsize::new(0), last: Mutex::new(Instant::now()) },
         };
@@ -304,13 +324,6 @@ impl Server {
         self.shared.config.load_full()
     }
 
-    /// How every part is, the settings included.
-    fn health(&self) -> HealthReport {
-        let mut report = self.knowledge().health();
-        report.components.push(self.settings_component());
-        report
-    }
-
     fn knowledge(&self) -> &Knowledge {
         &self.shared.knowledge
     }
@@ -357,6 +370,32 @@ impl Server {
 
     fn pulls(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
         self.shared.pulls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tracing(&self) -> Option<&dyn Tracing> {
+        self.shared.observation.tracing.as_deref()
+    }
+
+    /// How every part is: the knowledge base's, the settings, and those that tell of themselves.
+    fn health(&self) -> HealthReport {
+        let mut report = self.knowledge().health();
+        report.components.push(self.settings_component());
+        report.components.extend(self.shared.observation.reports.iter().flat_map(|part| part.components()));
+        report
+    }
+
+    /// Every place where work waits or is inside, with its bound.
+    fn queues(&self) -> Vec<Queue> {
+        let rooms = [
+            ("http_requests", self.admission()),
+            ("mcp_sessions", self.mcp_sessions()),
+            ("mcp_calls", self.mcp_calls()),
+            ("whole_texts", self.whole_texts()),
+        ];
+        let room =
+            |(name, room): (&'static str, &Admission)| Queue { name, length: room.in_use(), limit: room.capacity() };
+        let others = self.shared.observation.reports.iter().flat_map(|part| part.queues());
+        rooms.map(room).into_iter().chain(self.knowledge().queues()).chain(others).collect()
     }
 
     fn uptime(&self) -> Duration {

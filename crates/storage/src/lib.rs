@@ -20,6 +20,7 @@ pub mod vectors;
 
 mod caller;
 mod directory;
+mod disk;
 mod error;
 mod filter;
 mod key;
@@ -30,11 +31,13 @@ use std::{path::Path, sync::Arc, time::SystemTime};
 
 pub use caller::{Caller, Grants, Role, Scope, Scopes};
 pub use directory::DataDirectory;
+pub use disk::DiskSpace;
 pub use error::StorageError;
 pub use filter::{Filter, FilterError};
 pub use key::{ChunkKey, Scored};
 pub use sql::migrate;
 
+use holdfast_resilience::health::Queue;
 use keys::ValidKeys;
 use projection::Projections;
 use sql::Database;
@@ -77,9 +80,22 @@ impl Storage {
         self.database.size_bytes()
     }
 
-    /// Writes that wait for the writer.
-    pub fn queued_writes(&self) -> usize {
-        self.database.queued_writes()
+    /// The writes that wait for the writer.
+    pub fn queue(&self) -> Queue {
+        self.database.queue()
+    }
+
+    /// How many pooled reading connections are idle, and how many there are.
+    pub fn readers(&self) -> (usize, usize) {
+        self.database.readers()
+    }
+
+    /// What the disk of the data directory has, after trying to write there. Blocks.
+    ///
+    /// # Errors
+    /// [`StorageError::File`] where nothing can be written.
+    pub fn try_disk(&self) -> Result<DiskSpace, StorageError> {
+        disk::attempt(self.database.path())
     }
 
     /// Why the last commit to the database failed, until one succeeds.

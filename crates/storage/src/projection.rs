@@ -232,6 +232,18 @@ impl Projections {
         Ok(differences)
     }
 
+    /// Looks whether the files of every index of a kind are there: the first that is not in order, with its generation.
+    pub fn examine(&self, index: &str) -> Option<(i64, StorageError)> {
+        self.shared.all().iter().find_map(|indexes| {
+            let looked = if index == Kind::Vectors.as_str() {
+                indexes.vectors().examine().map_err(StorageError::from)
+            } else {
+                indexes.lexical().examine().map_err(StorageError::from)
+            };
+            Some((indexes.generation.id, looked.err()?))
+        })
+    }
+
     /// Throws an index away and builds it anew from SQL, at the next waking.
     pub fn rebuild(&self, generation_id: i64, index: &str) -> Result<(), StorageError> {
         if let Some(indexes) = self.indexes(generation_id) {

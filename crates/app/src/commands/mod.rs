@@ -28,6 +28,8 @@ mod db;
 
 mod config;
 
+mod metrics;
+
 mod mcp;
 
 use std::process::ExitCode;
@@ -39,7 +41,7 @@ use crate::{
     arguments::{Arguments, Command, Common},
     hint::Advice,
     output::{Form, Output},
-    settings::{FILE_NAME, Flags, Input, Layers, Place, Problems, Settings, SettingsFile, environment},
+    settings::{FILE_NAME, Flags, Input, Layers, Place, Settings, SettingsFile, environment},
     telemetry::{self, Reader},
     transport::Transport,
 };
@@ -80,9 +82,9 @@ impl Session {
     }
 
     /// The settings in force; from here on log lines are written as they say.
-    pub fn settings(&self, reader: Reader) -> Result<Settings, Problems> {
+    pub fn settings(&self, reader: Reader) -> Result<Settings> {
         let settings = self.layers().settings()?;
-        telemetry::start(&settings.log, reader);
+        telemetry::start(&settings.log, &settings.otlp, reader)?;
         Ok(settings)
     }
 
@@ -120,6 +122,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
 
         Command::Db(action) => Box::pin(db::run(session, action)).await?,
         Command::Config(action) => return config::run(session, action),
+        Command::Metrics => metrics::run(session)?,
         Command::Mcp => Box::pin(mcp::run(session)).await?,
         Command::Completions { shell } => {
             let mut script = Vec::new();

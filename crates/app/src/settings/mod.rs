@@ -33,7 +33,7 @@ pub use profile::Profile;
 pub use secret::{Input, SECRETS, Source as SecretSource};
 use tracing::level_filters::LevelFilter;
 
-use crate::hint::Hint;
+use crate::{hint::Hint, otlp::OtlpSettings};
 
 /// The annotated defaults: the first layer, the file of a first run, and the reference.
 pub const DEFAULTS: &str = include_str!("../../../../config/default.toml");
@@ -56,6 +56,8 @@ pub struct Settings {
     pub knowledge: holdfast_knowledge::Config,
     /// What is logged, and how.
     pub log: LogSettings,
+    /// Where traces and logs go.
+    pub otlp: OtlpSettings,
 }
 
 /// What is logged, and how.

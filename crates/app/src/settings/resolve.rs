@@ -17,7 +17,12 @@ use serde::de::DeserializeOwned;
 use toml::Value;
 use tracing::level_filters::LevelFilter;
 
-use super::{Layers, LogFileLimits, LogFormat, LogSettings, Problem, Problems, Profile, SecretSource, Settings, absolute, environment};
+use crate::otlp::OtlpSettings;
+
+use super::{
+    Layers, LogFileLimits, LogFormat, LogSettings, Problem, Problems, Profile, SecretSource, Settings, absolute,
+    environment,
+};
 
 /// 1 GiB: no limit of ours is sensibly above it.
 const GIBIBYTE: u64 = 1 << 30;
@@ -71,6 +76,7 @@ impl Reader<'_> {
         let kept_embeddings_bytes = self.number("models.cache_disk_bytes", 0..=1024 * GIBIBYTE);
         let knowledge = self.knowledge();
         let log = self.log();
+        let otlp = self.otlp();
         Some(Settings {
             listen: listen?,
             server: server?,
@@ -78,6 +84,7 @@ impl Reader<'_> {
             kept_embeddings_bytes: kept_embeddings_bytes?,
             knowledge: knowledge?,
             log: log?,
+            otlp: otlp?,
         })
     }
 
@@ -199,9 +206,8 @@ impl Reader<'_> {
 
     /// A secret from the environment, or from where a setting says.
     fn secret(&mut self, key: &'static str, file_key: &'static str) -> Option<SecretString> {
-        let source = self.get(file_key, &|text: String| {
-            SecretSource::of(&text).map_err(|(what, remedy)| Wrong { what, remedy })
-        })?;
+        let source = self
+            .get(file_key, &|text: String| SecretSource::of(&text).map_err(|(what, remedy)| Wrong { what, remedy }))?;
         let Some(source) = source else { return self.layers.secret(key).cloned() };
         self.clash(file_key, self.layers.secret(key).is_some(), || {
             Wrong::new(format!("is set, and {} is too", environment::name_of(key)), "remove one of the two")
@@ -213,6 +219,18 @@ impl Reader<'_> {
                 None
             }
         }
+    }
+
+    fn otlp(&mut self) -> Option<OtlpSettings> {
+        let endpoint = self.get("telemetry.otlp_endpoint", &|text: String| match text.as_str() {
+            "" => Ok(None),
+            _ => web_address(text).map(Some),
+        });
+        let trace_ratio = self.get("telemetry.trace_ratio", &|ratio: f64| {
+            let is_one = (0.0..=1.0).contains(&ratio);
+            is_one.then_some(ratio).ok_or_else(|| Wrong::new(format!("is {ratio}"), "give a number from 0 to 1"))
+        });
+        Some(OtlpSettings { endpoint: endpoint?, trace_ratio: trace_ratio? })
     }
 
     /// A whole number within bounds.
@@ -255,7 +273,8 @@ impl Reader<'_> {
 /// A value of the kind that its default has, checked.
 fn checked<T: DeserializeOwned, U>(value: &Value, default: &Value, check: Check<'_, T, U>) -> Result<U, Wrong> {
     // A whole number is a number, and words with commas between them are a list.
-    let is_meant = matches!((value, default), (Value::Integer(_), Value::Float(_)) | (Value::String(_), Value::Array(_)));
+    let is_meant =
+        matches!((value, default), (Value::Integer(_), Value::Float(_)) | (Value::String(_), Value::Array(_)));
     if !is_meant && !value.same_type(default) {
         let (is, belongs) = (kind(value), kind(default));
         return Err(Wrong::new(format!("is {is} where {belongs} belongs"), format!("give {belongs}, as {default} is")));
@@ -360,9 +379,8 @@ fn module_levels(words: Words) -> Result<Vec<(String, LevelFilter)>, Wrong> {
 }
 
 fn module_level(word: &str) -> Result<(String, LevelFilter), Wrong> {
-    let is_module = |name: &str| {
-        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_:".contains(&byte))
-    };
+    let is_module =
+        |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_:".contains(&byte));
     let (module, level) = match word.split_once('=') {
         Some((module, level)) if is_module(module.trim()) => (module.trim(), level.trim()),
         _ => {
@@ -483,7 +501,12 @@ mod tests {
     fn each_kind_of_mistake_is_told_with_its_remedy() {
         check("[server]\nlisten = 'x'", "server.listen", "is \"x\"", "127.0.0.1:8088");
         check("[server]\nlisten = '0.0.0.0:80'", "server.listen", "needs TLS", "reverse proxy");
-        check("[server]\nlisten = 8088", "server.listen", "is a whole number where text in quotes belongs", "127.0.0.1:8088");
+        check(
+            "[server]\nlisten = 8088",
+            "server.listen",
+            "is a whole number where text in quotes belongs",
+            "127.0.0.1:8088",
+        );
         check("[server]\nmax_body_bytes = '1'", "server.max_body_bytes", "text in quotes", "a whole number");
         check("[models]\nsources = [1]", "models.sources", "did not match", "CONFIG.md");
         check("[server]\nlistn = 'x'", "server.listn", "is not a setting", "did you mean server.listen?");
@@ -502,6 +525,8 @@ mod tests {
         check("[log]\nlevels = ['x=loud']", "log.levels", "x=loud", "error, warn");
         check("[log]\nmax_file_bytes = 1", "log.max_file_bytes", "is 1", "65536");
         check("[log]\nmax_total_bytes = 65536", "log.max_total_bytes", "less than", "lower");
+        check("[telemetry]\notlp_endpoint = 'x'", "telemetry.otlp_endpoint", "\"x\"", "https://");
+        check("[telemetry]\ntrace_ratio = 1.5", "telemetry.trace_ratio", "is 1.5", "from 0 to 1");
         check("[log]\nlevel = 'loud'", "log.level", "\"loud\"", "error, warn");
         check("[knowledge]\nchunk_overlap_tokens = 150", "knowledge.chunk_overlap_tokens", "half", "lower");
         check("[knowledge]\nchunk_target_tokens = 300", "knowledge.chunk_target_tokens", "254", "raise");

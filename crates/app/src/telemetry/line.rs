@@ -92,7 +92,10 @@ impl Visit for Fields {
 
     fn record_f64(&mut self, field: &Field, value: f64) {
         // JSON has no word for what is no number.
-        self.put(field.name(), serde_json::Number::from_f64(value).map_or_else(|| value.to_string().into(), Value::Number));
+        self.put(
+            field.name(),
+            serde_json::Number::from_f64(value).map_or_else(|| value.to_string().into(), Value::Number),
+        );
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
@@ -361,7 +364,8 @@ mod tests {
     #[test]
     fn a_json_line_is_flat_and_has_the_ids_of_its_request() {
         let line = json(|| {
-            let span = tracing::info_span!("request", request_id = "r1", trace_id = tracing::field::Empty, route = "/x");
+            let span =
+                tracing::info_span!("request", request_id = "r1", trace_id = tracing::field::Empty, route = "/x");
             span.record("trace_id", "t1");
             let _in = span.entered();
             tracing::warn!(target: "holdfast_server", error_id = "e1", status = 503, share = 0.5, "failed: {}", "why");
@@ -373,7 +377,10 @@ mod tests {
         assert_eq!((&line["level"], &line["message"]), (&"WARN".into(), &"failed: why".into()));
         assert_eq!((&line["service"], &line["version"]), (&"holdfast".into(), &VERSION.into()));
         assert_eq!((&line["status"], &line["share"]), (&503.into(), &0.5.into()));
-        assert_eq!((&line["request_id"], &line["trace_id"], &line["error_id"]), (&"r1".into(), &"t1".into(), &"e1".into()));
+        assert_eq!(
+            (&line["request_id"], &line["trace_id"], &line["error_id"]),
+            (&"r1".into(), &"t1".into(), &"e1".into())
+        );
         assert!(line["timestamp"].as_str().unwrap().ends_with('Z'));
     }
 
@@ -402,7 +409,8 @@ mod tests {
             let lines = lines(form, || tracing::info!(value = evil, debug = ?evil, "said {evil}"));
             assert_eq!(lines.len(), 1);
             let line = lines[0].strip_suffix('\n').unwrap();
-            let line = if form == Form::Coloured { line.replace("\x1b[", "").replace('\u{1b}', "") } else { line.to_owned() };
+            let line =
+                if form == Form::Coloured { line.replace("\x1b[", "").replace('\u{1b}', "") } else { line.to_owned() };
             assert!(!line.contains(is_disruptive), "{form:?}: {line:?}");
         }
         let line = json(|| tracing::info!(value = evil, "said {evil}"));

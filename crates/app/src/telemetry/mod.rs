@@ -24,6 +24,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Result;
 use arc_swap::ArcSwapOption;
 use tracing::{Level, Metadata, Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
@@ -36,6 +37,7 @@ use tracing_subscriber::{
 };
 
 use crate::{
+    otlp::{self, OtlpSettings},
     output::BARS,
     settings::{LogFormat, LogSettings, environment},
 };
@@ -72,18 +74,23 @@ pub struct Log {
 }
 
 /// Starts logging for the whole process. Only the first call has an effect.
-pub fn start(settings: &LogSettings, reader: Reader) -> Log {
+///
+/// # Errors
+/// Where a collector is named that cannot be one.
+pub fn start(settings: &LogSettings, otlp: &OtlpSettings, reader: Reader) -> Result<Log> {
+    // What is written and what is exported have filters of their own: traces are kept also where the log says little.
+    let exported = if LOG.get().is_none() && reader != Reader::User { otlp::start(otlp)? } else { None };
     let start = || {
         let (filter, levels) = reload::Layer::new(Levels::of(settings, reader));
         let ways = Arc::new(Ways::new(reader));
         ways.stderr_form.store(form_of(settings.format, reader) as u8, Ordering::Relaxed);
         let lines = Lines { ways: Arc::clone(&ways) }.with_filter(filter);
         // Fails where something else in this process logs already, as a test might; that goes on, then.
-        let _ = tracing_subscriber::registry().with(lines).try_init();
+        let _ = tracing_subscriber::registry().with(lines).with(exported).try_init();
         tell_of_panics();
         Log { levels, ways, reader }
     };
-    LOG.get_or_init(start).clone()
+    Ok(LOG.get_or_init(start).clone())
 }
 
 /// Waits for what was logged to be written, but not for ever. Nothing where logging has not begun.

@@ -18,6 +18,7 @@ use std::{
 use serde_json::Value;
 
 use super::line::{Event, Form};
+use crate::log_health;
 
 /// Lines on their way at a time.
 const LINES_MAX: usize = 8_192;
@@ -181,7 +182,9 @@ impl<S: Sink> Worker<S> {
     fn write(&mut self, piece: &mut Vec<u8>, lines: &mut u64) {
         let (bytes, count) = (std::mem::take(piece), std::mem::take(lines));
         if count > 0 {
-            match self.sink.write(&bytes) {
+            let written = self.sink.write(&bytes);
+            log_health::note(self.shared.name, &written);
+            match written {
                 Ok(()) => self.tell(),
                 Err(_) => self.shared.drop_lines(count),
             }

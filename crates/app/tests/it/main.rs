@@ -10,3 +10,7 @@ mod commands;
 mod settings;
 
 mod mcp;
+
+mod observing;
+
+mod health;

@@ -3,10 +3,17 @@
 //! Wakes for nothing by itself. What a server says is kept apart from what is said of it here: it goes into logs,
 //! shortened, and to nobody else.
 
-use std::{error::Error, path::Path, time::Duration};
+use std::{
+    error::Error,
+    path::Path,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
 
 use backon::{ExponentialBuilder, Retryable};
 use futures::StreamExt;
+use metrics::{Counter, Histogram, counter, histogram};
 use reqwest::{
     Response, StatusCode,
     header::{AUTHORIZATION, HeaderValue, RETRY_AFTER},
@@ -15,10 +22,12 @@ use reqwest::{
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tower::{Layer, Service};
 use zeroize::Zeroizing;
 
 use super::{RemoteApi, RemoteModel};
-use crate::{error::EmbedError, secret_file};
+use crate::{Propagate, error::EmbedError, secret_file};
 
 /// How often a request is sent before its failure is told.
 const ATTEMPTS: usize = 3;
@@ -30,6 +39,9 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 const WORDS_BYTES_MAX: usize = 64 << 10;
 /// What is told of a server's own words.
 const WORDS_CHARS_MAX: usize = 200;
+/// How often it is looked whether a server that could not be reached takes connections again, and how long that may take.
+pub(crate) const REACHABLE_EVERY: Duration = Duration::from_secs(1);
+const REACHABLE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Why a server gave no vectors.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +56,8 @@ pub(crate) struct Trouble {
     pub(crate) is_about_texts: bool,
     /// When the server said to ask again.
     pub(crate) retry_after: Option<Duration>,
+    /// Whether there was no connection to be had.
+    pub(crate) is_unreached: bool,
 }
 
 /// What somebody else said of a failure; for those who look after this server.
@@ -53,7 +67,14 @@ pub struct Words(String);
 
 impl Trouble {
     pub(crate) fn passing(reason: impl Into<String>) -> Trouble {
-        Trouble { reason: reason.into(), words: None, is_transient: true, is_about_texts: false, retry_after: None }
+        Trouble {
+            reason: reason.into(),
+            words: None,
+            is_transient: true,
+            is_about_texts: false,
+            retry_after: None,
+            is_unreached: false,
+        }
     }
 
     pub(crate) fn lasting(reason: impl Into<String>) -> Trouble {
@@ -61,7 +82,8 @@ impl Trouble {
     }
 
     fn unreached(error: &reqwest::Error) -> Trouble {
-        Trouble::passing("it cannot be reached").saying(&innermost(error))
+        let trouble = Trouble::passing("it cannot be reached").saying(&innermost(error));
+        Trouble { is_unreached: error.is_connect(), ..trouble }
     }
 
     fn saying(self, words: &str) -> Trouble {
@@ -83,6 +105,50 @@ pub(crate) struct Client {
     model: String,
     key: Option<HeaderValue>,
     deadline: Duration,
+    /// Its host and port.
+    peer: String,
+    propagate: Option<Arc<dyn Propagate>>,
+    meters: Meters,
+}
+
+/// What is counted of the way to one model.
+struct Meters {
+    ok: Counter,
+    error: Counter,
+    seconds: Histogram,
+}
+
+/// Counts the connections that are opened: requests beyond them found one that was open.
+#[derive(Clone)]
+struct Counted<S> {
+    opener: S,
+    opened: Counter,
+}
+
+#[derive(Clone)]
+struct CountedLayer(Counter);
+
+impl<S> Layer<S> for CountedLayer {
+    type Service = Counted<S>;
+
+    fn layer(&self, opener: S) -> Counted<S> {
+        Counted { opener, opened: self.0.clone() }
+    }
+}
+
+impl<S: Service<R>, R> Service<R> for Counted<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.opener.poll_ready(context)
+    }
+
+    fn call(&mut self, request: R) -> S::Future {
+        self.opened.increment(1);
+        self.opener.call(request)
+    }
 }
 
 #[derive(Deserialize)]
@@ -98,10 +164,17 @@ struct OpenAiDatum {
 
 impl Client {
     /// A client of a model that is called `name` here. Reads the key.
-    pub(crate) fn new(name: &str, remote: &RemoteModel, deadline: Duration) -> Result<Client, Trouble> {
+    pub(crate) fn new(
+        name: &str,
+        remote: &RemoteModel,
+        deadline: Duration,
+        propagate: Option<Arc<dyn Propagate>>,
+    ) -> Result<Client, Trouble> {
         // Fails when a provider is installed already, which is just as well.
         drop(rustls::crypto::ring::default_provider().install_default());
+        let opened = counter!("holdfast_remote_connections_opened_total", "model" => name.to_owned());
         let http = reqwest::Client::builder()
+            .connector_layer(CountedLayer(opened))
             .user_agent(concat!("holdfast/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(deadline / 3)
             // Somewhere else is another server than the one that was connected, and would be sent the key.
@@ -116,7 +189,26 @@ impl Client {
             model: remote.model.clone().unwrap_or_else(|| name.to_owned()),
             key,
             deadline,
+            peer: peer(&remote.url),
+            propagate,
+            meters: Meters::new(name),
         })
+    }
+
+    /// The host and port of the server.
+    pub(crate) fn peer(&self) -> &str {
+        &self.peer
+    }
+
+    /// Comes back when the server takes connections.
+    pub(crate) async fn reachable(&self) {
+        loop {
+            let connected = tokio::time::timeout(REACHABLE_WITHIN, TcpStream::connect(&self.peer)).await;
+            if connected.is_ok_and(|connected| connected.is_ok()) {
+                return;
+            }
+            tokio::time::sleep(REACHABLE_EVERY).await;
+        }
     }
 
     /// One vector for each text, in order, all of one width.
@@ -139,6 +231,21 @@ impl Client {
     }
 
     async fn attempt(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, Trouble> {
+        let began = Instant::now();
+        let outcome = self.ask(texts).await;
+        self.meters.seconds.record(began.elapsed().as_secs_f64());
+        match &outcome {
+            Ok(_) => self.meters.ok.increment(1),
+            Err(trouble) => {
+                self.meters.error.increment(1);
+                tracing::Span::current().record("error", &trouble.reason);
+            }
+        }
+        outcome
+    }
+
+    /// One request, and what it came to.
+    async fn ask(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, Trouble> {
         let (path, body) = match self.api {
             RemoteApi::OpenAi => {
                 ("embeddings", json!({"model": self.model, "input": texts, "encoding_format": "float"}))
@@ -149,8 +256,13 @@ impl Client {
         if let Some(key) = &self.key {
             request = request.header(AUTHORIZATION, key.clone());
         }
+        let span = tracing::Span::current();
+        for (name, value) in self.propagate.iter().flat_map(|propagate| propagate.headers(&span)) {
+            request = request.header(name, value);
+        }
         let response = request.send().await.map_err(|error| Trouble::unreached(&error))?;
         let (status, retry_after) = (response.status(), retry_after(&response));
+        span.record("status", status.as_u16());
         let body = bounded(response, if status == StatusCode::OK { ANSWER_BYTES_MAX } else { WORDS_BYTES_MAX }).await?;
         if status != StatusCode::OK {
             let is_transient = status.is_server_error()
@@ -187,6 +299,21 @@ impl Client {
             }
         }
     }
+}
+
+impl Meters {
+    fn new(model: &str) -> Meters {
+        let requests = |outcome: &'static str| counter!("holdfast_remote_requests_total", "model" => model.to_owned(), "outcome" => outcome);
+        let seconds = histogram!("holdfast_remote_request_duration_seconds", "model" => model.to_owned());
+        Meters { ok: requests("ok"), error: requests("error"), seconds }
+    }
+}
+
+/// The host and port of an address that was checked.
+fn peer(url: &str) -> String {
+    let parsed = reqwest::Url::parse(url).ok();
+    let host_and_port = parsed.as_ref().and_then(|url| Some((url.host_str()?, url.port_or_known_default()?)));
+    host_and_port.map_or_else(String::new, |(host, port)| format!("{host}:{port}"))
 }
 
 fn read_key(path: &Path) -> Result<HeaderValue, Trouble> {

@@ -12,7 +12,7 @@ use std::{
     fs,
     io::{ErrorKind, Read},
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
@@ -23,7 +23,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
 pub use client::Words;
-pub(crate) use client::{Client, Trouble};
+pub(crate) use client::{Client, REACHABLE_EVERY, Trouble};
 
 use crate::{
     embedder::{Embedder, ModelState},
@@ -181,6 +181,17 @@ impl Described {
     }
 }
 
+/// How a remote model fares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteReport {
+    /// Its name here.
+    pub model: String,
+    /// What its breaker lets through.
+    pub breaker: State,
+    /// What was wrong with the last request, if anything was.
+    pub trouble: Option<String>,
+}
+
 /// A loaded remote model.
 pub(crate) struct Remote {
     name: String,
@@ -189,18 +200,42 @@ pub(crate) struct Remote {
     breaker: Breaker,
     /// The breaker opened.
     opened: Notify,
+    /// What was wrong with the last request.
+    trouble: Mutex<Option<Trouble>>,
 }
 
 impl Remote {
     pub(crate) fn new(name: &str, client: Client, described: Described, pause: Duration) -> Remote {
         let breaker = Breaker::new(Settings { failures: FAILURES, within: FAILURES_WITHIN, pause });
-        Remote {
+        let remote = Remote {
             name: name.to_owned(),
             client: RwLock::new(Arc::new(client)),
             described,
             breaker,
             opened: Notify::new(),
-        }
+            trouble: Mutex::default(),
+        };
+        remote.show();
+        remote
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The host and port that it is at.
+    pub(crate) fn peer(&self) -> String {
+        self.client().peer().to_owned()
+    }
+
+    pub(crate) fn report(&self) -> RemoteReport {
+        let trouble = self.trouble().as_ref().map(|trouble| trouble.reason.clone());
+        RemoteReport { model: self.name.clone(), breaker: self.breaker.state(), trouble }
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, Option<Trouble>> {
+        // Assigned as a whole.
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One vector for each text, in order, in the model's space as far as their width tells; none for one that the
@@ -238,6 +273,7 @@ impl Remote {
         let trouble = match self.client().embed(texts).await {
             Ok(vectors) if vectors.iter().all(|vector| vector.len() == width) => {
                 attempt.succeeded();
+                *self.trouble() = None;
                 return Ok(vectors);
             }
             Ok(_) => {
@@ -254,6 +290,10 @@ impl Remote {
             }
         };
         self.show();
+        // That it refuses some texts says nothing of how it is.
+        if !trouble.is_about_texts {
+            *self.trouble() = Some(trouble.clone());
+        }
         Err(trouble)
     }
 
@@ -267,13 +307,20 @@ impl Remote {
                 self.show();
                 let hint = Some("look at that server; it is tried again by itself".to_owned());
                 embedder.set_state(ModelState::Failed { reason: reason.clone(), hint, retry_in });
-                tokio::time::sleep(retry_in).await;
-                let Some(attempt) = self.breaker.try_half_open(Instant::now()) else { continue };
+                let attempt = tokio::select! {
+                    () = tokio::time::sleep(retry_in) => self.breaker.try_half_open(Instant::now()),
+                    () = self.sign_of_life() => self.breaker.try_half_open_early(),
+                };
+                let Some(attempt) = attempt else { continue };
                 self.show();
                 match self.described.verify(&self.client()).await {
-                    Ok(()) => attempt.succeeded(),
+                    Ok(()) => {
+                        *self.trouble() = None;
+                        attempt.succeeded();
+                    }
                     Err(trouble) => {
                         attempt.failed(Instant::now());
+                        *self.trouble() = Some(trouble.clone());
                         let words = trouble.words.as_ref().map(tracing::field::display);
                         tracing::warn!(model = self.name, words, "the remote model {} failed again", self.name);
                         reason = trouble.reason;
@@ -283,6 +330,33 @@ impl Remote {
             tracing::info!(model = self.name, "the remote model {} answers again", self.name);
             self.show();
             embedder.set_state(ModelState::Ready);
+        }
+    }
+
+    /// Comes back as soon as there is reason to believe that it answers again: where it could not be reached, when it
+    /// takes connections, which costs nothing to find out; where it said when to ask again, then.
+    async fn sign_of_life(&self) {
+        let (is_unreached, retry_after) =
+            self.trouble().as_ref().map_or((false, None), |trouble| (trouble.is_unreached, trouble.retry_after));
+        match retry_after {
+            _ if is_unreached => self.client().reachable().await,
+            Some(after) => tokio::time::sleep(after.max(REACHABLE_EVERY)).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Until it shuts down: forgets that the server could not be reached when it can be again, though nobody asks it.
+    pub(crate) async fn forgive(&self) {
+        loop {
+            tokio::time::sleep(REACHABLE_EVERY).await;
+            let is_unreached = self.trouble().as_ref().is_some_and(|trouble| trouble.is_unreached);
+            if is_unreached && self.breaker.state() == State::Closed {
+                self.client().reachable().await;
+                let mut trouble = self.trouble();
+                if trouble.as_ref().is_some_and(|trouble| trouble.is_unreached) {
+                    *trouble = None;
+                }
+            }
         }
     }
 
@@ -301,12 +375,8 @@ impl Remote {
     }
 
     fn show(&self) {
-        let value = match self.breaker.state() {
-            State::Closed => 0.0,
-            State::HalfOpen => 1.0,
-            State::Open => 2.0,
-        };
-        metrics::gauge!("holdfast_embedding_breaker_state", "model" => self.name.clone()).set(value);
+        let state = f64::from(self.breaker.state().number());
+        metrics::gauge!("holdfast_embedding_breaker_state", "model" => self.name.clone()).set(state);
     }
 }
 

@@ -1,9 +1,17 @@
 //! The pipeline's stages. See the parent module for how they are joined.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use half::f16;
-use holdfast_embedding::{EmbedError, Embedder, Models, Priority, Purpose, Tokens};
+use holdfast_embedding::{EmbedError, Embedder, ModelState, Models, Priority, Purpose, Tokens};
+use holdfast_resilience::health::Queue;
 use holdfast_storage::{
     Grants, Storage, StorageError,
     collections::{Generation, GenerationState, NewSpace},
@@ -153,6 +161,52 @@ fn named(error: StorageError, collection: &str) -> KnowledgeError {
 pub(crate) struct Pipeline {
     queue: mpsc::Sender<Work>,
     settled: watch::Sender<u64>,
+    standing: Arc<Standing>,
+}
+
+/// How the pipeline gets on, for those who look after it.
+#[derive(Default)]
+struct Standing {
+    /// What each stage waits for that is not work, if anything.
+    obstacles: Mutex<BTreeMap<&'static str, String>>,
+    /// When something was last settled, or work came into an empty pipeline.
+    moved: Mutex<Option<Instant>>,
+    /// Works handed over and not settled.
+    under_way: AtomicU64,
+}
+
+impl Standing {
+    /// Notes what a stage waits for, or that it gets on.
+    fn wait_for(&self, stage: &'static str, obstacle: Option<String>) {
+        let mut obstacles = lock(&self.obstacles);
+        match obstacle {
+            Some(obstacle) => {
+                obstacles.insert(stage, obstacle);
+            }
+            // Most of the time there is nothing to take out.
+            None if !obstacles.is_empty() => {
+                obstacles.remove(stage);
+            }
+            None => {}
+        }
+    }
+
+    fn begun(&self) {
+        if self.under_way.fetch_add(1, Ordering::SeqCst) == 0 {
+            *lock(&self.moved) = Some(Instant::now());
+        }
+    }
+
+    fn settled(&self) {
+        // Work can be settled that another process handed over; it never was under way here.
+        let _ = self.under_way.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| count.checked_sub(1));
+        *lock(&self.moved) = Some(Instant::now());
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while holding these.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What every stage has at hand.
@@ -162,6 +216,7 @@ struct Stage {
     limits: FileLimits,
     shutdown: CancellationToken,
     settled: watch::Sender<u64>,
+    standing: Arc<Standing>,
 }
 
 /// A prepared document on its way, holding its share of the budget.
@@ -184,7 +239,8 @@ impl Pipeline {
         let (to_embed, from_prepare) = mpsc::channel(BETWEEN_STAGES_MAX);
         let (to_write, from_embed) = mpsc::channel(BETWEEN_STAGES_MAX);
         let settled = watch::Sender::new(0);
-        let stage = Stage { storage, limits, shutdown, settled: settled.clone() };
+        let standing = Arc::<Standing>::default();
+        let stage = Stage { storage, limits, shutdown, settled: settled.clone(), standing: Arc::clone(&standing) };
         let waiting = Arc::new(tokio::sync::Mutex::new(waiting));
         let budget = Arc::new(Semaphore::new(TEXT_BUDGET_KIB as usize));
         for _ in 0..PREPARERS {
@@ -192,12 +248,14 @@ impl Pipeline {
         }
         tasks.spawn(stage.clone().embed(from_prepare, to_write));
         tasks.spawn(stage.write(from_embed));
-        Self { queue, settled }
+        Self { queue, settled, standing }
     }
 
     /// Hands work over, waiting for a place.
     pub(crate) async fn submit(&self, work: Work) -> Result<(), KnowledgeError> {
-        self.queue.send(work).await.map_err(|_| KnowledgeError::ShuttingDown)
+        self.queue.send(work).await.map_err(|_| KnowledgeError::ShuttingDown)?;
+        self.standing.begun();
+        Ok(())
     }
 
     /// Changes whenever something was settled.
@@ -205,9 +263,20 @@ impl Pipeline {
         self.settled.subscribe()
     }
 
-    /// How much waits to be prepared.
-    pub(crate) fn queued(&self) -> usize {
-        QUEUED_MAX - self.queue.capacity()
+    /// What waits to be prepared.
+    pub(crate) fn queue(&self) -> Queue {
+        Queue { name: "ingest", length: QUEUED_MAX - self.queue.capacity(), limit: QUEUED_MAX }
+    }
+
+    /// What it waits for that is not work, if anything.
+    pub(crate) fn obstacle(&self) -> Option<String> {
+        lock(&self.standing.obstacles).values().next().cloned()
+    }
+
+    /// How long nothing was settled although there is something under way.
+    pub(crate) fn stuck_for(&self) -> Option<Duration> {
+        let busy = self.standing.under_way.load(Ordering::SeqCst) > 0;
+        lock(&self.standing.moved).filter(|_| busy).map(|moved| moved.elapsed())
     }
 }
 
@@ -286,7 +355,10 @@ impl Stage {
         loop {
             match self.storage.touch_file(source_id, path.clone(), modified_ns).await {
                 Err(error) => self.await_disk(error).await?,
-                touched => return touched,
+                touched => {
+                    self.standing.wait_for("disk", None);
+                    return touched;
+                }
             }
         }
     }
@@ -295,7 +367,10 @@ impl Stage {
         loop {
             match self.storage.skip_files(source_id, vec![file.clone()]).await {
                 Err(error) => self.await_disk(error).await?,
-                skipped => return skipped,
+                skipped => {
+                    self.standing.wait_for("disk", None);
+                    return skipped;
+                }
             }
         }
     }
@@ -452,7 +527,10 @@ impl Stage {
         let mut known = loop {
             match self.storage.stored_vectors(target.generation.space.id, &hashes) {
                 Err(error) => self.await_disk(error).await?,
-                Ok(known) => break known,
+                Ok(known) => {
+                    self.standing.wait_for("disk", None);
+                    break known;
+                }
             }
         };
         let mut missing = Vec::new();
@@ -472,6 +550,7 @@ impl Stage {
             return Err(error);
         }
         tracing::warn!(error = &error as &dyn std::error::Error, "the disk fails; indexing waits for it");
+        self.standing.wait_for("disk", Some(format!("indexing waits for the disk: {error}")));
         tokio::select! {
             () = self.shutdown.cancelled() => Err(StorageError::Closed),
             () = tokio::time::sleep(STORAGE_PAUSE) => Ok(()),
@@ -480,18 +559,27 @@ impl Stage {
 
     /// Vectors for `texts`, waiting as long as the model needs to be able to make them.
     async fn embed_texts(&self, embedder: &Embedder, texts: Vec<String>) -> Result<Vec<Vec<f16>>, EmbedError> {
-        loop {
+        let model = |obstacle| self.standing.wait_for("model", obstacle);
+        let outcome = loop {
+            if *embedder.watch().borrow() != ModelState::Ready {
+                model(Some(format!("indexing waits for the model, which is {}", embedder.state())));
+            }
             embedder.ready().await?;
             let request = embedder.embed(texts.clone(), Purpose::Document, Priority::Bulk);
             match request.await {
-                Ok(vectors) => return Ok(vectors.iter().map(|vector| to_half(vector)).collect()),
+                Ok(vectors) => break Ok(vectors.iter().map(|vector| to_half(vector)).collect()),
                 Err(EmbedError::NotReady { .. }) => {}
                 Err(EmbedError::Overloaded { .. }) => tokio::time::sleep(STORAGE_PAUSE / 10).await,
                 // Its server was asked several times already; until it answers, or is left alone, there is time.
-                Err(EmbedError::RemoteFailed { is_transient: true, .. }) => tokio::time::sleep(STORAGE_PAUSE).await,
-                Err(error) => return Err(error),
+                Err(error @ EmbedError::RemoteFailed { is_transient: true, .. }) => {
+                    model(Some(format!("indexing waits for the model: {error}")));
+                    tokio::time::sleep(STORAGE_PAUSE).await;
+                }
+                Err(error) => break Err(error),
             }
-        }
+        };
+        model(None);
+        outcome
     }
 
     /// Commits, until the stage before ends.
@@ -534,8 +622,10 @@ impl Stage {
                 }
             }
             if again.is_empty() {
+                self.standing.wait_for("disk", None);
                 return;
             }
+            self.standing.wait_for("disk", Some("indexing waits for the disk, which takes no writes".to_owned()));
             batch = again;
             tokio::select! {
                 () = self.shutdown.cancelled() => return,
@@ -561,6 +651,7 @@ impl Stage {
         if let Some(job) = &moving.job {
             job.settle(Outcome::Done);
         }
+        self.standing.settled();
         self.settled.send_modify(|count| *count += 1);
     }
 
@@ -568,12 +659,14 @@ impl Stage {
         if let Some(job) = &account.job {
             job.settle(outcome);
         }
+        self.standing.settled();
         self.settled.send_modify(|count| *count += 1);
     }
 
     /// Settles something as failed; an accepted document is refused with the reason.
     async fn fail(&self, account: &Account, code: &str, error: &(dyn std::error::Error + Send + Sync + 'static)) {
         tracing::error!(error = error as &dyn std::error::Error, code, "failed to index a document");
+        metrics::counter!("holdfast_documents_failed_total").increment(1);
         // What is interrupted still waits, and is taken up at the next start.
         if let Some(item) = account.item.as_ref().filter(|_| !self.shutdown.is_cancelled()) {
             let refused = self.storage.refuse_item(item.clone(), code.to_owned(), error.to_string());

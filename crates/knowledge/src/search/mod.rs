@@ -115,11 +115,14 @@ impl Searcher {
         }
         metrics::counter!("holdfast_search_cache_total", "outcome" => "miss").increment(1);
         let prepared = self.prepare(request, places, digest).await?;
-        let this = self.clone();
-        let found = tokio::task::spawn_blocking(move || this.run(&prepared));
+        let (this, span) = (self.clone(), tracing::Span::current());
+        let found = tokio::task::spawn_blocking(move || span.in_scope(|| this.run(&prepared)));
         let (mut response, worth) = found.await.map_err(|_| KnowledgeError::ShuttingDown)??;
         if worth == Worth::Keeping {
             self.caches.keep_answer(name, &response);
+        }
+        if response.degraded.is_some() {
+            metrics::counter!("holdfast_search_degraded_total").increment(1);
         }
         response.took = began.elapsed();
         Ok(response)

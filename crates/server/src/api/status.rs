@@ -1,7 +1,8 @@
 //! `GET /api/v1/status`: how the whole is, and each part.
 
 use axum::{Json, extract::State};
-use holdfast_resilience::health::{Component, worst};
+use holdfast_embedding::RemoteReport;
+use holdfast_resilience::health::{Component, Queue, worst};
 use holdfast_storage::Caller;
 use serde::Serialize;
 
@@ -14,6 +15,23 @@ pub(crate) struct StatusAnswer {
     pub(crate) version: &'static str,
     uptime_seconds: u64,
     pub(crate) components: Vec<ComponentAnswer>,
+    queues: Vec<QueueAnswer>,
+    breakers: Vec<BreakerAnswer>,
+}
+
+/// What waits at a place that has a bound, or is inside.
+#[derive(Debug, Serialize)]
+struct QueueAnswer {
+    name: &'static str,
+    length: usize,
+    limit: usize,
+}
+
+/// What the breaker of a remote model lets through.
+#[derive(Debug, Serialize)]
+struct BreakerAnswer {
+    name: String,
+    state: &'static str,
 }
 
 /// How one part is.
@@ -36,11 +54,15 @@ impl StatusAnswer {
     /// The state of things now.
     pub(crate) fn of(server: &Server, caller: &Caller) -> Self {
         let components = server.health().components;
+        let queue = |Queue { name, length, limit }: Queue| QueueAnswer { name, length, limit };
+        let breaker = |remote: RemoteReport| BreakerAnswer { name: remote.model, state: remote.breaker.as_str() };
         Self {
             status: worst(&components).as_str(),
             version: server.version(),
             uptime_seconds: server.uptime().as_secs(),
             components: components.into_iter().map(|component| ComponentAnswer::of(component, caller)).collect(),
+            queues: server.queues().into_iter().map(queue).collect(),
+            breakers: server.models().remotes().into_iter().map(breaker).collect(),
         }
     }
 }

@@ -15,7 +15,7 @@ use axum::{
 };
 use holdfast_embedding::{FetchLimits, ModelSource, ModelState, Models};
 use holdfast_knowledge::{Knowledge, Watch};
-use holdfast_server::{Config, Parts, Server};
+use holdfast_server::{Config, Observation, Parts, Server};
 use holdfast_storage::{Caller, Role, Storage, keys::KeyTerms};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -126,6 +126,7 @@ impl House {
             version: "1.2.3",
             shutdown: shutdown.clone(),
             tasks: tasks.clone(),
+            observation: Observation::default(),
         })?;
         let (key, router) = (secret.reveal().to_owned(), server.network());
         Ok(Self { server, storage, key, shutdown, folder, stop, tasks, router })

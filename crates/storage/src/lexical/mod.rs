@@ -59,6 +59,14 @@ pub trait LexicalIndex: Send + Sync {
     /// Every key present, in no particular order; for comparison with SQL.
     fn keys(&self) -> Result<Vec<ChunkKey>, LexicalError>;
 
+    /// Looks whether the files are there that the next start will read. Costs a few reads, not one of everything.
+    ///
+    /// # Errors
+    /// [`LexicalError::Damaged`] naming what is wrong.
+    fn examine(&self) -> Result<(), LexicalError> {
+        Ok(())
+    }
+
     /// Finishes what runs in the background and gives back what only writing needs. For when
     /// nothing was written for a while, and before the index's files are deleted from under it.
     fn rest(&self) -> Result<(), LexicalError> {

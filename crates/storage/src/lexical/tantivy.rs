@@ -33,7 +33,7 @@ use ::tantivy::{
         error::{OpenDirectoryError, OpenReadError, OpenWriteError},
     },
     fieldnorm::FieldNormReader,
-    index::{InvertedIndexReader, SegmentId},
+    index::{InvertedIndexReader, SegmentComponent, SegmentId},
     indexer::{IndexWriterOptions, NoMergePolicy},
     schema::{FAST, Field, INDEXED, IndexRecordOption, OwnedValue, Schema, TextFieldIndexing, TextOptions},
 };
@@ -149,6 +149,15 @@ impl TantivyIndex {
             position: AtomicU64::new(state.position),
             writing: Mutex::default(),
         })
+    }
+
+    fn look_at_files(&self) -> Result<(), LexicalError> {
+        let metas = self.index.load_metas().map_err(|_| damaged(&self.dir, "its list of files cannot be read"))?;
+        let terms = metas.segments.iter().map(|segment| segment.relative_path(SegmentComponent::Terms));
+        match terms.into_iter().find(|file| !self.dir.join(file).is_file()) {
+            Some(_) => Err(damaged(&self.dir, "one of its files is missing")),
+            None => Ok(()),
+        }
     }
 
     /// Checks every file against its checksum and that no chunk is there twice.
@@ -349,6 +358,11 @@ impl TantivyIndex {
 }
 
 impl LexicalIndex for TantivyIndex {
+    fn examine(&self) -> Result<(), LexicalError> {
+        // A merge that ends in between takes files away that were named a moment ago; then the second look is right.
+        self.look_at_files().or_else(|_| self.look_at_files())
+    }
+
     fn apply(&self, change: &LexicalChange<'_>) -> Result<(), LexicalError> {
         let mut writing = self.lock();
         self.collect_merge(&mut writing);

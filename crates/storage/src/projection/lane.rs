@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use metrics::{Histogram, histogram};
+
 use super::{Indexes, Shared};
 use crate::{
     ChunkKey,
@@ -70,11 +72,14 @@ pub(super) struct Lane {
     checkpointed_at: Instant,
     /// When something was last applied, until the indexes rest.
     applied_at: Option<Instant>,
+    /// Of a step.
+    seconds: Histogram,
 }
 
 impl Lane {
     pub(super) fn new(kind: Kind, shared: Arc<Shared>) -> Self {
-        Self { kind, shared, checkpointed_at: Instant::now(), applied_at: None }
+        let seconds = histogram!("holdfast_index_apply_duration_seconds", "index" => kind.as_str());
+        Self { kind, shared, checkpointed_at: Instant::now(), applied_at: None, seconds }
     }
 
     pub(super) fn run(mut self) {
@@ -172,10 +177,19 @@ impl Lane {
     }
 
     fn apply(&self, indexes: &Indexes, step: &Step) -> Result<(), StorageError> {
+        let began = Instant::now();
+        let span = tracing::info_span!(
+            "project",
+            index = self.kind.as_str(),
+            added = step.added.len(),
+            removed = step.removed.len()
+        );
+        let _inside = span.entered();
         match self.kind {
             Kind::Vectors => self.apply_vectors(indexes, step),
             Kind::Lexical => self.apply_words(indexes, step),
         }?;
+        self.seconds.record(began.elapsed().as_secs_f64());
         self.shared.applied.send_modify(|count| *count += 1);
         Ok(())
     }

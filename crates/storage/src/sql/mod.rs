@@ -15,9 +15,11 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use holdfast_resilience::health::Queue;
+use metrics::{Counter, Histogram, counter, histogram};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
@@ -127,6 +129,7 @@ impl Database {
             queue,
             failure: Arc::clone(&failure),
             closing: false,
+            meters: Meters::new(),
         };
         let writer = thread::Builder::new()
             .name("holdfast-sql".into())
@@ -201,9 +204,20 @@ impl Database {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How many writes wait for the writer.
-    pub fn queued_writes(&self) -> usize {
-        QUEUED_WRITES_MAX - self.writes.capacity()
+    /// The writes that wait for the writer.
+    pub fn queue(&self) -> Queue {
+        let length = QUEUED_WRITES_MAX - self.writes.capacity();
+        Queue { name: "database_writes", length, limit: QUEUED_WRITES_MAX }
+    }
+
+    /// How many reading connections are idle, and how many there are.
+    pub fn readers(&self) -> (usize, usize) {
+        (self.readers.idle.lock().unwrap_or_else(PoisonError::into_inner).len(), READERS)
+    }
+
+    /// The database file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Bytes of the database and its write-ahead log.
@@ -233,6 +247,27 @@ struct Writer {
     failure: Arc<Mutex<Option<String>>>,
     /// Whether the last write has come.
     closing: bool,
+    meters: Meters,
+}
+
+/// What the writer counts.
+struct Meters {
+    committed: Counter,
+    failed: Counter,
+    writes: Counter,
+    seconds: Histogram,
+}
+
+impl Meters {
+    fn new() -> Self {
+        let commits = |outcome: &'static str| counter!("holdfast_database_commits_total", "outcome" => outcome);
+        Self {
+            committed: commits("ok"),
+            failed: commits("error"),
+            writes: counter!("holdfast_database_writes_total"),
+            seconds: histogram!("holdfast_database_commit_duration_seconds"),
+        }
+    }
 }
 
 impl Writer {
@@ -250,7 +285,16 @@ impl Writer {
 
     /// One transaction for all of `writes`; each is answered when its fate is certain.
     fn commit(&mut self, mut writes: Vec<Box<dyn Write>>) {
+        let began = Instant::now();
         let outcome = self.transact(&mut writes);
+        self.meters.seconds.record(began.elapsed().as_secs_f64());
+        match &outcome {
+            Ok(()) => {
+                self.meters.committed.increment(1);
+                self.meters.writes.increment(writes.len() as u64);
+            }
+            Err(_) => self.meters.failed.increment(1),
+        }
         if let Err(error) = &outcome {
             tracing::error!(
                 error = error as &dyn std::error::Error,
@@ -347,18 +391,29 @@ fn prepare(connection: &Connection) -> Result<(), StorageError> {
 struct Readers {
     idle: Mutex<Vec<Connection>>,
     returned: Condvar,
+    reads: Counter,
+    waits: Counter,
 }
 
 impl Readers {
     fn open(path: &Path, count: usize) -> Result<Self, StorageError> {
         let idle = (0..count).map(|_| open_reader(path)).collect::<Result<_, _>>()?;
-        Ok(Self { idle: Mutex::new(idle), returned: Condvar::new() })
+        Ok(Self {
+            idle: Mutex::new(idle),
+            returned: Condvar::new(),
+            reads: counter!("holdfast_database_reads_total"),
+            waits: counter!("holdfast_database_reader_waits_total"),
+        })
     }
 
     /// Waits for an idle connection. A read holds one for milliseconds, so the wait is bounded
     /// by the number of threads that read.
     fn take(&self) -> Reader<'_> {
+        self.reads.increment(1);
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.is_empty() {
+            self.waits.increment(1);
+        }
         loop {
             if let Some(connection) = idle.pop() {
                 return Reader { pool: self, connection: Some(connection) };

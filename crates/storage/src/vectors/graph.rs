@@ -208,6 +208,10 @@ impl VectorIndex for UsearchIndex {
         Ok(best.into_sorted())
     }
 
+    fn examine(&self) -> Result<(), VectorError> {
+        self.shared.files.examine()
+    }
+
     fn position(&self) -> u64 {
         self.shared.table.snapshot().position
     }

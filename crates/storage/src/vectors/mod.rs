@@ -70,6 +70,14 @@ pub trait VectorIndex: Send + Sync {
     /// [`VectorError::Io`], for one when the disk is full.
     fn checkpoint(&self) -> Result<(), VectorError>;
 
+    /// Looks whether the checkpoint is there that the next start will read. Costs a few reads, not one of everything.
+    ///
+    /// # Errors
+    /// [`VectorError::Damaged`] or [`VectorError::Io`] naming what is wrong.
+    fn examine(&self) -> Result<(), VectorError> {
+        Ok(())
+    }
+
     /// Waits until what is built in the background is built; searches are right before, and faster after.
     fn settle(&self) {}
 

@@ -108,6 +108,30 @@ impl Files {
         self.durable_position.load(Ordering::Acquire)
     }
 
+    /// Looks whether the checkpoint is where it was written, and begins as it should.
+    pub(super) fn examine(&self) -> Result<(), VectorError> {
+        // Held, so that no checkpoint takes its predecessor away meanwhile.
+        let last = self.lock();
+        if self.durable_position() == 0 {
+            return Ok(());
+        }
+        let path = self.rows_path();
+        let mut begin = [0; format::MAGIC.len()];
+        match File::open(&path).and_then(|mut file| file.read_exact(&mut begin)) {
+            Ok(()) if begin == format::MAGIC => {}
+            Ok(()) => return Err(self.damaged("it is something else".into())),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                return Err(self.damaged("it is truncated".into()));
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(self.damaged("it is missing".into())),
+            Err(error) => return Err(io_error(&path, error)),
+        }
+        let Some(graph) = &last.graph else { return Ok(()) };
+        let path = self.directory.join(graph_name(graph.generation));
+        let length = fs::metadata(&path).map_err(|error| io_error(&path, error))?.len();
+        if length == graph.length { Ok(()) } else { Err(VectorError::Damaged { path, what: "it is truncated".into() }) }
+    }
+
     /// The graph that was read is in memory now, under this version.
     pub(super) fn graph_adopted(&self, version: u64) {
         self.lock().graph_version = Some(version);

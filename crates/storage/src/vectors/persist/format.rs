@@ -32,7 +32,7 @@ use crate::vectors::{
     table::{Chunk, Snapshot},
 };
 
-const MAGIC: [u8; 8] = *b"HOLDVEC\0";
+pub(super) const MAGIC: [u8; 8] = *b"HOLDVEC\0";
 const FORMAT: u32 = 1;
 const HEADER_BYTES: usize = 88;
 const HASH_BYTES: usize = 32;

@@ -1,0 +1,504 @@
+//! Every metric there is: what it is called, what it counts, in which unit, with which labels, and who records it.
+//!
+//! The recorder takes its descriptions from here, `docs/METRICS.md` is written from here, and tests compare the table
+//! with what a busy server emits and with what `deploy/` asks for. It records nothing itself.
+//!
+//! A metric belongs here before it is recorded. One that only appears when something fails is there from the start with
+//! a zero: an alert on its increase would otherwise miss the first time.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::{error::Code, mcp, routes};
+
+/// How a metric behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Only grows, from 0 at each start.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts by size, with `_bucket`, `_sum` and `_count`.
+    Histogram,
+}
+
+impl Kind {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// A label, and what it may say.
+#[derive(Clone, Copy, Debug)]
+pub struct Label {
+    /// Its name.
+    pub name: &'static str,
+    /// Its values.
+    pub values: Values,
+}
+
+/// The values of a label. Each set has a bound that no client moves.
+#[derive(Clone, Copy, Debug)]
+pub enum Values {
+    /// These words.
+    Words(&'static [&'static str]),
+    /// The templates of the route table, and `none` for a path without one.
+    Routes,
+    /// The codes of `docs/ERRORS.md`.
+    Codes,
+    /// The MCP tools.
+    Tools,
+    /// The names of the models that the operator has pulled or connected, of which somebody asked for one.
+    Models,
+    /// One value for the life of the process.
+    Build,
+}
+
+impl Values {
+    /// Every value, where they are known before the program runs.
+    pub fn known(self) -> Option<Vec<&'static str>> {
+        match self {
+            Self::Words(words) => Some(words.to_vec()),
+            Self::Routes => {
+                let templates = routes::ROUTES.iter().map(|route| route.path);
+                Some(templates.chain([crate::gate::NO_ROUTE]).collect())
+            }
+            Self::Codes => Some(Code::ALL.iter().map(|code| code.as_str()).collect()),
+            Self::Tools => Some(mcp::tools::TOOLS.map(|(name, _)| name).to_vec()),
+            Self::Models | Self::Build => None,
+        }
+    }
+
+    fn told(self) -> String {
+        match self {
+            Self::Words(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
+            Self::Routes => "a route's template, or `none`".to_owned(),
+            Self::Codes => "a code of [ERRORS.md](ERRORS.md)".to_owned(),
+            Self::Tools => "an MCP tool".to_owned(),
+            Self::Models => "a model that the operator has pulled or connected".to_owned(),
+            Self::Build => "one value".to_owned(),
+        }
+    }
+}
+
+/// One metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// How it behaves.
+    pub kind: Kind,
+    /// What one of it is.
+    pub unit: &'static str,
+    /// Its labels.
+    pub labels: &'static [Label],
+    /// What it says, in one line.
+    pub help: &'static str,
+    /// The crate that records it.
+    pub source: &'static str,
+}
+
+/// A metric as `holdfast metrics --json` prints it.
+#[derive(Debug, Serialize)]
+struct Row {
+    name: &'static str,
+    kind: Kind,
+    unit: &'static str,
+    labels: Vec<RowLabel>,
+    help: &'static str,
+    source: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct RowLabel {
+    name: &'static str,
+    /// Nothing where they are named by the operator.
+    values: Option<Vec<&'static str>>,
+}
+
+/// The upper bounds of histograms that tell seconds: from a cached search to a large ingestion request.
+pub(super) const SECONDS: [f64; 16] =
+    [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+/// The upper bounds of histograms that tell how many texts or tokens a batch has.
+pub(super) const COUNTS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+
+/// The queues and rooms that have a bound for the whole process; those of models have metrics of their own.
+pub const QUEUES: [&str; 8] = [
+    "http_requests",
+    "mcp_sessions",
+    "mcp_calls",
+    "whole_texts",
+    "ingest",
+    "database_writes",
+    "telemetry_spans",
+    "telemetry_logs",
+];
+
+/// The parts whose health is told.
+pub const COMPONENTS: [&str; 10] =
+    ["embedding", "remote", "database", "disk", "vectors", "lexical", "ingest", "sources", "jobs", "log"];
+
+const ROUTE: Label = Label { name: "route", values: Values::Routes };
+const METHOD: Label = Label {
+    name: "method",
+    values: Values::Words(&["GET", "POST", "DELETE", "HEAD", "PUT", "PATCH", "OPTIONS", "other"]),
+};
+const STATUS: Label = Label { name: "status", values: Values::Words(&["1xx", "2xx", "3xx", "4xx", "5xx"]) };
+const MODEL: Label = Label { name: "model", values: Values::Models };
+const PRIORITY: Label = Label { name: "priority", values: Values::Words(&["interactive", "bulk"]) };
+const INDEX: Label = Label { name: "index", values: Values::Words(&["vectors", "lexical"]) };
+const OUTCOME: Label = Label { name: "outcome", values: Values::Words(&["ok", "error"]) };
+const SIGNAL: Label = Label { name: "signal", values: Values::Words(&["traces", "logs"]) };
+
+const fn counter(name: &'static str, unit: &'static str, labels: &'static [Label], help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Counter, unit, labels, help, source: "" }
+}
+
+const fn gauge(name: &'static str, unit: &'static str, labels: &'static [Label], help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Gauge, unit, labels, help, source: "" }
+}
+
+const fn histogram(name: &'static str, unit: &'static str, labels: &'static [Label], help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Histogram, unit, labels, help, source: "" }
+}
+
+impl Metric {
+    const fn of(mut self, source: &'static str) -> Self {
+        self.source = source;
+        self
+    }
+
+    /// Every combination of label values, where all are known.
+    pub(super) fn series(&self) -> Option<Vec<Vec<(&'static str, &'static str)>>> {
+        let mut series = vec![Vec::new()];
+        for label in self.labels {
+            let values = label.values.known()?;
+            let longer = |begun: &Vec<(&'static str, &'static str)>| -> Vec<Vec<(&'static str, &'static str)>> {
+                let with = |value: &&'static str| [begun.as_slice(), &[(label.name, *value)]].concat();
+                values.iter().map(with).collect()
+            };
+            series = series.iter().flat_map(longer).collect();
+        }
+        Some(series)
+    }
+}
+
+/// What is asked of the server, and what becomes of it.
+const SERVER: &[Metric] = &[
+    counter("holdfast_http_requests_total", "requests", &[ROUTE, METHOD, STATUS], "Requests answered").of("server"),
+    histogram(
+        "holdfast_http_request_duration_seconds",
+        "seconds",
+        &[ROUTE],
+        "Time from a request's head to its answer's",
+    )
+    .of("server"),
+    gauge("holdfast_http_requests_in_flight", "requests", &[], "Requests being worked on, probes included")
+        .of("server"),
+    gauge("holdfast_http_connections", "connections", &[], "Connections open, those of MCP sessions included")
+        .of("server"),
+    counter(
+        "holdfast_authentication_failures_total",
+        "failures",
+        &[Label {
+            name: "reason",
+            values: Values::Words(&[
+                "missing",
+                "several",
+                "in_query",
+                "malformed",
+                "unknown",
+                "revoked",
+                "expired",
+                "address",
+            ]),
+        }],
+        "Requests whose key was not taken",
+    )
+    .of("server"),
+    counter(
+        "holdfast_log_lines_dropped_total",
+        "lines",
+        &[Label { name: "sink", values: Values::Words(&["stderr", "file"]) }],
+        "Log lines that were not written, by where to",
+    )
+    .of("app"),
+    counter(
+        "holdfast_errors_total",
+        "failures",
+        &[Label { name: "code", values: Values::Codes }],
+        "Failures told to callers",
+    )
+    .of("server"),
+    counter(
+        "holdfast_mcp_calls_total",
+        "calls",
+        &[Label { name: "tool", values: Values::Tools }, OUTCOME],
+        "MCP tool calls",
+    )
+    .of("server"),
+    gauge(
+        "holdfast_queue_length",
+        "items",
+        &[Label { name: "queue", values: Values::Words(&QUEUES) }],
+        "What waits, or is inside, at a place that has a bound",
+    )
+    .of("server"),
+    gauge(
+        "holdfast_queue_limit",
+        "items",
+        &[Label { name: "queue", values: Values::Words(&QUEUES) }],
+        "The bound of that place; beyond it work is refused, or waits outside",
+    )
+    .of("server"),
+    gauge(
+        "holdfast_component_status",
+        "state",
+        &[Label { name: "component", values: Values::Words(&COMPONENTS) }],
+        "How a part is: 0 ready, 1 degraded, 2 down",
+    )
+    .of("server"),
+    gauge("holdfast_uptime_seconds", "seconds", &[], "Time since the server was built").of("server"),
+];
+
+/// The knowledge base.
+const KNOWLEDGE: &[Metric] = &[
+    gauge("holdfast_index_chunks", "chunks", &[INDEX], "Chunks in the indexes, all generations together")
+        .of("knowledge"),
+    gauge("holdfast_index_backlog", "changes", &[INDEX], "Changes that the indexes have yet to apply").of("knowledge"),
+    gauge("holdfast_index_failing", "generations", &[INDEX], "Generations whose index does not get on").of("knowledge"),
+    gauge("holdfast_vectors_bytes", "bytes", &[], "Memory of the vector indexes").of("knowledge"),
+    gauge("holdfast_jobs_running", "jobs", &[], "Jobs that are not finished").of("knowledge"),
+    gauge(
+        "holdfast_sources",
+        "sources",
+        &[Label { name: "state", values: Values::Words(&["ok", "failing"]) }],
+        "Sources, by how the last look at them went",
+    )
+    .of("knowledge"),
+    counter(
+        "holdfast_documents_written_total",
+        "documents",
+        &[Label { name: "change", values: Values::Words(&["created", "updated", "unchanged"]) }],
+        "Documents that came out of the pipeline",
+    )
+    .of("knowledge"),
+    counter("holdfast_documents_failed_total", "documents", &[], "Documents that the pipeline gave up").of("knowledge"),
+    gauge("holdfast_search_cache_bytes", "bytes", &[], "Memory of kept answers and rankings").of("knowledge"),
+    counter(
+        "holdfast_search_cache_total",
+        "searches",
+        &[Label { name: "outcome", values: Values::Words(&["hit", "miss"]) }],
+        "Searches, by whether their answer was kept",
+    )
+    .of("knowledge"),
+    counter(
+        "holdfast_search_degraded_total",
+        "searches",
+        &[],
+        "Searches that were answered without one of their lists",
+    )
+    .of("knowledge"),
+];
+
+/// The database, its indexes, the disk they lie on.
+const STORAGE: &[Metric] = &[
+    gauge("holdfast_database_bytes", "bytes", &[], "Bytes of the database and its log on disk").of("knowledge"),
+    counter("holdfast_database_commits_total", "commits", &[OUTCOME], "Commits to the database").of("storage"),
+    counter("holdfast_database_writes_total", "writes", &[], "Writes in those commits").of("storage"),
+    histogram("holdfast_database_commit_duration_seconds", "seconds", &[], "Time of a commit, its sync included")
+        .of("storage"),
+    gauge(
+        "holdfast_database_readers",
+        "connections",
+        &[Label { name: "state", values: Values::Words(&["idle", "in_use"]) }],
+        "Pooled reading connections",
+    )
+    .of("knowledge"),
+    counter("holdfast_database_reads_total", "reads", &[], "Reads, each of which took a connection out of the pool")
+        .of("storage"),
+    counter("holdfast_database_reader_waits_total", "reads", &[], "Reads that found the pool empty and waited")
+        .of("storage"),
+    histogram("holdfast_index_apply_duration_seconds", "seconds", &[INDEX], "Time to apply one step of changes")
+        .of("storage"),
+    gauge("holdfast_disk_free_bytes", "bytes", &[], "Bytes that can still be written to the data directory's disk")
+        .of("knowledge"),
+    gauge("holdfast_disk_size_bytes", "bytes", &[], "Bytes of the data directory's disk").of("knowledge"),
+];
+
+/// Models here, and those that other servers run.
+const EMBEDDING: &[Metric] = &[
+    counter("holdfast_embedding_tokens_total", "tokens", &[MODEL, PRIORITY], "Tokens embedded").of("embedding"),
+    histogram("holdfast_embedding_batch_seconds", "seconds", &[MODEL, PRIORITY], "Time to embed a batch")
+        .of("embedding"),
+    histogram("holdfast_embedding_batch_texts", "texts", &[MODEL, PRIORITY], "Texts of a batch").of("embedding"),
+    histogram("holdfast_embedding_batch_tokens", "tokens", &[MODEL, PRIORITY], "Tokens of a batch").of("embedding"),
+    counter("holdfast_embedding_batches_failed_total", "batches", &[MODEL], "Batches that were given up")
+        .of("embedding"),
+    histogram("holdfast_embedding_wait_seconds", "seconds", &[MODEL, PRIORITY], "Time a text waited for a thread")
+        .of("embedding"),
+    gauge("holdfast_embedding_queue_texts", "texts", &[MODEL, PRIORITY], "Texts accepted and not answered")
+        .of("embedding"),
+    gauge(
+        "holdfast_embedding_queue_limit_texts",
+        "texts",
+        &[MODEL, PRIORITY],
+        "Texts that may be unanswered at a time",
+    )
+    .of("embedding"),
+    counter(
+        "holdfast_embedding_refused_total",
+        "requests",
+        &[MODEL, PRIORITY],
+        "Requests refused because too much waits",
+    )
+    .of("embedding"),
+    counter("holdfast_embedding_shared_total", "texts", &[MODEL], "Texts that were under way for another request")
+        .of("embedding"),
+    gauge(
+        "holdfast_embedding_threads",
+        "threads",
+        &[MODEL],
+        "Threads that embed; batch seconds over them are their use",
+    )
+    .of("embedding"),
+    counter(
+        "holdfast_embedding_cache_total",
+        "texts",
+        &[Label { name: "outcome", values: Values::Words(&["hit", "kept", "miss"]) }],
+        "Texts looked up among kept vectors: found in memory, on disk, or not",
+    )
+    .of("embedding"),
+    counter("holdfast_embedding_cache_evictions_total", "vectors", &[], "Vectors given up for others").of("embedding"),
+    gauge("holdfast_embedding_cache_bytes", "bytes", &[], "Memory of kept vectors").of("embedding"),
+    gauge("holdfast_embedding_breaker_state", "state", &[MODEL], "Of a remote model: 0 closed, 1 half-open, 2 open")
+        .of("embedding"),
+    counter("holdfast_remote_requests_total", "requests", &[MODEL, OUTCOME], "Requests sent to a remote model")
+        .of("embedding"),
+    histogram("holdfast_remote_request_duration_seconds", "seconds", &[MODEL], "Time of a request to a remote model")
+        .of("embedding"),
+    counter(
+        "holdfast_remote_connections_opened_total",
+        "connections",
+        &[MODEL],
+        "Connections opened to a remote model; requests beyond them found one open",
+    )
+    .of("embedding"),
+];
+
+/// The program and its process. Names that begin with `process_` are those of Prometheus' own clients.
+const PROCESS: &[Metric] = &[
+    gauge(
+        "holdfast_build_info",
+        "",
+        &[Label { name: "version", values: Values::Build }, Label { name: "rustc", values: Values::Build }],
+        "1, with what was built and by which compiler",
+    )
+    .of("app"),
+    counter("holdfast_telemetry_exported_total", "items", &[SIGNAL], "Spans and log records the collector took")
+        .of("app"),
+    counter("holdfast_telemetry_dropped_total", "items", &[SIGNAL], "Spans and log records given up").of("app"),
+    counter("holdfast_telemetry_failures_total", "exports", &[SIGNAL], "Exports that the collector did not take")
+        .of("app"),
+    counter("process_cpu_seconds_total", "seconds", &[], "Processor time of the process, user and system").of("server"),
+    gauge("process_resident_memory_bytes", "bytes", &[], "Memory of the process that is in RAM").of("server"),
+    gauge("process_virtual_memory_bytes", "bytes", &[], "Address space of the process").of("server"),
+    gauge("process_open_fds", "descriptors", &[], "Open file descriptors").of("server"),
+    gauge("process_max_fds", "descriptors", &[], "File descriptors that may be open").of("server"),
+    gauge("process_threads", "threads", &[], "Threads of the process").of("server"),
+    gauge("process_start_time_seconds", "seconds", &[], "Start of the process, Unix time").of("server"),
+];
+
+/// Every metric, in the order of the reference.
+pub fn all() -> impl Iterator<Item = &'static Metric> {
+    [SERVER, KNOWLEDGE, STORAGE, EMBEDDING, PROCESS].into_iter().flatten()
+}
+
+/// The table as data.
+pub fn json() -> serde_json::Value {
+    let label = |label: &Label| RowLabel { name: label.name, values: label.values.known() };
+    let row = |metric: &Metric| {
+        let Metric { name, kind, unit, help, source, .. } = *metric;
+        Row { name, kind, unit, labels: metric.labels.iter().map(label).collect(), help, source }
+    };
+    serde_json::json!({ "metrics": all().map(row).collect::<Vec<_>>() })
+}
+
+/// The table as `docs/METRICS.md` has it.
+pub fn markdown() -> String {
+    let mut text = HEAD.to_owned();
+    let chapters = [
+        ("Requests", SERVER),
+        ("Knowledge base", KNOWLEDGE),
+        ("Database, indexes, disk", STORAGE),
+        ("Embedding", EMBEDDING),
+        ("Process and program", PROCESS),
+    ];
+    for (title, metrics) in chapters {
+        // Writing to a `String` does not fail.
+        let _ = write!(
+            text,
+            "\n## {title}\n\n| metric | kind | unit | labels | what it says | from |\n|---|---|---|---|---|---|\n"
+        );
+        for metric in metrics {
+            let labels: Vec<String> =
+                metric.labels.iter().map(|label| format!("`{}`: {}", label.name, label.values.told())).collect();
+            let _ = writeln!(
+                text,
+                "| `{}` | {} | {} | {} | {} | {} |",
+                metric.name,
+                metric.kind.as_str(),
+                metric.unit,
+                labels.join("; "),
+                metric.help,
+                metric.source
+            );
+        }
+    }
+    text
+}
+
+const HEAD: &str = "\
+# Metrics
+
+Written by `holdfast metrics > docs/METRICS.md`; a test holds it against the program, and another against what a busy
+server emits. `GET /metrics` tells them in Prometheus' text format, to keys with the role `metrics`. How to collect them,
+rules, alerts and a dashboard are in [deploy/](../deploy/README.md), what to do when an alert fires in
+[TROUBLESHOOTING.md](TROUBLESHOOTING.md).
+
+Every label has a bounded set of values: none comes from a request. Counters whose label values are known beforehand are
+there with 0 from the start, so that an alert sees the first event. A histogram has `_bucket`, `_sum` and `_count`.
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_is_named_as_its_kind_and_unit_ask_and_stands_once() {
+        let mut seen = std::collections::HashSet::new();
+        for metric in all() {
+            let name = metric.name;
+            assert!(seen.insert(name), "{name} stands twice");
+            assert!(name.starts_with("holdfast_") || name.starts_with("process_"), "{name}");
+            assert_eq!(metric.kind == Kind::Counter, name.ends_with("_total"), "{name}");
+            assert!(metric.unit != "seconds" || name.contains("seconds"), "{name}");
+            assert!(metric.unit != "bytes" || name.ends_with("_bytes"), "{name}");
+            assert!(!metric.help.is_empty() && !metric.source.is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn series_are_every_combination_of_known_values() {
+        let metric = all().find(|metric| metric.name == "holdfast_database_commits_total").unwrap();
+        assert_eq!(metric.series().unwrap(), [[("outcome", "ok")], [("outcome", "error")]]);
+        let metric = all().find(|metric| metric.name == "holdfast_embedding_threads").unwrap();
+        assert_eq!(metric.series(), None, "which models there will be is not known");
+    }
+}
