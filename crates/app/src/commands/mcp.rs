@@ -22,12 +22,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{io::AsyncWriteExt, task::JoinSet, time::Instant};
 
 use super::Session;
-use crate::{
-    control,
-    hint::Advice,
-    settings::SettingsFile,
-    telemetry::Reader,
-};
+use crate::{control, hint::Advice, settings::SettingsFile, telemetry::Reader};
 
 /// How long a server may take from its start to its first answer: it may have to replay and to migrate.
 const START_PATIENCE: Duration = Duration::from_secs(60);

@@ -3,12 +3,7 @@
 //! Runs until a signal, a listener that fails, or, for a server that `mcp` started, a while without use. The second
 //! signal ends it at once, in whatever state.
 
-use std::{
-    net::SocketAddr,
-    path::PathBuf,
-    process::ExitCode,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use holdfast_storage::{DataDirectory, StorageError, keys::Secret};
@@ -134,9 +129,7 @@ async fn until_stopped(
             index(session, &arguments.collection, transport, paths).await?;
         }
         match (arguments.idle_exit, transport.program()) {
-            (Some(seconds), Some(program)) => {
-                until_idle(program, Duration::from_secs(seconds)).await
-            }
+            (Some(seconds), Some(program)) => until_idle(program, Duration::from_secs(seconds)).await,
             _ => std::future::pending().await,
         }
     };

@@ -17,7 +17,10 @@ use serde::de::DeserializeOwned;
 use toml::Value;
 use tracing::level_filters::LevelFilter;
 
-use super::{Layers, LogFileLimits, LogFormat, LogSettings, Problem, Problems, Profile, SecretSource, Settings, absolute, environment};
+use super::{
+    Layers, LogFileLimits, LogFormat, LogSettings, Problem, Problems, Profile, SecretSource, Settings, absolute,
+    environment,
+};
 
 /// 1 GiB: no limit of ours is sensibly above it.
 const GIBIBYTE: u64 = 1 << 30;
@@ -50,7 +53,11 @@ pub fn resolve(layers: &Layers) -> Result<Settings, Problems> {
     let settings = reader.settings();
     match settings {
         Some(settings) if reader.problems.is_empty() => Ok(settings),
-        _ => Err(Problems(reader.problems)),
+        _ => {
+            // In the order in which somebody comes upon them: a file from its beginning.
+            reader.problems.sort_by_key(|problem| problem.origin.place());
+            Err(Problems(reader.problems))
+        }
     }
 }
 
@@ -199,9 +206,8 @@ impl Reader<'_> {
 
     /// A secret from the environment, or from where a setting says.
     fn secret(&mut self, key: &'static str, file_key: &'static str) -> Option<SecretString> {
-        let source = self.get(file_key, &|text: String| {
-            SecretSource::of(&text).map_err(|(what, remedy)| Wrong { what, remedy })
-        })?;
+        let source = self
+            .get(file_key, &|text: String| SecretSource::of(&text).map_err(|(what, remedy)| Wrong { what, remedy }))?;
         let Some(source) = source else { return self.layers.secret(key).cloned() };
         self.clash(file_key, self.layers.secret(key).is_some(), || {
             Wrong::new(format!("is set, and {} is too", environment::name_of(key)), "remove one of the two")
@@ -255,10 +261,14 @@ impl Reader<'_> {
 /// A value of the kind that its default has, checked.
 fn checked<T: DeserializeOwned, U>(value: &Value, default: &Value, check: Check<'_, T, U>) -> Result<U, Wrong> {
     // A whole number is a number, and words with commas between them are a list.
-    let is_meant = matches!((value, default), (Value::Integer(_), Value::Float(_)) | (Value::String(_), Value::Array(_)));
+    let is_meant =
+        matches!((value, default), (Value::Integer(_), Value::Float(_)) | (Value::String(_), Value::Array(_)));
     if !is_meant && !value.same_type(default) {
         let (is, belongs) = (kind(value), kind(default));
-        return Err(Wrong::new(format!("is {is} where {belongs} belongs"), format!("give {belongs}, as {default} is")));
+        return Err(Wrong::new(
+            format!("is {is} where {belongs} belongs"),
+            format!("give {belongs}, for example {default}"),
+        ));
     }
     match value.clone().try_into::<T>() {
         Ok(typed) => check(typed),
@@ -269,7 +279,7 @@ fn checked<T: DeserializeOwned, U>(value: &Value, default: &Value, check: Check<
 /// What a value is, in words.
 fn kind(value: &Value) -> &'static str {
     match value {
-        Value::String(_) => "text in quotes",
+        Value::String(_) => "text",
         Value::Integer(_) => "a whole number",
         Value::Float(_) => "a number",
         Value::Boolean(_) => "true or false",
@@ -360,9 +370,8 @@ fn module_levels(words: Words) -> Result<Vec<(String, LevelFilter)>, Wrong> {
 }
 
 fn module_level(word: &str) -> Result<(String, LevelFilter), Wrong> {
-    let is_module = |name: &str| {
-        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_:".contains(&byte))
-    };
+    let is_module =
+        |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_:".contains(&byte));
     let (module, level) = match word.split_once('=') {
         Some((module, level)) if is_module(module.trim()) => (module.trim(), level.trim()),
         _ => {
@@ -483,8 +492,13 @@ mod tests {
     fn each_kind_of_mistake_is_told_with_its_remedy() {
         check("[server]\nlisten = 'x'", "server.listen", "is \"x\"", "127.0.0.1:8088");
         check("[server]\nlisten = '0.0.0.0:80'", "server.listen", "needs TLS", "reverse proxy");
-        check("[server]\nlisten = 8088", "server.listen", "is a whole number where text in quotes belongs", "127.0.0.1:8088");
-        check("[server]\nmax_body_bytes = '1'", "server.max_body_bytes", "text in quotes", "a whole number");
+        check("[server]\nlisten = 8088", "server.listen", "is a whole number where text belongs", "127.0.0.1:8088");
+        check(
+            "[server]\nmax_body_bytes = '1'",
+            "server.max_body_bytes",
+            "is text where",
+            "a whole number, for example 16777216",
+        );
         check("[models]\nsources = [1]", "models.sources", "did not match", "CONFIG.md");
         check("[server]\nlistn = 'x'", "server.listn", "is not a setting", "did you mean server.listen?");
         check("server = 3", "server", "is a section", "config show");

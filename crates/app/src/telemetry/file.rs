@@ -283,8 +283,12 @@ mod tests {
             rig.write(number).unwrap();
         }
         let files = rig.files();
-        let kept: [(&str, &[u32]); 4] =
-            [("holdfast.log", &[10]), ("holdfast.log.1", &[8, 9]), ("holdfast.log.2", &[6, 7]), ("holdfast.log.3", &[4, 5])];
+        let kept: [(&str, &[u32]); 4] = [
+            ("holdfast.log", &[10]),
+            ("holdfast.log.1", &[8, 9]),
+            ("holdfast.log.2", &[6, 7]),
+            ("holdfast.log.3", &[4, 5]),
+        ];
         assert_eq!(files, expected(&kept));
         use std::os::unix::fs::PermissionsExt;
         let mode = |name| fs::metadata(rig.path(name)).unwrap().permissions().mode() & 0o777;
@@ -315,7 +319,8 @@ mod tests {
         let mut rig = rig(LogFileLimits { max_files: 1_000, max_total_bytes: 400, ..LIMITS });
         for number in 0..40 {
             rig.write(number).unwrap();
-            let total: u64 = fs::read_dir(rig.path("")).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+            let total: u64 =
+                fs::read_dir(rig.path("")).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
             assert!(total <= 400, "{total}");
         }
         assert_eq!(rig.files().len(), 4, "the one that is written is counted as full");

@@ -5,6 +5,7 @@
 
 use std::fmt::{self, Write};
 
+use serde::Serialize;
 use serde_json::Value;
 use tracing::{
     Level,
@@ -92,7 +93,10 @@ impl Visit for Fields {
 
     fn record_f64(&mut self, field: &Field, value: f64) {
         // JSON has no word for what is no number.
-        self.put(field.name(), serde_json::Number::from_f64(value).map_or_else(|| value.to_string().into(), Value::Number));
+        self.put(
+            field.name(),
+            serde_json::Number::from_f64(value).map_or_else(|| value.to_string().into(), Value::Number),
+        );
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
@@ -196,15 +200,15 @@ impl<'a> Event<'a> {
     fn json(&self) -> String {
         let mut line = String::with_capacity(256 + self.message.len());
         let head = [
-            ("timestamp", now()),
-            ("level", self.level.as_str().to_owned()),
-            ("target", self.target.to_owned()),
-            ("message", self.message.clone()),
-            ("service", SERVICE.to_owned()),
-            ("version", VERSION.to_owned()),
+            ("timestamp", &*now()),
+            ("level", self.level.as_str()),
+            ("target", self.target),
+            ("message", &self.message),
+            ("service", SERVICE),
+            ("version", VERSION),
         ];
         for (name, value) in head {
-            json_field(&mut line, name, &Value::String(value));
+            json_field(&mut line, name, value);
         }
         for (name, value) in self.ordered() {
             if OWN.contains(&name) {
@@ -255,16 +259,21 @@ fn now() -> String {
     text
 }
 
-fn json_field(line: &mut String, name: &str, value: &Value) {
+fn json_field(line: &mut String, name: &str, value: &(impl Serialize + ?Sized)) {
     line.push(if line.is_empty() { '{' } else { ',' });
-    push_json(line, &Value::from(name));
+    push_json(line, name);
     line.push(':');
     push_json(line, value);
 }
 
 /// JSON leaves some characters as they are that viewers take for the end of a line, or obey.
-fn push_json(line: &mut String, value: &Value) {
-    for character in value.to_string().chars() {
+fn push_json(line: &mut String, value: &(impl Serialize + ?Sized)) {
+    // Text, numbers and truth values can always be written.
+    let text = serde_json::to_string(value).unwrap_or_default();
+    if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        return line.push_str(&text);
+    }
+    for character in text.chars() {
         if is_disruptive(character) {
             let mut units = [0; 2];
             for unit in character.encode_utf16(&mut units) {
@@ -361,7 +370,8 @@ mod tests {
     #[test]
     fn a_json_line_is_flat_and_has_the_ids_of_its_request() {
         let line = json(|| {
-            let span = tracing::info_span!("request", request_id = "r1", trace_id = tracing::field::Empty, route = "/x");
+            let span =
+                tracing::info_span!("request", request_id = "r1", trace_id = tracing::field::Empty, route = "/x");
             span.record("trace_id", "t1");
             let _in = span.entered();
             tracing::warn!(target: "holdfast_server", error_id = "e1", status = 503, share = 0.5, "failed: {}", "why");
@@ -373,7 +383,10 @@ mod tests {
         assert_eq!((&line["level"], &line["message"]), (&"WARN".into(), &"failed: why".into()));
         assert_eq!((&line["service"], &line["version"]), (&"holdfast".into(), &VERSION.into()));
         assert_eq!((&line["status"], &line["share"]), (&503.into(), &0.5.into()));
-        assert_eq!((&line["request_id"], &line["trace_id"], &line["error_id"]), (&"r1".into(), &"t1".into(), &"e1".into()));
+        assert_eq!(
+            (&line["request_id"], &line["trace_id"], &line["error_id"]),
+            (&"r1".into(), &"t1".into(), &"e1".into())
+        );
         assert!(line["timestamp"].as_str().unwrap().ends_with('Z'));
     }
 
@@ -402,7 +415,8 @@ mod tests {
             let lines = lines(form, || tracing::info!(value = evil, debug = ?evil, "said {evil}"));
             assert_eq!(lines.len(), 1);
             let line = lines[0].strip_suffix('\n').unwrap();
-            let line = if form == Form::Coloured { line.replace("\x1b[", "").replace('\u{1b}', "") } else { line.to_owned() };
+            let line =
+                if form == Form::Coloured { line.replace("\x1b[", "").replace('\u{1b}', "") } else { line.to_owned() };
             assert!(!line.contains(is_disruptive), "{form:?}: {line:?}");
         }
         let line = json(|| tracing::info!(value = evil, "said {evil}"));

@@ -24,7 +24,7 @@ const LINES_MAX: usize = 8_192;
 /// Bytes of them.
 const BYTES_MAX: usize = 4 << 20;
 /// Bytes that are written in one piece.
-const PIECE_BYTES: usize = 64 << 10;
+const PIECE_BYTES: usize = 32 << 10;
 /// How often a sink looks after what it has, without a line to write.
 const LOOK_AFTER_EVERY: Duration = Duration::from_secs(60);
 

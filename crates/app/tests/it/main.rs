@@ -9,4 +9,8 @@ mod commands;
 
 mod settings;
 
+mod reload;
+
+mod logs;
+
 mod mcp;
