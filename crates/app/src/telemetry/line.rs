@@ -199,8 +199,9 @@ impl<'a> Event<'a> {
 
     fn json(&self) -> String {
         let mut line = String::with_capacity(256 + self.message.len());
+        let timestamp = now();
         let head = [
-            ("timestamp", &*now()),
+            ("timestamp", timestamp.as_str()),
             ("level", self.level.as_str()),
             ("target", self.target),
             ("message", &self.message),

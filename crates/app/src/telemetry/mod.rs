@@ -210,7 +210,7 @@ impl Ways {
 
     fn write(&self, event: &Event<'_>) {
         let file = self.file.load();
-        let for_file = file.as_ref().map(|file| (file, event.line(Form::Json)));
+        let for_file = Option::as_ref(&file).map(|file| (file, event.line(Form::Json)));
         let form = Form::from_number(self.stderr_form.load(Ordering::Relaxed));
         let line = || match &for_file {
             Some((_, line)) if form == Form::Json => line.clone(),
