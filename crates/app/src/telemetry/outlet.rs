@@ -168,6 +168,8 @@ impl<S: Sink> Worker<S> {
                     }
                     Job::End(done) => {
                         self.write(&mut piece, &mut lines);
+                        // First, so that a line that comes too late is dropped where that is counted.
+                        drop(self.jobs);
                         let _ = done.try_send(());
                         return;
                     }

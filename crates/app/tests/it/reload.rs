@@ -74,7 +74,7 @@ fn a_bad_file_changes_nothing_and_is_told_until_it_is_put_right() -> Result<()> 
     assert!(status == 200 || ready.contains("model"), "work can still be sent here: {ready}");
 
     fs::remove_file(home.settings())?;
-    until("the loss", || logged(&home, "has gone"))?;
+    until("the loss", || logged(&home, "there is no such file"))?;
     home.set("[server]\nmax_body_bytes = 100_000")?;
     until("the recovery", || Ok((settings_component(&home)?["status"] == "ready").then_some(())))?;
     assert_ne!(status_of(&server, 3_000)?, 413);
