@@ -107,7 +107,7 @@ impl Log {
 
     /// Writes files in this data directory, which this process holds, if the settings say so.
     pub fn write_files(&self, settings: &LogSettings, data_dir: &Path) {
-        let always = (self.reader == Reader::LaterOperator).then(|| file::USUAL);
+        let always = (self.reader == Reader::LaterOperator).then_some(file::USUAL);
         match (settings.file.or(always), &*self.ways.file.load()) {
             (Some(limits), Some(file)) => file.limits.set(limits),
             (Some(limits), None) => {
