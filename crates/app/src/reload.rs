@@ -107,7 +107,7 @@ impl Reloader {
         Ok(Self {
             hub_token_at_start: hub_token,
             hang_up: signal(SignalKind::hangup())?,
-            has_terminal: io::stderr().is_terminal(),
+            has_terminal: has_terminal(),
             looks: Looks::new(&files),
             files,
             waiting: Vec::new(),
@@ -130,7 +130,7 @@ impl Reloader {
             };
             match wake {
                 Wake::Stop => return,
-                Wake::HangUp if self.has_terminal && !io::stderr().is_terminal() => {
+                Wake::HangUp if self.has_terminal && !has_terminal() => {
                     tracing::info!("the terminal has gone; ending");
                     end.cancel();
                     return;
@@ -221,6 +221,11 @@ impl Reloader {
         tracing::error!("the settings were not taken over: {found}; those from before stay in force");
         self.server.note_reload(Some(format!("the settings file has {found}; the settings from before are in force")));
     }
+}
+
+/// Whether any of the standard streams is a terminal; one that was closed no longer is.
+fn has_terminal() -> bool {
+    io::stdin().is_terminal() || io::stdout().is_terminal() || io::stderr().is_terminal()
 }
 
 fn told(changed: &[String]) -> String {

@@ -126,6 +126,12 @@ impl Transport {
         }
     }
 
+    /// The way to the server, if one runs.
+    pub async fn to_server(place: &Place) -> Option<Self> {
+        let connected = control::connect(&place.data_dir).await;
+        connected.is_ok().then(|| Self::Socket(place.data_dir.clone()))
+    }
+
     /// The program, where it is in this process.
     pub fn program(&self) -> Option<&Program> {
         match self {

@@ -30,7 +30,7 @@ pub enum SecretFileError {
     NotAFile,
 
     /// Others on this machine can read or change it.
-    #[error("has mode {mode:04o}, which lets others on this machine at it")]
+    #[error("has mode {mode:04o}: others on this machine can get at it")]
     Loose {
         /// Its permission bits.
         mode: u32,

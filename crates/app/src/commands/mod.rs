@@ -40,8 +40,8 @@ use clap::CommandFactory;
 use crate::{
     arguments::{Arguments, Command, Common},
     hint::Advice,
-    output::{Form, Output},
-    settings::{FILE_NAME, Flags, Input, Layers, Place, Settings, SettingsFile, environment},
+    output::{Form, Output, count, say},
+    settings::{FILE_NAME, Flags, Input, Layers, Place, Problems, Settings, SettingsFile, environment},
     telemetry::{self, Reader},
     transport::Transport,
 };
@@ -90,8 +90,20 @@ impl Session {
 
     /// Has `work` done by the server, or by the program in this process, which is stopped afterwards.
     pub async fn with_program<T>(&self, work: impl AsyncFnOnce(&Transport) -> Result<T>) -> Result<T> {
-        let settings = self.settings(Reader::User)?;
-        let transport = Box::pin(Transport::open(&self.place, settings)).await?;
+        let transport = match self.settings(Reader::User) {
+            Ok(settings) => Box::pin(Transport::open(&self.place, settings)).await?,
+            // A server that runs has settings of its own, from before they were broken.
+            Err(problems) => match Transport::to_server(&self.place).await {
+                Some(transport) => {
+                    let problems = count(problems.0.len() as u64, "problem");
+                    say(&format!(
+                        "the settings have {problems}, see `holdfast config check`; the server that runs is asked"
+                    ));
+                    transport
+                }
+                None => return Err(problems.into()),
+            },
+        };
         let result = work(&transport).await;
         transport.close().await;
         result

@@ -109,6 +109,7 @@ pub fn parse(text: &str) -> Contents {
         lines_at_fault.push(line);
         contents.faults.push(fault(text, error.message(), error.span(), line));
     }
+    contents.faults.sort_by_key(|fault| fault.line);
     let broken_header = |line: usize| line.checked_sub(1).and_then(|at| text.lines().nth(at)).is_some_and(is_header);
     let without_section: Vec<Range<usize>> = lines_at_fault
         .iter()
@@ -224,10 +225,10 @@ mod tests {
     #[test]
     fn one_mistake_does_not_hide_the_next() {
         let text = "[server]\nlisten = \nmax_body_bytes = 1 2\nlisten_ = 'x'\nlisten_ = 'y'\n[log\nlevel = 'info'\n\
-                    [models]\nthreads = zero\n[log.\nformat = 'text\n";
+                    [models]\nthreads = zero\n[knowledge]\nwatch = 'yes\n[log.\nformat = 'json'\n";
         let faults = told(text);
         let lines: Vec<_> = faults.iter().filter_map(|(line, ..)| *line).collect();
-        assert_eq!(lines, [2, 3, 5, 6, 9, 10, 11], "{faults:?}");
+        assert_eq!(lines, [2, 3, 5, 6, 9, 11, 12], "{faults:?}");
         assert_eq!(faults[2].1.as_deref(), Some("server.listen_"));
         let values: Vec<_> = parse(text).values.into_iter().map(|line| line.key).collect();
         assert_eq!(values, ["server.listen_"], "what stands on a broken line or below a broken header is no value");
@@ -263,7 +264,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         std::fs::write(&path, "").unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
         let can_read_all = rustix::process::geteuid().is_root();
         assert_eq!(text(&path).is_ok(), can_read_all);
     }

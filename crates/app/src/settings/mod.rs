@@ -165,6 +165,19 @@ pub enum Origin {
     Flag(&'static str),
 }
 
+impl Origin {
+    /// The place of the layer among the layers, and of the value in its file.
+    fn place(&self) -> (u8, usize) {
+        match self {
+            Self::Default => (0, 0),
+            Self::Profile(_) => (1, 0),
+            Self::File { line, .. } => (2, line.unwrap_or_default()),
+            Self::Environment(_) => (3, 0),
+            Self::Flag(_) => (4, 0),
+        }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -55,7 +55,11 @@ pub fn resolve(layers: &Layers) -> Result<Settings, Problems> {
     let settings = reader.settings();
     match settings {
         Some(settings) if reader.problems.is_empty() => Ok(settings),
-        _ => Err(Problems(reader.problems)),
+        _ => {
+            // In the order in which somebody comes upon them: a file from its beginning.
+            reader.problems.sort_by_key(|problem| problem.origin.place());
+            Err(Problems(reader.problems))
+        }
     }
 }
 
@@ -277,7 +281,10 @@ fn checked<T: DeserializeOwned, U>(value: &Value, default: &Value, check: Check<
         matches!((value, default), (Value::Integer(_), Value::Float(_)) | (Value::String(_), Value::Array(_)));
     if !is_meant && !value.same_type(default) {
         let (is, belongs) = (kind(value), kind(default));
-        return Err(Wrong::new(format!("is {is} where {belongs} belongs"), format!("give {belongs}, as {default} is")));
+        return Err(Wrong::new(
+            format!("is {is} where {belongs} belongs"),
+            format!("give {belongs}, for example {default}"),
+        ));
     }
     match value.clone().try_into::<T>() {
         Ok(typed) => check(typed),
@@ -288,7 +295,7 @@ fn checked<T: DeserializeOwned, U>(value: &Value, default: &Value, check: Check<
 /// What a value is, in words.
 fn kind(value: &Value) -> &'static str {
     match value {
-        Value::String(_) => "text in quotes",
+        Value::String(_) => "text",
         Value::Integer(_) => "a whole number",
         Value::Float(_) => "a number",
         Value::Boolean(_) => "true or false",
@@ -501,13 +508,13 @@ mod tests {
     fn each_kind_of_mistake_is_told_with_its_remedy() {
         check("[server]\nlisten = 'x'", "server.listen", "is \"x\"", "127.0.0.1:8088");
         check("[server]\nlisten = '0.0.0.0:80'", "server.listen", "needs TLS", "reverse proxy");
+        check("[server]\nlisten = 8088", "server.listen", "is a whole number where text belongs", "127.0.0.1:8088");
         check(
-            "[server]\nlisten = 8088",
-            "server.listen",
-            "is a whole number where text in quotes belongs",
-            "127.0.0.1:8088",
+            "[server]\nmax_body_bytes = '1'",
+            "server.max_body_bytes",
+            "is text where",
+            "a whole number, for example 16777216",
         );
-        check("[server]\nmax_body_bytes = '1'", "server.max_body_bytes", "text in quotes", "a whole number");
         check("[models]\nsources = [1]", "models.sources", "did not match", "CONFIG.md");
         check("[server]\nlistn = 'x'", "server.listn", "is not a setting", "did you mean server.listen?");
         check("server = 3", "server", "is a section", "config show");

@@ -5,6 +5,7 @@
 
 use std::fmt::{self, Write};
 
+use serde::Serialize;
 use serde_json::Value;
 use tracing::{
     Level,
@@ -198,16 +199,17 @@ impl<'a> Event<'a> {
 
     fn json(&self) -> String {
         let mut line = String::with_capacity(256 + self.message.len());
+        let timestamp = now();
         let head = [
-            ("timestamp", now()),
-            ("level", self.level.as_str().to_owned()),
-            ("target", self.target.to_owned()),
-            ("message", self.message.clone()),
-            ("service", SERVICE.to_owned()),
-            ("version", VERSION.to_owned()),
+            ("timestamp", timestamp.as_str()),
+            ("level", self.level.as_str()),
+            ("target", self.target),
+            ("message", &self.message),
+            ("service", SERVICE),
+            ("version", VERSION),
         ];
         for (name, value) in head {
-            json_field(&mut line, name, &Value::String(value));
+            json_field(&mut line, name, value);
         }
         for (name, value) in self.ordered() {
             if OWN.contains(&name) {
@@ -258,16 +260,21 @@ fn now() -> String {
     text
 }
 
-fn json_field(line: &mut String, name: &str, value: &Value) {
+fn json_field(line: &mut String, name: &str, value: &(impl Serialize + ?Sized)) {
     line.push(if line.is_empty() { '{' } else { ',' });
-    push_json(line, &Value::from(name));
+    push_json(line, name);
     line.push(':');
     push_json(line, value);
 }
 
 /// JSON leaves some characters as they are that viewers take for the end of a line, or obey.
-fn push_json(line: &mut String, value: &Value) {
-    for character in value.to_string().chars() {
+fn push_json(line: &mut String, value: &(impl Serialize + ?Sized)) {
+    // Text, numbers and truth values can always be written.
+    let text = serde_json::to_string(value).unwrap_or_default();
+    if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        return line.push_str(&text);
+    }
+    for character in text.chars() {
         if is_disruptive(character) {
             let mut units = [0; 2];
             for unit in character.encode_utf16(&mut units) {

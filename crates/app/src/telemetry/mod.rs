@@ -114,7 +114,7 @@ impl Log {
 
     /// Writes files in this data directory, which this process holds, if the settings say so.
     pub fn write_files(&self, settings: &LogSettings, data_dir: &Path) {
-        let always = (self.reader == Reader::LaterOperator).then(|| file::USUAL);
+        let always = (self.reader == Reader::LaterOperator).then_some(file::USUAL);
         match (settings.file.or(always), &*self.ways.file.load()) {
             (Some(limits), Some(file)) => file.limits.set(limits),
             (Some(limits), None) => {
@@ -216,16 +216,22 @@ impl Ways {
     }
 
     fn write(&self, event: &Event<'_>) {
+        let file = self.file.load();
+        let for_file = Option::as_ref(&file).map(|file| (file, event.line(Form::Json)));
         let form = Form::from_number(self.stderr_form.load(Ordering::Relaxed));
+        let line = || match &for_file {
+            Some((_, line)) if form == Form::Json => line.clone(),
+            _ => event.line(form),
+        };
         match &self.stderr {
             // Where nobody can hear, there is nothing to be done about it.
-            Stderr::Direct => drop(StandardError.write(event.line(form).as_bytes())),
-            Stderr::Queued(outlet) => outlet.put(event.line(form), form),
-            Stderr::AboutTheLog(outlet) if event.target() == ABOUT_THE_LOG => outlet.put(event.line(form), form),
+            Stderr::Direct => drop(StandardError.write(line().as_bytes())),
+            Stderr::Queued(outlet) => outlet.put(line(), form),
+            Stderr::AboutTheLog(outlet) if event.target() == ABOUT_THE_LOG => outlet.put(line(), form),
             Stderr::AboutTheLog(_) => {}
         }
-        if let Some(file) = &*self.file.load() {
-            file.outlet.put(event.line(Form::Json), Form::Json);
+        if let Some((file, line)) = for_file {
+            file.outlet.put(line, Form::Json);
         }
     }
 }

@@ -25,7 +25,7 @@ const LINES_MAX: usize = 8_192;
 /// Bytes of them.
 const BYTES_MAX: usize = 4 << 20;
 /// Bytes that are written in one piece.
-const PIECE_BYTES: usize = 64 << 10;
+const PIECE_BYTES: usize = 32 << 10;
 /// How often a sink looks after what it has, without a line to write.
 const LOOK_AFTER_EVERY: Duration = Duration::from_secs(60);
 
@@ -169,6 +169,8 @@ impl<S: Sink> Worker<S> {
                     }
                     Job::End(done) => {
                         self.write(&mut piece, &mut lines);
+                        // First, so that a line that comes too late is dropped where that is counted.
+                        drop(self.jobs);
                         let _ = done.try_send(());
                         return;
                     }

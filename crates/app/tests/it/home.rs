@@ -126,7 +126,31 @@ impl Home {
 
     /// Starts a server on a free port, and waits until it listens.
     pub fn up(&self, arguments: &[&str]) -> Result<Server> {
-        Server::start(self.command(&[&["up", "--listen", "127.0.0.1:0", "--json"], arguments].concat()))
+        Server::start(
+            self.command(&[&["up", "--listen", "127.0.0.1:0", "--json"], arguments].concat()),
+            Stdio::inherit(),
+        )
+    }
+
+    /// The same of a command of one's own, with its standard error where one likes.
+    pub fn up_as(&self, command: Command, stderr: Stdio) -> Result<Server> {
+        Server::start(command, stderr)
+    }
+
+    /// What is to be written in the settings file besides what a test needs.
+    pub fn set(&self, settings: &str) -> Result<()> {
+        let models = format!("[models]\ndefault = '{MODEL}'\nsources = []\nthreads = 1\n");
+        // In one step: a server that reads it sees the one or the other.
+        let next = self.path("settings.next");
+        fs::write(&next, format!("{settings}\n{models}"))?;
+        Ok(fs::rename(next, self.settings())?)
+    }
+
+    /// The lines of the log file, oldest first.
+    pub fn log(&self) -> Result<Vec<Value>> {
+        let path = self.data_dir().join("logs/holdfast.log");
+        let text = if path.exists() { fs::read_to_string(path)? } else { String::new() };
+        text.lines().map(|line| serde_json::from_str(line).with_context(|| format!("no JSON: {line}"))).collect()
     }
 
     /// Starts a server that indexes the documents, and waits until it has.
@@ -188,8 +212,8 @@ pub struct Server {
 }
 
 impl Server {
-    fn start(mut command: Command) -> Result<Self> {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;
+    fn start(mut command: Command, stderr: Stdio) -> Result<Self> {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).spawn()?;
         let stdout = child.stdout.take().context("no output to read")?;
         let (sender, events) = sync_channel(10_000);
         thread::spawn(move || {
@@ -250,6 +274,18 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Looks again and again until there is something to see.
+pub fn until<T>(what: &str, look: impl Fn() -> Result<Option<T>>) -> Result<T> {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        if let Some(seen) = look()? {
+            return Ok(seen);
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    bail!("{what}: it never came to that")
 }
 
 /// Sends a request over a socket of its own, and gives status and body.

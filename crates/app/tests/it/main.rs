@@ -9,6 +9,10 @@ mod commands;
 
 mod settings;
 
+mod reload;
+
+mod logs;
+
 mod mcp;
 
 mod observing;

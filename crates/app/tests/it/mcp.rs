@@ -98,7 +98,7 @@ fn an_agent_uses_the_server_that_runs() -> Result<()> {
     let mut agent = Agent::start(&home)?;
     agent.tools()?;
     agent.leave()?;
-    assert!(!home.data_dir().join("logs").exists(), "no other server was started");
+    assert!(!home.data_dir().join("logs/server.log").exists(), "no other server was started");
     drop(server);
     Ok(())
 }

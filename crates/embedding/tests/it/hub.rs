@@ -34,11 +34,16 @@ enum Act {
     Status(u16),
 }
 
+/// What a request showed to be let in.
+type Shown = Arc<Mutex<Vec<Option<String>>>>;
+
 /// A hub with one model.
 struct Hub {
     address: String,
     /// Range of each request for the weights, in order of arrival.
     ranges: Arc<Mutex<Vec<Option<usize>>>>,
+    /// What each request showed.
+    shown: Shown,
     _stop: DropGuard,
 }
 
@@ -50,17 +55,24 @@ impl Hub {
         let ranges = Arc::new(Mutex::new(Vec::new()));
         let script = Arc::new(Mutex::new(script.iter().copied().collect::<VecDeque<Act>>()));
         let stop = CancellationToken::new();
+        let shown = Shown::default();
+        let shown_here = Arc::clone(&shown);
         let (seen, stopped, folder) = (Arc::clone(&ranges), stop.clone(), folder.to_owned());
         let mut connections = tokio::task::JoinSet::new();
         let serve = async move {
             while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(answer(stream, folder.clone(), Arc::clone(&script), Arc::clone(&seen)));
+                connections.spawn(answer(
+                    stream,
+                    folder.clone(),
+                    Arc::clone(&script),
+                    (Arc::clone(&seen), Arc::clone(&shown_here)),
+                ));
             }
         };
         let mut server = tokio::task::JoinSet::new();
         server.spawn(stopped.run_until_cancelled_owned(serve));
         server.detach_all();
-        Ok(Hub { address, ranges, _stop: stop.drop_guard() })
+        Ok(Hub { address, ranges, shown, _stop: stop.drop_guard() })
     }
 
     fn ranges(&self) -> Vec<Option<usize>> {
@@ -72,7 +84,7 @@ async fn answer(
     mut stream: TcpStream,
     folder: PathBuf,
     script: Arc<Mutex<VecDeque<Act>>>,
-    ranges: Arc<Mutex<Vec<Option<usize>>>>,
+    (ranges, shown): (Arc<Mutex<Vec<Option<usize>>>>, Shown),
 ) -> anyhow::Result<()> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -82,6 +94,9 @@ async fn answer(
     let Some((_, file)) = head.split(' ').nth(1).and_then(|path| path.split_once("/owner/tiny/resolve/abc/")) else {
         anyhow::bail!("asked for something else: {head}");
     };
+    let authorization =
+        head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("authorization: ").map(str::to_owned));
+    shown.lock().unwrap_or_else(PoisonError::into_inner).push(authorization);
     let range = head.lines().find_map(|line| {
         line.to_ascii_lowercase().strip_prefix("range: bytes=")?.strip_suffix('-')?.parse::<usize>().ok()
     });
@@ -384,6 +399,27 @@ async fn pulls_at_the_same_time_fetch_once() -> anyhow::Result<()> {
     assert_eq!(first?, second?);
     assert_eq!(hub.ranges(), [None], "the second found everything there");
     for rig in rigs {
+        rig.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_is_shown_its_token_and_nobody_sees_it_in_print() -> anyhow::Result<()> {
+    let (known, folder, _keep) = known_tiny().await?;
+    for (token, shown) in [(None, None), (Some("hf_Token"), Some("bearer hf_token".to_owned()))] {
+        let hub = Hub::start(&folder, &[]).await?;
+        let rig = Rig::start(|config| {
+            config.default_model = "another".to_owned();
+            config.known_models = vec![known.clone()];
+            config.hub_endpoint = hub.address.clone();
+            config.hub_token = token.map(Into::into);
+            config.sources = vec![ModelSource::Hub];
+            assert!(!format!("{config:?}").contains("hf_Token"));
+        })?;
+        within("the pull", rig.models.pull(TINY, None, |_| {})).await??;
+        let seen = hub.shown.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        assert!(!seen.is_empty() && seen.iter().all(|seen| *seen == shown), "{seen:?}");
         rig.stop().await?;
     }
     Ok(())
