@@ -5,7 +5,10 @@
 
 mod audit;
 mod bench;
+mod coverage;
+mod fuzz;
 mod hooks;
+mod instrument;
 mod python;
 mod repository;
 mod shell;
@@ -37,6 +40,10 @@ enum Task {
     Bench(bench::Benchmark),
     /// Check dependencies, settings, deployment files, file modes and the repository for what one should not trust
     SecurityAudit(audit::Options),
+    /// Run the Rust tests and print which share of each crate's lines they run
+    Coverage(coverage::Options),
+    /// Feed the parsers of untrusted input with what reaches new code in them
+    Fuzz(fuzz::Options),
     /// Install the git hook that checks a commit before it is made
     Hooks,
 }
@@ -58,6 +65,8 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Test(options) => test::run(&repository, &options),
         Task::Bench(benchmark) => bench::run(&repository, benchmark),
         Task::SecurityAudit(options) => audit::run(&repository, &options),
+        Task::Coverage(options) => coverage::run(&repository, &options),
+        Task::Fuzz(options) => fuzz::run(&repository, &options),
         Task::Hooks => hooks::install(&repository),
     }
 }

@@ -22,6 +22,8 @@ mod caller;
 mod directory;
 mod error;
 mod filter;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod key;
 mod outbox;
 mod sql;

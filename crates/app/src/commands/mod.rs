@@ -30,6 +30,8 @@ mod config;
 
 mod mcp;
 
+pub mod bench;
+
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -110,6 +112,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Db(action) => Box::pin(db::run(session, action)).await?,
         Command::Config(action) => config::run(session, action)?,
         Command::Mcp => Box::pin(mcp::run(session)).await?,
+        Command::Bench(action) => Box::pin(bench::run(session, action)).await?,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "holdfast", &mut script);

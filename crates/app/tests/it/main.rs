@@ -10,3 +10,5 @@ mod commands;
 mod settings;
 
 mod mcp;
+
+mod bench;

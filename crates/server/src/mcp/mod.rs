@@ -5,7 +5,7 @@
 //! tool that does not exist is a protocol error. How messages travel is `http` and `stream`; no state is kept between
 //! calls.
 
-mod tools;
+pub(crate) mod tools;
 
 pub(crate) mod http;
 
