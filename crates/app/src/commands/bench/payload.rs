@@ -223,7 +223,11 @@ impl Plan {
         let collection = self.wanted.collection.clone();
         match kind {
             Kind::Health => ("/health".to_owned(), None),
-            Kind::Embed => ("/embed".to_owned(), Some(json!({ "inputs": self.text(EMBED_WORDS) }))),
+            Kind::Embed => {
+                // A model with a small window reads the beginning, which is work as well.
+                let body = json!({ "inputs": self.text(EMBED_WORDS), "truncate": true });
+                ("/embed".to_owned(), Some(body))
+            }
             Kind::Search => {
                 let body = json!({ "query": self.text(QUERY_WORDS), "collections": [collection], "limit": 10 });
                 ("/api/v1/search".to_owned(), Some(body))
