@@ -4,13 +4,12 @@
 //! the variable HOLDFAST_FUZZ_TARGET. What must hold of every input is said where the parser is, in `fuzzing` of its
 //! crate; that of settings stands here, because they belong to a program and not to a library.
 #![no_main]
-#![expect(non_snake_case, reason = "libFuzzer gives the names")]
 
 use std::sync::LazyLock;
 
 // The settings as the program compiles them, and what they need of the rest of it.
 #[path = "../src/settings/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "only reading is fuzzed; the program uses the rest")]
+#[expect(dead_code, reason = "only reading is fuzzed; the program uses the rest")]
 mod settings;
 
 /// What `settings` needs of the program's `hint`.
@@ -18,6 +17,7 @@ mod hint {
     /// An error that may know what a person can do about it.
     pub trait Hint {
         /// What to do.
+        #[expect(dead_code, reason = "nobody asks here; the program prints it")]
         fn hint(&self) -> Option<String>;
     }
 }
@@ -37,14 +37,14 @@ const TARGETS: [(&str, Target); 7] = [
 static TARGET: LazyLock<Target> = LazyLock::new(|| {
     let name = settings::environment::variable("HOLDFAST_FUZZ_TARGET").unwrap_or_default();
     let found = TARGETS.iter().find(|(target, _)| *target == name);
-    found.map_or_else(|| no_target, |(_, function)| *function)
+    found.map_or(no_target as Target, |(_, function)| *function)
 });
 
 fn no_target(_: &[u8]) {
     assert!(TARGETS.is_empty(), "HOLDFAST_FUZZ_TARGET names no target");
 }
 
-/// Where a file of settings lies while it is read: in memory, one for each process.
+/// Where a file of settings lies while it is read: one for each process.
 static FILE: LazyLock<std::path::PathBuf> =
     LazyLock::new(|| std::env::temp_dir().join(format!("holdfast-fuzz-{}.toml", std::process::id())));
 
