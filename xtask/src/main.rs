@@ -1,10 +1,14 @@
 //! `cargo xtask`: what a developer and the build machine run besides cargo itself.
 //!
-//! Owns the checks of the house (`tidy`), the one command that runs every test (`test`), the benchmarks (`bench`) and
-//! the git hook (`hooks`). It is no part of the product: nothing depends on it, and it depends on no crate of ours.
+//! Owns the checks of the house (`tidy`), the one command that runs every test (`test`), the benchmarks (`bench`),
+//! the security audit (`audit`), coverage, fuzzing and the git hook (`hooks`). It is no part of the product: nothing depends on it, and it depends on no crate of ours.
 
+mod audit;
 mod bench;
+mod coverage;
+mod fuzz;
 mod hooks;
+mod instrument;
 mod python;
 mod repository;
 mod shell;
@@ -34,6 +38,12 @@ enum Task {
     /// Run a benchmark; its data lies in ../shared/data beside the clone, or where HOLDFAST_DATA says
     #[command(subcommand)]
     Bench(bench::Benchmark),
+    /// Check dependencies, settings, deployment files, file modes and the repository for what one should not trust
+    SecurityAudit(audit::Options),
+    /// Run the Rust tests and print which share of each crate's lines they run
+    Coverage(coverage::Options),
+    /// Feed the parsers of untrusted input with what reaches new code in them
+    Fuzz(fuzz::Options),
     /// Install the git hook that checks a commit before it is made
     Hooks,
 }
@@ -54,6 +64,9 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Tidy => tidy::run(&repository),
         Task::Test(options) => test::run(&repository, &options),
         Task::Bench(benchmark) => bench::run(&repository, benchmark),
+        Task::SecurityAudit(options) => audit::run(&repository, &options),
+        Task::Coverage(options) => coverage::run(&repository, &options),
+        Task::Fuzz(options) => fuzz::run(&repository, &options),
         Task::Hooks => hooks::install(&repository),
     }
 }

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
-use crate::settings::{LogFormat, Profile};
+use crate::{
+    commands::bench::payload::Arrivals,
+    settings::{LogFormat, Profile},
+};
 
 /// A private knowledge base for people and their agents: index folders, search them from the shell, over HTTP and MCP.
 #[derive(Debug, Parser)]
@@ -89,6 +92,9 @@ pub enum Command {
     Metrics,
     /// Speak MCP on standard input and output, for an agent that starts this command
     Mcp,
+    /// Measure what a server bears
+    #[command(subcommand)]
+    Bench(Bench),
     /// Print a script that completes this command line
     Completions {
         /// The shell it is for
@@ -458,6 +464,65 @@ pub enum Config {
     /// Print the reference of all settings
     #[command(hide = true)]
     Reference,
+}
+
+/// `holdfast bench`
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// Send requests at a rate that does not depend on the answers, and say how long they took and what failed
+    Load(Load),
+}
+
+/// `holdfast bench load`
+#[derive(Debug, Args)]
+pub struct Load {
+    /// The server, as http://127.0.0.1:8088 [default: the one in the data directory, by its control socket]
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+
+    /// A file with the key, - for standard input [default: HOLDFAST_KEY in the environment]; with --url
+    #[arg(long, value_name = "FILE", requires = "url", value_hint = ValueHint::FilePath)]
+    pub key_file: Option<PathBuf>,
+
+    /// How many may wait for an answer at a time
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub users: u32,
+
+    /// Requests a second [default: one for each user every two seconds]
+    #[arg(long, value_name = "PER_SECOND")]
+    pub rate: Option<f64>,
+
+    /// For how long, in seconds; of each rate, with --sweep
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
+    pub duration: f64,
+
+    /// How requests are spread over time
+    #[arg(long, value_enum, default_value_t = Arrivals::Poisson)]
+    pub arrivals: Arrivals,
+
+    /// How often each kind of request is sent: health, embed, search, add, fetch
+    #[arg(long, value_name = "KIND=WEIGHT,…", default_value = "health=58,embed=25,search=17")]
+    pub mix: String,
+
+    /// The collection that is searched and added to; it is made if it is not there, and left there
+    #[arg(long, short, default_value = "bench-load")]
+    pub collection: String,
+
+    /// How many documents to store in it before the clock starts
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(0..=1_000))]
+    pub documents: u32,
+
+    /// Decides texts, kinds and times: the same seed sends the same
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+
+    /// Raise the rate until the server no longer bears it
+    #[arg(long)]
+    pub sweep: bool,
+
+    /// The highest 95th percentile at a rate that is borne, in milliseconds; with --sweep
+    #[arg(long, value_name = "MS", default_value_t = 50.0)]
+    pub max_p95_ms: f64,
 }
 
 #[cfg(test)]

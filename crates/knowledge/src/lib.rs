@@ -8,6 +8,8 @@ mod doctor;
 mod documents;
 mod error;
 pub mod files;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod health;
 mod ingest;
 mod jobs;

@@ -160,7 +160,7 @@ pub(crate) fn check_depth(json: &[u8], limit: usize) -> Result<(), Failure> {
 }
 
 /// JSON that is what it should be, or what is wrong with it and where.
-fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Failure> {
+pub(crate) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Failure> {
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();

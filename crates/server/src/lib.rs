@@ -31,6 +31,9 @@ mod health;
 
 pub mod metrics;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+
 mod timestamp;
 
 use std::{

@@ -23,6 +23,8 @@ mod directory;
 mod disk;
 mod error;
 mod filter;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod key;
 mod outbox;
 mod sql;

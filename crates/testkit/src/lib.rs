@@ -1,3 +1,5 @@
 //! testkit
 
 pub mod tiny_model;
+
+pub mod seeds;

@@ -8,6 +8,7 @@ mod embedding_service;
 mod encoder;
 mod faults;
 mod indexing;
+mod overhead;
 mod retrieval;
 mod search;
 mod serving;
@@ -33,6 +34,8 @@ pub enum Benchmark {
     Faults(faults::Options),
     /// Indexing without the embedding: documents a second
     Indexing(indexing::Options),
+    /// What the server adds to a request: processor time and instructions, against a bare route
+    Overhead(overhead::Options),
     /// Search on judged data: nDCG@10 and MRR@100 by mode
     Retrieval(retrieval::Options),
     /// Search over 100 000 chunks, in process: time and recall, with and without filters
@@ -51,6 +54,7 @@ pub fn run(repository: &Repository, benchmark: Benchmark) -> Result<()> {
         Benchmark::Encoder(options) => encoder::run(repository, &options),
         Benchmark::Faults(options) => faults::run(repository, &options),
         Benchmark::Indexing(options) => indexing::run(repository, &options),
+        Benchmark::Overhead(options) => overhead::run(repository, &options),
         Benchmark::Retrieval(options) => retrieval::run(repository, &options),
         Benchmark::Search => search::run(repository),
         Benchmark::Serving => serving::run(repository),

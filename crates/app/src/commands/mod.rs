@@ -32,6 +32,8 @@ mod metrics;
 
 mod mcp;
 
+pub mod bench;
+
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -93,15 +95,15 @@ impl Session {
         let transport = match self.settings(Reader::User) {
             Ok(settings) => Box::pin(Transport::open(&self.place, settings)).await?,
             // A server that runs has settings of its own, from before they were broken.
-            Err(problems) => match Transport::to_server(&self.place).await {
-                Some(transport) => {
+            Err(error) => match (error.downcast_ref::<Problems>(), Transport::to_server(&self.place).await) {
+                (Some(problems), Some(transport)) => {
                     let problems = count(problems.0.len() as u64, "problem");
                     say(&format!(
                         "the settings have {problems}, see `holdfast config check`; the server that runs is asked"
                     ));
                     transport
                 }
-                None => return Err(problems.into()),
+                _ => return Err(error),
             },
         };
         let result = work(&transport).await;
@@ -136,6 +138,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Config(action) => return config::run(session, action),
         Command::Metrics => metrics::run(session)?,
         Command::Mcp => Box::pin(mcp::run(session)).await?,
+        Command::Bench(action) => Box::pin(bench::run(session, action)).await?,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "holdfast", &mut script);

@@ -18,3 +18,5 @@ mod mcp;
 mod observing;
 
 mod health;
+
+mod bench;

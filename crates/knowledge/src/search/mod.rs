@@ -448,3 +448,9 @@ fn is_passing(error: &KnowledgeError) -> bool {
             | KnowledgeError::Embedding(_)
     )
 }
+
+/// For the fuzzer: a cursor as it is written, if it is one.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn check_cursor(text: &str) -> Option<String> {
+    cursor::Cursor::parse(text).ok().map(|cursor| cursor.to_string())
+}

@@ -35,7 +35,7 @@ pub(super) fn outline(text: &str) -> Option<Outline> {
 }
 
 /// Where the text begins that is not front matter.
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn body_start(text: &str) -> usize {
     FrontMatter::find(text).map_or(0, |front| front.end)
 }

@@ -174,5 +174,20 @@ fn outline_of(kind: ContentKind, text: &str, tokens: &TokenIndex, config: &Split
     }
 }
 
+/// For the fuzzer: where front matter ends.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn markdown_body_start(text: &str) -> usize {
+    markdown::body_start(text)
+}
+
+/// For the fuzzer: the parsers of Markdown and HTML without the net that catches their panics.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn parse_bare(kind: ContentKind, text: &str) -> usize {
+    let page = (kind == ContentKind::Html).then(|| html::to_markdown(text).text);
+    let text = page.as_deref().unwrap_or(text);
+    let _outline = markdown::outline(text);
+    text.len()
+}
+
 #[cfg(test)]
 mod tests;

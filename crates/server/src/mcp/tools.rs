@@ -274,6 +274,20 @@ fn parse<T: DeserializeOwned>(input: JsonObject) -> Result<T, Failure> {
     })
 }
 
+/// For the fuzzer: whether a tool's arguments are ones it takes, without calling it.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn check_arguments(name: &str, input: JsonObject) {
+    let refused = match name {
+        "search" => parse::<SearchInput>(input).err(),
+        "fetch_document" => parse::<FetchInput>(input).err(),
+        "add_document" => parse::<AddInput>(input).err(),
+        _ => parse::<NoInput>(input).err(),
+    };
+    if let Some(failure) = refused {
+        assert!(!failure.report().text().is_empty(), "a refusal without words");
+    }
+}
+
 async fn search(server: &Server, caller: &Caller, input: SearchInput) -> Result<Outcome, Failure> {
     let collections = input.collections.unwrap_or_default();
     at_most("collections", &collections, 100)?;
