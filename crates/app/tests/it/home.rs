@@ -188,8 +188,13 @@ pub struct Server {
 }
 
 impl Server {
-    fn start(mut command: Command) -> Result<Self> {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;
+    pub fn start(command: Command) -> Result<Self> {
+        Self::start_logging_to(command, Stdio::inherit())
+    }
+
+    /// The same of one whose log goes elsewhere.
+    pub fn start_logging_to(mut command: Command, log: impl Into<Stdio>) -> Result<Self> {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn()?;
         let stdout = child.stdout.take().context("no output to read")?;
         let (sender, events) = sync_channel(10_000);
         thread::spawn(move || {

@@ -12,5 +12,3 @@ mod settings;
 mod mcp;
 
 mod observing;
-
-mod health;

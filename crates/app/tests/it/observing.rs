@@ -35,7 +35,10 @@ fn table(home: &Home) -> Result<BTreeMap<String, Metric>> {
                 let values = label["values"].as_array().map(|values| values.iter().flat_map(word).collect());
                 Ok((word(&label["name"])?, values))
             });
-            Ok((word(&metric["name"])?, Metric { kind: word(&metric["kind"])?, labels: labels.collect::<Result<_>>()? }))
+            Ok((
+                word(&metric["name"])?,
+                Metric { kind: word(&metric["kind"])?, labels: labels.collect::<Result<_>>()? },
+            ))
         })
         .collect()
 }
@@ -66,7 +69,10 @@ fn busy() -> Result<(Home, String)> {
     home.succeed(&["models", "connect", "far", "--url", &url, "--api", "tei", "--key-file", key_path])?;
     let ask = |method: &str, path: &str, body: &str| {
         let head = format!("{method} {path} HTTP/1.1\nHost: localhost\nConnection: close\nX-API-Key: {key}\n");
-        http(near.address()?, &format!("{head}Content-Type: application/json\nContent-Length: {}\n\n{body}", body.len()))
+        http(
+            near.address()?,
+            &format!("{head}Content-Type: application/json\nContent-Length: {}\n\n{body}", body.len()),
+        )
     };
     let embed = r#"{"model":"far","input":["a text for elsewhere"]}"#;
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
@@ -94,7 +100,8 @@ fn exposition(text: &str) -> Result<BTreeMap<String, (String, Vec<BTreeMap<Strin
         let Some((series, value)) = line.rsplit_once(' ') else { continue };
         ensure!(value.parse::<f64>().is_ok(), "{line}");
         let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
-        let family = [name, stem(name)].into_iter().find(|name| families.contains_key(*name)).context(line.to_owned())?;
+        let family =
+            [name, stem(name)].into_iter().find(|name| families.contains_key(*name)).context(line.to_owned())?;
         let labels = labels.trim_end_matches('}').split("\",").filter(|label| !label.is_empty());
         let labels = labels.filter_map(|label| label.split_once("=\""));
         let labels = labels.map(|(name, value)| (name.to_owned(), value.trim_end_matches('"').to_owned()));
@@ -186,15 +193,19 @@ fn what_deploy_asks_for_is_emitted() -> Result<()> {
     }
     let dashboard: Value = serde_json::from_str(&fs::read_to_string(repository("deploy/grafana/holdfast.json"))?)?;
     let panels = dashboard["panels"].as_array().context("no panels")?.iter();
-    asked.extend(panels.flat_map(|panel| panel["targets"].as_array().into_iter().flatten()).filter_map(|target| {
-        target["expr"].as_str().map(str::to_owned)
-    }));
+    asked.extend(
+        panels
+            .flat_map(|panel| panel["targets"].as_array().into_iter().flatten())
+            .filter_map(|target| target["expr"].as_str().map(str::to_owned)),
+    );
     ensure!(asked.len() > 70, "{} queries", asked.len());
     for query in &asked {
         answerable(query, &table, &recorded)?;
     }
     // What cannot be answered is seen.
-    for wrong in ["holdfast_nothing", "holdfast_uptime_seconds{route=\"x\"}", "sum by (nobody) (holdfast_uptime_seconds)"] {
+    for wrong in
+        ["holdfast_nothing", "holdfast_uptime_seconds{route=\"x\"}", "sum by (nobody) (holdfast_uptime_seconds)"]
+    {
         ensure!(answerable(wrong, &table, &recorded).is_err(), "{wrong}");
     }
     Ok(())
