@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::home::{Home, Server, http};
+use crate::home::{Home, MODEL, Server, http};
 
 /// What issue and design promise.
 const WITHIN: Duration = Duration::from_secs(5);
@@ -201,11 +201,12 @@ fn a_remote_model_that_is_stopped_and_what_waits_for_it() -> Result<()> {
     let patient = Patient::new()?;
     let key_file = patient.home.path("far.key");
     fs::write(&key_file, key)?;
-    let (url, key_path) = (format!("http://{far_address}"), key_file.to_str().context("not UTF-8")?.to_owned());
-    patient.home.succeed(&["models", "connect", "far", "--url", &url, "--api", "tei", "--key-file", &key_path])?;
+    let (url, key_path) = (format!("http://{far_address}/v1"), key_file.to_str().context("not UTF-8")?.to_owned());
+    patient.home.succeed(&["models", "connect", "far", "--url", &url, "--model", MODEL, "--key-file", &key_path])?;
     patient.home.succeed(&["collections", "create", "there", "--model", "far"])?;
     let store = |patient: &Patient, id: &str| {
-        let body = format!(r#"{{"collection":"there","wait":false,"documents":[{{"id":"{id}","content":"About {id}."}}]}}"#);
+        let body =
+            format!(r#"{{"collection":"there","wait":false,"documents":[{{"id":"{id}","content":"About {id}."}}]}}"#);
         ensure!(patient.ask("POST", "/api/v1/documents", &body)?.0 < 300);
         Ok(())
     };
@@ -232,6 +233,9 @@ fn log_lines_that_go_nowhere() -> Result<()> {
     // Whatever is written there meets a disk that is full.
     let patient = Patient::of(home, Server::start_logging_to(command, fs::File::create("/dev/full")?)?)?;
     let part = patient.ails("log")?;
-    ensure!(part["status"] == "degraded" && part["reason"].as_str().is_some_and(|told| told.contains("lost")), "{part}");
+    ensure!(
+        part["status"] == "degraded" && part["reason"].as_str().is_some_and(|told| told.contains("lost")),
+        "{part}"
+    );
     Ok(())
 }

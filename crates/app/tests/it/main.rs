@@ -12,3 +12,5 @@ mod settings;
 mod mcp;
 
 mod observing;
+
+mod health;

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::home::{Home, http};
+use crate::home::{Home, MODEL, http};
 
 /// What Prometheus adds to every series it reads.
 const ADDED: [&str; 2] = ["instance", "job"];
@@ -64,9 +64,9 @@ fn busy() -> Result<(Home, String)> {
     let (far_key, key) = (key_of(&far).context("no key")?, key_of(&near).context("no key")?);
     let key_file = home.path("far.key");
     fs::write(&key_file, far_key)?;
-    let url = format!("http://{}", far.address()?);
+    let url = format!("http://{}/v1", far.address()?);
     let key_path = key_file.to_str().context("a path that is not UTF-8")?;
-    home.succeed(&["models", "connect", "far", "--url", &url, "--api", "tei", "--key-file", key_path])?;
+    home.succeed(&["models", "connect", "far", "--url", &url, "--model", MODEL, "--key-file", key_path])?;
     let ask = |method: &str, path: &str, body: &str| {
         let head = format!("{method} {path} HTTP/1.1\nHost: localhost\nConnection: close\nX-API-Key: {key}\n");
         http(
