@@ -354,7 +354,10 @@ fn try_index(inner: &Inner, name: &str) -> Finding {
     }
     match projections.examine(name) {
         // It answers from memory; the next start would not have it.
-        Some((_, error)) => degraded(format!("its files are damaged, `holdfast doctor --fix` builds it anew: {error}")),
+        Some((_, error)) => {
+            let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+            degraded(format!("its files are damaged, `holdfast doctor --fix` builds it anew: {cause}"))
+        }
         None => READY,
     }
 }
