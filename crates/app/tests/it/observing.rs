@@ -87,9 +87,12 @@ fn busy() -> Result<(Home, String)> {
     Ok((home, text))
 }
 
+/// Labels of one series.
+type Labels = BTreeMap<String, String>;
+
 /// Families with their kinds, and the label sets of their series.
-fn exposition(text: &str) -> Result<BTreeMap<String, (String, Vec<BTreeMap<String, String>>)>> {
-    let mut families: BTreeMap<String, (String, Vec<BTreeMap<String, String>>)> = BTreeMap::new();
+fn exposition(text: &str) -> Result<BTreeMap<String, (String, Vec<Labels>)>> {
+    let mut families: BTreeMap<String, (String, Vec<Labels>)> = BTreeMap::new();
     for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with("# HELP")) {
         if let Some(declared) = line.strip_prefix("# TYPE ") {
             let (name, kind) = declared.split_once(' ').context("no kind")?;

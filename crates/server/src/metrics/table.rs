@@ -104,6 +104,9 @@ pub struct Metric {
     pub source: &'static str,
 }
 
+/// Names and values of one series.
+pub(super) type LabelValues = Vec<(&'static str, &'static str)>;
+
 /// A metric as `holdfast metrics --json` prints it.
 #[derive(Debug, Serialize)]
 struct Row {
@@ -175,11 +178,11 @@ impl Metric {
     }
 
     /// Every combination of label values, where all are known.
-    pub(super) fn series(&self) -> Option<Vec<Vec<(&'static str, &'static str)>>> {
+    pub(super) fn series(&self) -> Option<Vec<LabelValues>> {
         let mut series = vec![Vec::new()];
         for label in self.labels {
             let values = label.values.known()?;
-            let longer = |begun: &Vec<(&'static str, &'static str)>| -> Vec<Vec<(&'static str, &'static str)>> {
+            let longer = |begun: &LabelValues| -> Vec<LabelValues> {
                 let with = |value: &&'static str| [begun.as_slice(), &[(label.name, *value)]].concat();
                 values.iter().map(with).collect()
             };
