@@ -58,7 +58,7 @@ fn main() -> ExitCode {
         Err(error) => return fail(&anyhow::Error::new(error).context("failed to start"), json),
     };
     let result = runtime.block_on(async {
-        let result = commands::run(arguments).await;
+        let result = Box::pin(commands::run(arguments)).await;
         otlp::stop().await;
         result
     });

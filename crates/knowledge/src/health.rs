@@ -124,9 +124,9 @@ impl Lateness {
 
 impl Trial {
     /// Goes on with the trial that is under way, or begins one.
-    async fn settle(&mut self, begin: impl FnOnce() -> JoinHandle<Finding>) -> Finding {
+    async fn settle(&mut self, patience: Duration, begin: impl FnOnce() -> JoinHandle<Finding>) -> Finding {
         let running = self.running.get_or_insert_with(begin);
-        let answer = match tokio::time::timeout(PATIENCE, running).await {
+        let answer = match tokio::time::timeout(patience, running).await {
             Ok(Ok(finding)) => Some(finding),
             Ok(Err(_)) => Some(down("trying it panicked; the log has the place")),
             Err(_) => None,
@@ -227,7 +227,9 @@ impl Knowledge {
         let blocking = blocking.iter_mut().filter_map(|(name, trial)| {
             let (_, attempt) = BLOCKING.into_iter().find(|(known, _)| known == name)?;
             let inner = std::sync::Arc::clone(inner);
-            Some(async move { (*name, trial.settle(|| tokio::task::spawn_blocking(move || attempt(&inner))).await) })
+            Some(async move {
+                (*name, trial.settle(PATIENCE, || tokio::task::spawn_blocking(move || attempt(&inner))).await)
+            })
         });
         let (embedded, written, blocked) = tokio::join!(
             tokio::time::timeout(PATIENCE, try_embedding(inner)),
@@ -352,7 +354,10 @@ fn try_index(inner: &Inner, name: &str) -> Finding {
     }
     match projections.examine(name) {
         // It answers from memory; the next start would not have it.
-        Some((_, error)) => degraded(format!("its files are damaged, `holdfast doctor --fix` builds it anew: {error}")),
+        Some((_, error)) => {
+            let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+            degraded(format!("its files are damaged, `holdfast doctor --fix` builds it anew: {cause}"))
+        }
         None => READY,
     }
 }
@@ -426,9 +431,9 @@ mod tests {
         assert_eq!(lateness.judge(None).0, Status::Degraded);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_trial_that_hangs_is_waited_for_and_not_begun_again() {
-        let mut trial = Trial::default();
+        let (mut trial, short) = (Trial::default(), Duration::from_millis(20));
         let (release, held) = std::sync::mpsc::sync_channel::<()>(1);
         let hanging = || {
             tokio::task::spawn_blocking(move || {
@@ -436,11 +441,11 @@ mod tests {
                 READY
             })
         };
-        assert_eq!(trial.settle(hanging).await.0, Status::Degraded);
-        assert_eq!(trial.settle(|| unreachable!("it is under way")).await.0, Status::Down);
+        assert_eq!(trial.settle(short, hanging).await.0, Status::Degraded);
+        assert_eq!(trial.settle(short, || unreachable!("it is under way")).await.0, Status::Down);
         release.send(()).unwrap();
-        assert_eq!(trial.settle(|| unreachable!("it is under way")).await, READY);
-        assert_eq!(trial.settle(|| tokio::task::spawn_blocking(|| READY)).await, READY);
+        assert_eq!(trial.settle(PATIENCE, || unreachable!("it is under way")).await, READY);
+        assert_eq!(trial.settle(PATIENCE, || tokio::task::spawn_blocking(|| READY)).await, READY);
     }
 
     #[test]

@@ -16,8 +16,8 @@ use axum::{
 };
 use holdfast_embedding::{ModelSource, Models};
 use holdfast_knowledge::{Knowledge, Watch};
-use holdfast_server::{Config, Parts, Server};
-use holdfast_storage::Storage;
+use holdfast_server::{Config, Observation, Parts, Server};
+use holdfast_storage::{Caller, Role, Storage, keys::KeyTerms};
 use http_body_util::BodyExt;
 use serde_json::json;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -91,7 +91,7 @@ async fn build(
     let storage = Storage::open_at(&folder.join("knowledge.sqlite"), &indexes)?;
     let config = holdfast_knowledge::Config { watch: Watch::No, ..holdfast_knowledge::Config::default() };
     let knowledge = Knowledge::start(config, storage.clone(), models.clone(), stop.clone(), tasks.clone()).await?;
-    let (_, secret) = storage.create_key("gate_cost".to_owned()).await?;
+    let (_, secret) = storage.create_key(&Caller::owner(), KeyTerms::of("gate_cost", Role::Admin)).await?;
     let server = Server::build(Parts {
         config: Config::default(),
         knowledge,
@@ -100,6 +100,7 @@ async fn build(
         version: "0.0.0",
         shutdown: stop.clone(),
         tasks: tasks.clone(),
+        observation: Observation::default(),
     })?;
     Ok((server, storage, secret.reveal().to_owned()))
 }

@@ -97,7 +97,7 @@ async fn stream(input: &[u8]) {
             && let ClientRequest::CallToolRequest(call) = request.request
         {
             let arguments = call.params.arguments.unwrap_or_default();
-            mcp::tools::NAMES.iter().for_each(|name| mcp::tools::check_arguments(name, arguments.clone()));
+            mcp::tools::TOOLS.iter().for_each(|(name, _)| mcp::tools::check_arguments(name, arguments.clone()));
         }
     }
 }

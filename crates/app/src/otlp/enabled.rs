@@ -61,6 +61,8 @@ impl fmt::Debug for Exporter {
 impl Exporter {
     /// Starts the pumps to a collector.
     pub(super) fn start(endpoint: &str, ratio: f64) -> Result<Self> {
+        // What is exported and what is not is counted from the first item on.
+        holdfast_server::metrics::install()?;
         let client = Client::new()?;
         let resource = Resource::builder_empty()
             .with_attributes([

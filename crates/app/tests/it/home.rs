@@ -126,7 +126,7 @@ impl Home {
 
     /// Starts a server on a free port, and waits until it listens.
     pub fn up(&self, arguments: &[&str]) -> Result<Server> {
-        Server::start(
+        Server::start_logging_to(
             self.command(&[&["up", "--listen", "127.0.0.1:0", "--json"], arguments].concat()),
             Stdio::inherit(),
         )
@@ -134,7 +134,7 @@ impl Home {
 
     /// The same of a command of one's own, with its standard error where one likes.
     pub fn up_as(&self, command: Command, stderr: Stdio) -> Result<Server> {
-        Server::start(command, stderr)
+        Server::start_logging_to(command, stderr)
     }
 
     /// What is to be written in the settings file besides what a test needs.
@@ -212,8 +212,13 @@ pub struct Server {
 }
 
 impl Server {
-    fn start(mut command: Command, stderr: Stdio) -> Result<Self> {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).spawn()?;
+    pub fn start(command: Command) -> Result<Self> {
+        Self::start_logging_to(command, Stdio::inherit())
+    }
+
+    /// The same of one whose log goes elsewhere.
+    pub fn start_logging_to(mut command: Command, log: impl Into<Stdio>) -> Result<Self> {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn()?;
         let stdout = child.stdout.take().context("no output to read")?;
         let (sender, events) = sync_channel(10_000);
         thread::spawn(move || {

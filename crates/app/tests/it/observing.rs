@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::home::{Home, http};
+use crate::home::{Home, MODEL, http};
 
 /// What Prometheus adds to every series it reads.
 const ADDED: [&str; 2] = ["instance", "job"];
@@ -35,7 +35,10 @@ fn table(home: &Home) -> Result<BTreeMap<String, Metric>> {
                 let values = label["values"].as_array().map(|values| values.iter().flat_map(word).collect());
                 Ok((word(&label["name"])?, values))
             });
-            Ok((word(&metric["name"])?, Metric { kind: word(&metric["kind"])?, labels: labels.collect::<Result<_>>()? }))
+            Ok((
+                word(&metric["name"])?,
+                Metric { kind: word(&metric["kind"])?, labels: labels.collect::<Result<_>>()? },
+            ))
         })
         .collect()
 }
@@ -61,12 +64,15 @@ fn busy() -> Result<(Home, String)> {
     let (far_key, key) = (key_of(&far).context("no key")?, key_of(&near).context("no key")?);
     let key_file = home.path("far.key");
     fs::write(&key_file, far_key)?;
-    let url = format!("http://{}", far.address()?);
+    let url = format!("http://{}/v1", far.address()?);
     let key_path = key_file.to_str().context("a path that is not UTF-8")?;
-    home.succeed(&["models", "connect", "far", "--url", &url, "--api", "tei", "--key-file", key_path])?;
+    home.succeed(&["models", "connect", "far", "--url", &url, "--model", MODEL, "--key-file", key_path])?;
     let ask = |method: &str, path: &str, body: &str| {
         let head = format!("{method} {path} HTTP/1.1\nHost: localhost\nConnection: close\nX-API-Key: {key}\n");
-        http(near.address()?, &format!("{head}Content-Type: application/json\nContent-Length: {}\n\n{body}", body.len()))
+        http(
+            near.address()?,
+            &format!("{head}Content-Type: application/json\nContent-Length: {}\n\n{body}", body.len()),
+        )
     };
     let embed = r#"{"model":"far","input":["a text for elsewhere"]}"#;
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
@@ -81,9 +87,12 @@ fn busy() -> Result<(Home, String)> {
     Ok((home, text))
 }
 
+/// Labels of one series.
+type Labels = BTreeMap<String, String>;
+
 /// Families with their kinds, and the label sets of their series.
-fn exposition(text: &str) -> Result<BTreeMap<String, (String, Vec<BTreeMap<String, String>>)>> {
-    let mut families: BTreeMap<String, (String, Vec<BTreeMap<String, String>>)> = BTreeMap::new();
+fn exposition(text: &str) -> Result<BTreeMap<String, (String, Vec<Labels>)>> {
+    let mut families: BTreeMap<String, (String, Vec<Labels>)> = BTreeMap::new();
     for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with("# HELP")) {
         if let Some(declared) = line.strip_prefix("# TYPE ") {
             let (name, kind) = declared.split_once(' ').context("no kind")?;
@@ -94,7 +103,8 @@ fn exposition(text: &str) -> Result<BTreeMap<String, (String, Vec<BTreeMap<Strin
         let Some((series, value)) = line.rsplit_once(' ') else { continue };
         ensure!(value.parse::<f64>().is_ok(), "{line}");
         let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
-        let family = [name, stem(name)].into_iter().find(|name| families.contains_key(*name)).context(line.to_owned())?;
+        let family =
+            [name, stem(name)].into_iter().find(|name| families.contains_key(*name)).context(line.to_owned())?;
         let labels = labels.trim_end_matches('}').split("\",").filter(|label| !label.is_empty());
         let labels = labels.filter_map(|label| label.split_once("=\""));
         let labels = labels.map(|(name, value)| (name.to_owned(), value.trim_end_matches('"').to_owned()));
@@ -186,15 +196,19 @@ fn what_deploy_asks_for_is_emitted() -> Result<()> {
     }
     let dashboard: Value = serde_json::from_str(&fs::read_to_string(repository("deploy/grafana/holdfast.json"))?)?;
     let panels = dashboard["panels"].as_array().context("no panels")?.iter();
-    asked.extend(panels.flat_map(|panel| panel["targets"].as_array().into_iter().flatten()).filter_map(|target| {
-        target["expr"].as_str().map(str::to_owned)
-    }));
+    asked.extend(
+        panels
+            .flat_map(|panel| panel["targets"].as_array().into_iter().flatten())
+            .filter_map(|target| target["expr"].as_str().map(str::to_owned)),
+    );
     ensure!(asked.len() > 70, "{} queries", asked.len());
     for query in &asked {
         answerable(query, &table, &recorded)?;
     }
     // What cannot be answered is seen.
-    for wrong in ["holdfast_nothing", "holdfast_uptime_seconds{route=\"x\"}", "sum by (nobody) (holdfast_uptime_seconds)"] {
+    for wrong in
+        ["holdfast_nothing", "holdfast_uptime_seconds{route=\"x\"}", "sum by (nobody) (holdfast_uptime_seconds)"]
+    {
         ensure!(answerable(wrong, &table, &recorded).is_err(), "{wrong}");
     }
     Ok(())

@@ -318,6 +318,8 @@ fn each_value_says_where_it_comes_from() -> Result<()> {
     server.max_body_bytes = 16777216  # default
     server.max_concurrent_requests = 256  # default
     server.request_timeout_s = 60  # default
+    telemetry.otlp_endpoint = ""  # default
+    telemetry.trace_ratio = 1.0  # default
     -- stderr
     "#);
     Ok(())

@@ -22,7 +22,7 @@ async fn every_part_is_tried_before_it_is_called_ready() -> Result<()> {
     };
     let report = tokio::time::timeout(PATIENCE, ready).await.context("not every part became ready")?;
     let names: Vec<&str> = report.components.iter().map(|part| part.name.as_str()).collect();
-    ensure!(names == ["embedding", "database", "vectors", "lexical", "sources"], "{names:?}");
+    ensure!(names == ["embedding", "database", "disk", "vectors", "lexical", "ingest", "sources", "jobs"], "{names:?}");
     ensure!(report.stale.is_none());
     house.close().await
 }

@@ -17,6 +17,7 @@ pub(super) fn exposition() -> String {
     for (name, value) in read() {
         let Some(metric) = table::all().find(|metric| metric.name == name) else { continue };
         let kind = metric.kind.as_str();
+        let value = if value.is_finite() { value.to_string() } else { "+Inf".to_owned() };
         // Writing to a `String` does not fail.
         let _ = writeln!(text, "# HELP {name} {}\n# TYPE {name} {kind}\n{name} {value}\n", metric.help);
     }

@@ -104,6 +104,9 @@ pub struct Metric {
     pub source: &'static str,
 }
 
+/// Names and values of one series.
+pub(super) type LabelValues = Vec<(&'static str, &'static str)>;
+
 /// A metric as `holdfast metrics --json` prints it.
 #[derive(Debug, Serialize)]
 struct Row {
@@ -141,8 +144,20 @@ pub const QUEUES: [&str; 8] = [
 ];
 
 /// The parts whose health is told.
-pub const COMPONENTS: [&str; 10] =
-    ["embedding", "remote", "database", "disk", "vectors", "lexical", "ingest", "sources", "jobs", "log"];
+pub const COMPONENTS: [&str; 12] = [
+    "embedding",
+    "remote",
+    "database",
+    "disk",
+    "vectors",
+    "lexical",
+    "ingest",
+    "sources",
+    "jobs",
+    "log",
+    "settings",
+    "tls",
+];
 
 const ROUTE: Label = Label { name: "route", values: Values::Routes };
 const METHOD: Label = Label {
@@ -175,11 +190,11 @@ impl Metric {
     }
 
     /// Every combination of label values, where all are known.
-    pub(super) fn series(&self) -> Option<Vec<Vec<(&'static str, &'static str)>>> {
+    pub(super) fn series(&self) -> Option<Vec<LabelValues>> {
         let mut series = vec![Vec::new()];
         for label in self.labels {
             let values = label.values.known()?;
-            let longer = |begun: &Vec<(&'static str, &'static str)>| -> Vec<Vec<(&'static str, &'static str)>> {
+            let longer = |begun: &LabelValues| -> Vec<LabelValues> {
                 let with = |value: &&'static str| [begun.as_slice(), &[(label.name, *value)]].concat();
                 values.iter().map(with).collect()
             };

@@ -1,0 +1,241 @@
+//! Parts that are broken for real, and a server that says so within five seconds, and again when they are mended.
+
+use std::{
+    fs,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::home::{Home, MODEL, Server, http};
+
+/// What issue and design promise.
+const WITHIN: Duration = Duration::from_secs(5);
+/// Between two looks; a look costs nothing that is measured.
+const PAUSE: Duration = Duration::from_millis(25);
+
+/// A server, and what it takes to ask it.
+struct Patient {
+    home: Home,
+    server: Server,
+    key: String,
+}
+
+impl Patient {
+    /// One with documents, all well.
+    fn new() -> Result<Self> {
+        let home = Home::with_documents()?;
+        let server = home.up_with_documents()?;
+        Self::of(home, server)
+    }
+
+    fn of(home: Home, server: Server) -> Result<Self> {
+        let key = server.listening["admin_key"].as_str().context("no key")?.to_owned();
+        let patient = Self { home, server, key };
+        patient.becomes_in("embedding", "ready", Duration::from_secs(60))?;
+        Ok(patient)
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &str) -> Result<(u16, String)> {
+        let head = format!("{method} {path} HTTP/1.1\nHost: localhost\nConnection: close\nX-API-Key: {}\n", self.key);
+        let rest = format!("Content-Type: application/json\nContent-Length: {}\n\n{body}", body.len());
+        http(self.server.address()?, &(head + &rest))
+    }
+
+    /// The part as the status has it, or nothing where it has none.
+    fn part(&self, name: &str) -> Result<Option<Value>> {
+        let (status, body) = self.ask("GET", "/api/v1/status", "")?;
+        ensure!(status == 200, "{body}");
+        let told: Value = serde_json::from_str(&body)?;
+        Ok(told["components"].as_array().context("no components")?.iter().find(|part| part["name"] == name).cloned())
+    }
+
+    /// Waits for a part to have a status other than the ones given, or that one.
+    fn becomes_in(&self, name: &str, status: &str, within: Duration) -> Result<Value> {
+        let began = Instant::now();
+        let mut last = None;
+        while began.elapsed() < within {
+            let part = self.part(name)?;
+            if let Some(part) = part.as_ref().filter(|part| part["status"] == status) {
+                return Ok(part.clone());
+            }
+            last = part;
+            std::thread::sleep(PAUSE);
+        }
+        bail!("{name} did not become {status} within {} s: {last:?}", within.as_secs())
+    }
+
+    fn becomes(&self, name: &str, status: &str) -> Result<Value> {
+        self.becomes_in(name, status, WITHIN)
+    }
+
+    /// Waits for a part to be anything but ready, and gives how it is.
+    fn ails(&self, name: &str) -> Result<Value> {
+        let began = Instant::now();
+        while began.elapsed() < WITHIN {
+            if let Some(part) = self.part(name)?.filter(|part| part["status"] != "ready") {
+                return Ok(part);
+            }
+            std::thread::sleep(PAUSE);
+        }
+        bail!("{name} was ready all the time")
+    }
+
+    /// Breaks a part, mends it, and looks whether both are told in time, with a reason that is meant.
+    fn check(
+        &self,
+        name: &str,
+        reason: &str,
+        break_it: impl FnOnce(&Self) -> Result<()>,
+        mend_it: impl FnOnce(&Self) -> Result<()>,
+    ) -> Result<()> {
+        let before = self.becomes(name, "ready")?;
+        break_it(self)?;
+        let part = self.ails(name)?;
+        ensure!(part["reason"].as_str().is_some_and(|told| told.contains(reason)), "{part} lacks {reason:?}");
+        ensure!(part["since"].as_str() > before["since"].as_str(), "{part} is as old as {before}");
+        mend_it(self)?;
+        let after = self.becomes(name, "ready")?;
+        ensure!(after["reason"].is_null() && after["since"].as_str() >= part["since"].as_str(), "{after}");
+        Ok(())
+    }
+
+    fn data(&self, below: &str) -> PathBuf {
+        self.home.data_dir().join(below)
+    }
+}
+
+/// Renames, or renames back.
+fn moved(from: PathBuf, to: PathBuf) -> Result<()> {
+    fs::rename(&from, &to).with_context(|| format!("{} to {}", from.display(), to.display()))
+}
+
+#[test]
+fn a_database_whose_tables_are_gone_and_its_jobs() -> Result<()> {
+    let patient = Patient::new()?;
+    let database = rusqlite::Connection::open(patient.data("db/holdfast.db"))?;
+    let rename = |from: &str, to: &str| Ok(database.execute_batch(&format!("ALTER TABLE {from} RENAME TO {to}"))?);
+    patient.check("jobs", "", |_| rename("jobs", "jobs_away"), |_| rename("jobs_away", "jobs"))?;
+    patient.check("sources", "", |_| rename("sources", "sources_away"), |_| rename("sources_away", "sources"))
+}
+
+#[test]
+fn a_database_that_somebody_else_holds() -> Result<()> {
+    let patient = Patient::new()?;
+    let other = rusqlite::Connection::open(patient.data("db/holdfast.db"))?;
+    let held = |statement: &'static str| Ok(other.execute_batch(statement)?);
+    patient.check("database", "has not answered for", |_| held("BEGIN IMMEDIATE"), |_| held("ROLLBACK"))?;
+    // Writes that waited were not lost: the server does what it did before.
+    let document = r#"{"documents":[{"id":"late","content":"A late document."}]}"#;
+    ensure!(patient.ask("POST", "/api/v1/documents", document)?.0 == 200);
+    Ok(())
+}
+
+#[test]
+fn a_data_directory_that_takes_no_files() -> Result<()> {
+    let patient = Patient::new()?;
+    let (here, away) = (patient.data("db"), patient.data("db-away"));
+    patient.check(
+        "disk",
+        "cannot be written",
+        |_| moved(here.clone(), away.clone()),
+        |_| moved(away.clone(), here.clone()),
+    )?;
+    let (status, _) = patient.ask("GET", "/health/ready", "")?;
+    ensure!(status == 200, "{status}");
+    Ok(())
+}
+
+#[test]
+fn an_index_whose_files_are_damaged() -> Result<()> {
+    let patient = Patient::new()?;
+    // The checkpoint of the vectors is written at the end, and read at the start.
+    let Patient { home, server, key } = patient;
+    ensure!(server.stop(rustix::process::Signal::TERM)? == Some(0));
+    let server = home.up(&[])?;
+    let patient = Patient { home, server, key };
+    patient.becomes_in("embedding", "ready", Duration::from_secs(60))?;
+    let generation = fs::read_dir(patient.data("index"))?.next().context("no index")??.path();
+    for (name, file) in [("vectors", "vectors/rows.holdfast"), ("lexical", "lexical/meta.json")] {
+        let (path, whole) = (generation.join(file), fs::read(generation.join(file))?);
+        patient.check(name, "damaged", |_| Ok(fs::write(&path, b"?")?), |_| Ok(fs::write(&path, &whole)?))?;
+        // What is damaged for good is built anew from SQL.
+        let build_anew = |patient: &Patient| {
+            let found = patient.home.json(&["doctor", "--fix"])?;
+            ensure!(found.to_string().contains("index_damaged"), "{found}");
+            Ok(())
+        };
+        patient.check(name, "doctor --fix", |_| Ok(fs::write(&path, b"?")?), build_anew)?;
+    }
+    let (status, found) = patient.ask("POST", "/api/v1/search", r#"{"query":"flowers in spring"}"#)?;
+    ensure!(status == 200 && found.contains("Garden"), "{found}");
+    Ok(())
+}
+
+#[test]
+fn a_folder_that_went_away() -> Result<()> {
+    let patient = Patient::new()?;
+    let (docs, away) = (patient.home.docs(), patient.home.path("docs-away"));
+    let look = |patient: &Patient| {
+        let listed = patient.home.json(&["sources", "list"])?;
+        let id = listed["sources"][0]["id"].as_str().context("no source")?.to_owned();
+        ensure!(patient.ask("POST", &format!("/api/v1/sources/{id}/sync"), "")?.0 < 300);
+        Ok(())
+    };
+    patient.check(
+        "sources",
+        "sources failed",
+        |patient| moved(docs.clone(), away.clone()).and_then(|()| look(patient)),
+        |patient| moved(away.clone(), docs.clone()).and_then(|()| look(patient)),
+    )
+}
+
+#[test]
+fn a_remote_model_that_is_stopped_and_what_waits_for_it() -> Result<()> {
+    let far_home = Home::new()?;
+    let far = far_home.up(&[])?;
+    let far_address = far.address()?.to_owned();
+    let key = far.listening["admin_key"].as_str().context("no key")?.to_owned();
+    let patient = Patient::new()?;
+    let key_file = patient.home.path("far.key");
+    fs::write(&key_file, key)?;
+    let (url, key_path) = (format!("http://{far_address}/v1"), key_file.to_str().context("not UTF-8")?.to_owned());
+    patient.home.succeed(&["models", "connect", "far", "--url", &url, "--model", MODEL, "--key-file", &key_path])?;
+    patient.home.succeed(&["collections", "create", "there", "--model", "far"])?;
+    let store = |patient: &Patient, id: &str| {
+        let body =
+            format!(r#"{{"collection":"there","wait":false,"documents":[{{"id":"{id}","content":"About {id}."}}]}}"#);
+        ensure!(patient.ask("POST", "/api/v1/documents", &body)?.0 < 300);
+        Ok(())
+    };
+    store(&patient, "one")?;
+    patient.becomes_in("remote", "ready", Duration::from_secs(60))?;
+    ensure!(far.stop(rustix::process::Signal::TERM)? == Some(0));
+    // Indexing sends what comes in there; that fails, and is told of both.
+    store(&patient, "two")?;
+    let remote = patient.ails("remote")?;
+    ensure!(remote["reason"].as_str().is_some_and(|reason| reason.contains("cannot be reached")), "{remote}");
+    let ingest = patient.ails("ingest")?;
+    ensure!(ingest["reason"].as_str().is_some_and(|reason| reason.contains("waits for the model")), "{ingest}");
+    let _again = Server::start(far_home.command(&["up", "--listen", &far_address, "--json"]))?;
+    patient.becomes("remote", "ready")?;
+    patient.becomes("ingest", "ready")?;
+    Ok(())
+}
+
+#[test]
+fn log_lines_that_go_nowhere() -> Result<()> {
+    let home = Home::with_documents()?;
+    let mut command = home.command(&["up", "--listen", "127.0.0.1:0", "--json"]);
+    command.env("HOLDFAST_LOG__LEVEL", "debug");
+    // Whatever is written there meets a disk that is full.
+    let patient = Patient::of(home, Server::start_logging_to(command, fs::File::create("/dev/full")?)?)?;
+    let part = patient.ails("log")?;
+    ensure!(
+        part["status"] == "degraded" && part["reason"].as_str().is_some_and(|told| told.contains("lost")),
+        "{part}"
+    );
+    Ok(())
+}
