@@ -8,6 +8,7 @@
 use std::{
     convert::Infallible,
     future::{Ready, ready},
+    net::SocketAddr,
     sync::Arc,
     time::Instant,
 };
@@ -33,12 +34,23 @@ use crate::{
     routes::{self, WITHOUT_KEY},
 };
 
-/// The way into the server for the requests of one listener.
+/// Who is at the other end of a TCP connection; in the extensions of each of its requests. A request that came over the
+/// control socket, or from this very process, has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Peer {
+    /// Its address as the system has it, which is a proxy's where one stands in front.
+    pub(crate) address: SocketAddr,
+    /// Whether the connection is encrypted.
+    pub(crate) is_tls: bool,
+}
+
+/// The way into the server for the requests of one listener, and of one connection.
 #[derive(Clone)]
 pub(crate) struct Edge {
     router: Router,
     server: Server,
     refusals: Arc<Refusals>,
+    peer: Option<Peer>,
 }
 
 /// The refusal under load in each shape.
@@ -59,7 +71,12 @@ struct Prepared {
 impl Edge {
     pub(crate) fn new(router: Router, server: Server) -> Self {
         let [own, open_ai, tei] = [Face::Own, Face::OpenAi, Face::Tei].map(Prepared::new);
-        Self { router, server, refusals: Arc::new(Refusals { own, open_ai, tei }) }
+        Self { router, server, refusals: Arc::new(Refusals { own, open_ai, tei }), peer: None }
+    }
+
+    /// The same way for the requests of one connection.
+    pub(crate) fn of_peer(&self, peer: Option<Peer>) -> Self {
+        Self { peer, ..self.clone() }
     }
 
     /// The answer to a request for which there is no place.
@@ -88,7 +105,10 @@ impl hyper::service::Service<hyper::Request<Incoming>> for Edge {
     type Error = Infallible;
     type Future = Either<Ready<Result<Response, Infallible>>, RouteFuture<Infallible>>;
 
-    fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: hyper::Request<Incoming>) -> Self::Future {
+        if let Some(peer) = self.peer {
+            request.extensions_mut().insert(peer);
+        }
         match self.refusal(&request) {
             Some(response) => Either::Left(ready(Ok(response))),
             None => Either::Right(self.router.clone().call(request)),

@@ -20,7 +20,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Server, edge::Edge};
+use crate::{Server, edge::{Edge, Peer}};
 
 /// The most headers a request may have.
 const HEADERS_MAX: usize = 100;
@@ -33,29 +33,29 @@ const FULL_PAUSE: Duration = Duration::from_millis(10);
 trait Door {
     type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
 
-    /// The next connection, or nothing where the one that came is not welcome.
-    async fn accept(&self) -> io::Result<Option<Self::Stream>>;
+    /// The next connection and who is at its other end, or nothing where the one that came is not welcome.
+    async fn accept(&self) -> io::Result<Option<(Self::Stream, Option<Peer>)>>;
 }
 
 impl Door for TcpListener {
     type Stream = tokio::net::TcpStream;
 
-    async fn accept(&self) -> io::Result<Option<Self::Stream>> {
-        let (stream, _) = TcpListener::accept(self).await?;
+    async fn accept(&self) -> io::Result<Option<(Self::Stream, Option<Peer>)>> {
+        let (stream, address) = TcpListener::accept(self).await?;
         // Answers are short; waiting to fill a packet only delays them.
         stream.set_nodelay(true)?;
-        Ok(Some(stream))
+        Ok(Some((stream, Some(Peer { address, is_tls: false }))))
     }
 }
 
 impl Door for UnixListener {
     type Stream = tokio::net::UnixStream;
 
-    async fn accept(&self) -> io::Result<Option<Self::Stream>> {
+    async fn accept(&self) -> io::Result<Option<(Self::Stream, Option<Peer>)>> {
         let (stream, _) = UnixListener::accept(self).await?;
         let (peer, own) = (stream.peer_cred()?.uid(), rustix::process::geteuid().as_raw());
         if peer == own || peer == 0 {
-            return Ok(Some(stream));
+            return Ok(Some((stream, None)));
         }
         tracing::warn!(peer_uid = peer, "refused user {peer} at the control socket");
         Ok(None)
@@ -92,8 +92,8 @@ impl Server {
                 accepted = self.next(&door, &places) => accepted,
                 () = self.shutdown().cancelled() => break,
             };
-            let Some((stream, place)) = accepted else { continue };
-            let connection = http.serve_connection(TokioIo::new(stream), edge.clone()).with_upgrades();
+            let Some(((stream, peer), place)) = accepted else { continue };
+            let connection = http.serve_connection(TokioIo::new(stream), edge.of_peer(peer)).with_upgrades();
             let (shutdown, cut_off) = (self.shutdown().clone(), self.cut_off().clone());
             let while_it_lives = (place, self.connection(), connections.token());
             self.tasks().spawn(async move {
@@ -118,7 +118,7 @@ impl Server {
     }
 
     /// The next connection and its place, or nothing where there was none to be had.
-    async fn next<D: Door>(&self, door: &D, places: &Admission) -> Option<(D::Stream, Permit)> {
+    async fn next<D: Door>(&self, door: &D, places: &Admission) -> Option<((D::Stream, Option<Peer>), Permit)> {
         let place = loop {
             match places.try_enter() {
                 Ok(place) => break place,
@@ -126,7 +126,7 @@ impl Server {
             }
         };
         match door.accept().await {
-            Ok(stream) => stream.map(|stream| (stream, place)),
+            Ok(accepted) => accepted.map(|accepted| (accepted, place)),
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => None,
             Err(error) => {
                 tracing::warn!(%error, "failed to accept a connection: {error}");
