@@ -34,6 +34,10 @@ pub struct Common {
     #[arg(long, global = true, value_name = "ADDRESS", help_heading = "Common options")]
     pub listen: Option<String>,
 
+    /// Where the HTTPS API listens, for other machines too: an address, and a port if it is not to be 8443
+    #[arg(long, global = true, value_name = "ADDRESS", help_heading = "Common options")]
+    pub listen_tls: Option<String>,
+
     /// The form of log lines
     #[arg(long, global = true, value_name = "FORMAT", help_heading = "Common options")]
     pub log_format: Option<LogFormat>,
@@ -80,6 +84,9 @@ pub enum Command {
     /// Show and check the settings
     #[command(subcommand)]
     Config(Config),
+    /// Make, show and renew the certificate for HTTPS
+    #[command(subcommand)]
+    Tls(Tls),
     /// Speak MCP on standard input and output, for an agent that starts this command
     Mcp,
     /// Print a script that completes this command line
@@ -416,6 +423,28 @@ pub enum Config {
     /// Print the reference of all settings
     #[command(hide = true)]
     Reference,
+}
+
+/// `holdfast tls`
+#[derive(Debug, Subcommand)]
+pub enum Tls {
+    /// Make a certificate authority that can sign for this host only, and a certificate for the server
+    Init {
+        /// Another name or address that clients use; may be repeated
+        #[arg(long, value_name = "NAME")]
+        name: Vec<String>,
+        /// Put a new authority in the place of one that is there; clients have to trust it anew
+        #[arg(long)]
+        new_authority: bool,
+    },
+    /// Show the authority and the certificate
+    Show,
+    /// Make a new certificate for the server; one that runs takes it up by itself
+    Renew {
+        /// Another name or address that it is to have; may be repeated
+        #[arg(long, value_name = "NAME")]
+        name: Vec<String>,
+    },
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ const REQUEST_ID_BYTES_MAX: usize = 128;
 /// What is looked up where no key was given, so that it takes as long as a wrong one. No key is like it.
 const NO_KEY: &str = "hf_none";
 /// The route in logs and metrics of a request that matched none.
-const NO_ROUTE: &str = "none";
+pub(crate) const NO_ROUTE: &str = "none";
 
 /// Puts a router behind the gate.
 pub(crate) fn wrap(router: Router<Server>, server: &Server, entry: Entry) -> Router {

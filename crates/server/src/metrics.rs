@@ -124,6 +124,23 @@ fn describe() {
     describe_histogram!("holdfast_http_request_duration_seconds", Unit::Seconds, "Time to the answer, by route");
     describe_gauge!("holdfast_http_requests_in_flight", "Requests being worked on");
     describe_gauge!("holdfast_http_connections", "Connections open, MCP sessions included");
+    describe_counter!(
+        "holdfast_http_connections_ended_total",
+        "Connections closed before their client did: stalled, or gave_way to another in a full house"
+    );
+    describe_counter!(
+        "holdfast_tls_handshakes_total",
+        "Connections to the TLS listener: done, failed, timed_out, or plain HTTP"
+    );
+    describe_counter!(
+        "holdfast_tls_reloads_total",
+        "Times the certificate files changed: changed, unchanged or refused is what is served with"
+    );
+    describe_gauge!(
+        "holdfast_tls_certificate_expiry_timestamp_seconds",
+        Unit::Seconds,
+        "When the certificate in use ends, Unix time"
+    );
     describe_counter!("holdfast_errors_total", "Failures told to callers, by code");
     describe_counter!("holdfast_mcp_calls_total", "MCP tool calls, by tool and outcome");
     describe_gauge!("holdfast_index_chunks", "Chunks in the indexes, all generations together");

@@ -28,6 +28,8 @@ mod db;
 
 mod config;
 
+mod tls;
+
 mod mcp;
 
 use std::process::ExitCode;
@@ -68,7 +70,8 @@ impl Session {
             Some(path) => SettingsFile::Named(path.clone()),
             None => SettingsFile::Usual(data_dir.join(FILE_NAME)),
         };
-        let flags = Flags { listen: common.listen.clone(), log_format: common.log_format };
+        let (listen, listen_tls) = (common.listen.clone(), common.listen_tls.clone());
+        let flags = Flags { listen, listen_tls, log_format: common.log_format };
         let form = if common.json { Form::Json } else { Form::Text };
         Ok(Self { place: Place { data_dir, file }, flags, output: Output::new(form) })
     }
@@ -109,6 +112,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
 
         Command::Db(action) => Box::pin(db::run(session, action)).await?,
         Command::Config(action) => config::run(session, action)?,
+        Command::Tls(action) => tls::run(session, action)?,
         Command::Mcp => Box::pin(mcp::run(session)).await?,
         Command::Completions { shell } => {
             let mut script = Vec::new();

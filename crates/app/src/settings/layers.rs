@@ -161,8 +161,13 @@ fn hub_variable() -> Dict {
 
 fn flag_values(flags: &Flags) -> Dict {
     let mut values = Dict::new();
-    if let Some(listen) = &flags.listen {
-        values.extend(section("server", "listen", listen.clone()));
+    let listeners = [("listen", &flags.listen), ("listen_tls", &flags.listen_tls)];
+    let server: Dict = listeners
+        .into_iter()
+        .filter_map(|(key, listen)| Some((key.to_owned(), Value::from(listen.clone()?))))
+        .collect();
+    if !server.is_empty() {
+        values.insert("server".to_owned(), Value::from(server));
     }
     if let Some(format) = flags.log_format {
         let word = match format {
@@ -198,6 +203,7 @@ fn exact(origin: &Origin, key: &str) -> Origin {
     match origin {
         Origin::Environment(name) if name.is_empty() => Origin::Environment(variable_name(key)),
         Origin::Flag(_) if key == "server.listen" => Origin::Flag("--listen"),
+        Origin::Flag(_) if key == "server.listen_tls" => Origin::Flag("--listen-tls"),
         Origin::Flag(_) => Origin::Flag("--log-format"),
         other => other.clone(),
     }
