@@ -7,6 +7,7 @@ mod bench;
 mod hooks;
 mod python;
 mod repository;
+mod security_tls;
 mod shell;
 mod test;
 mod tidy;
@@ -34,6 +35,8 @@ enum Task {
     /// Run a benchmark; its data lies in ../shared/data beside the clone, or where HOLDFAST_DATA says
     #[command(subcommand)]
     Bench(bench::Benchmark),
+    /// Let sslscan and testssl.sh judge the HTTPS listener; fails on anything weak
+    SecurityTls(security_tls::Options),
     /// Install the git hook that checks a commit before it is made
     Hooks,
 }
@@ -54,6 +57,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Tidy => tidy::run(&repository),
         Task::Test(options) => test::run(&repository, &options),
         Task::Bench(benchmark) => bench::run(&repository, benchmark),
+        Task::SecurityTls(options) => security_tls::run(&repository, &options),
         Task::Hooks => hooks::install(&repository),
     }
 }

@@ -63,13 +63,13 @@ pub(crate) async fn startup() -> impl IntoResponse {
 
 /// 200 when work can be sent here, 503 with the reason when not.
 pub(crate) async fn ready(State(server): State<Server>) -> Response {
-    let (code, readiness) = judge(&server.knowledge().health(), server.shutdown().is_cancelled());
+    let (code, readiness) = judge(&report(&server), server.shutdown().is_cancelled());
     answer(code, readiness)
 }
 
 /// The same with every part's word.
 pub(crate) async fn summary(State(server): State<Server>) -> Response {
-    let report = server.knowledge().health();
+    let report = report(&server);
     let (code, readiness) = judge(&report, server.shutdown().is_cancelled());
     let part = |component: Component| Part { name: component.name, status: component.status.as_str() };
     let summary = Summary {
@@ -79,6 +79,13 @@ pub(crate) async fn summary(State(server): State<Server>) -> Response {
         components: report.components.into_iter().map(part).collect(),
     };
     answer(code, summary)
+}
+
+/// How every part is: those of the knowledge base, and those of this server.
+pub(crate) fn report(server: &Server) -> HealthReport {
+    let mut report = server.knowledge().health();
+    report.components.extend(server.tls_component());
+    report
 }
 
 fn judge(report: &HealthReport, is_stopping: bool) -> (StatusCode, Readiness) {

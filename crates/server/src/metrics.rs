@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Server, ServerError,
     error::{Code, Failure, SHED},
+    health,
 };
 
 /// The content type of the text format, version 0.0.4.
@@ -95,7 +96,7 @@ fn look_up(server: &Server) -> Result<(), Failure> {
     }
     gauge!("holdfast_http_connections").set(server.active_connections() as f64);
     gauge!("holdfast_uptime_seconds").set(server.uptime().as_secs_f64());
-    for component in server.knowledge().health().components {
+    for component in health::report(server).components {
         let value = match component.status {
             Status::Ready => 0.0,
             Status::Degraded => 1.0,
@@ -126,7 +127,7 @@ fn describe() {
     describe_gauge!("holdfast_http_connections", "Connections open, MCP sessions included");
     describe_counter!(
         "holdfast_http_connections_ended_total",
-        "Connections closed before their client did: stalled, or gave_way to another in a full house"
+        "Connections closed before their client did: stalled (idle ones too), or gave_way to another in a full house"
     );
     describe_counter!(
         "holdfast_tls_handshakes_total",

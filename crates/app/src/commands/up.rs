@@ -158,7 +158,10 @@ impl Urls {
             let certificate = tls.certificate();
             let is_loopback = |name: &str| name.parse().map_or(name == "localhost", |ip: IpAddr| ip.is_loopback());
             let name = certificate.names.iter().find(|name| address.ip().is_unspecified() && !is_loopback(name));
-            name.map_or_else(|| format!("https://{address}"), |name| format!("https://{}:{}", host(name), address.port()))
+            name.map_or_else(
+                || format!("https://{address}"),
+                |name| format!("https://{}:{}", host(name), address.port()),
+            )
         });
         let (plain, redirect): (Vec<_>, Vec<_>) =
             listeners.address().into_iter().partition(|address| address.ip().is_loopback());

@@ -87,7 +87,10 @@ impl Reader<'_> {
     fn listeners(&mut self, listen: Option<SocketAddr>, listen_tls: Option<SocketAddr>) {
         let redirects = self.get("server.redirect_http", &Ok::<bool, Wrong>) == Some(true);
         self.clash("server.redirect_http", redirects && listen_tls.is_none(), || {
-            Wrong::new("is true, but there is nowhere to redirect to", "set server.listen_tls, for example to 0.0.0.0:8443")
+            Wrong::new(
+                "is true, but there is nowhere to redirect to",
+                "set server.listen_tls, for example to 0.0.0.0:8443",
+            )
         });
         let Some(listen) = listen else { return };
         self.clash("server.listen", !listen.ip().is_loopback() && !redirects, || {

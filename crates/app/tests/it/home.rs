@@ -129,6 +129,11 @@ impl Home {
         Server::start(self.command(&[&["up", "--listen", "127.0.0.1:0", "--json"], arguments].concat()))
     }
 
+    /// Starts a server by a command of its own, and waits until it listens.
+    pub fn server(&self, command: Command) -> Result<Server> {
+        Server::start(command)
+    }
+
     /// Starts a server that indexes the documents, and waits until it has.
     pub fn up_with_documents(&self) -> Result<Server> {
         let mut server = self.up(&["docs"])?;

@@ -9,4 +9,6 @@ mod commands;
 
 mod settings;
 
+mod tls;
+
 mod mcp;

@@ -5,7 +5,13 @@ use holdfast_resilience::health::{Component, worst};
 use holdfast_storage::Caller;
 use serde::Serialize;
 
-use crate::{Server, error::Failure, health::public_reason, input::Authenticated, timestamp};
+use crate::{
+    Server,
+    error::Failure,
+    health::{public_reason, report},
+    input::Authenticated,
+    timestamp,
+};
 
 /// How everything is.
 #[derive(Debug, Serialize)]
@@ -35,7 +41,7 @@ pub(crate) async fn show(
 impl StatusAnswer {
     /// The state of things now.
     pub(crate) fn of(server: &Server, caller: &Caller) -> Self {
-        let components = server.knowledge().health().components;
+        let components = report(server).components;
         Self {
             status: worst(&components).as_str(),
             version: server.version(),

@@ -46,8 +46,10 @@ pub(crate) struct Life {
     pub(super) address: Option<IpAddr>,
     /// Requests that are being worked on; the client is awaited where there is none.
     working: AtomicUsize,
-    /// Requests that have come.
+    /// Requests that have come,
     requests: AtomicU64,
+    /// and those that are not done with, whoever's turn it is.
+    open: AtomicUsize,
     /// Bytes that the system took to send.
     written: AtomicU64,
     /// Since when the client is awaited.
@@ -69,6 +71,7 @@ impl Life {
             address,
             working: AtomicUsize::new(0),
             requests: AtomicU64::new(0),
+            open: AtomicUsize::new(0),
             written: AtomicU64::new(0),
             awaited_since_ms: AtomicU64::new(now_ms()),
             in_handshake: AtomicBool::new(in_handshake),
@@ -79,6 +82,7 @@ impl Life {
     /// A request has come; it is worked on until the turn says otherwise.
     pub(crate) fn begin(self: &Arc<Self>) -> Turn {
         self.requests.fetch_add(1, Ordering::Relaxed);
+        self.open.fetch_add(1, Ordering::SeqCst);
         self.working.fetch_add(1, Ordering::SeqCst);
         Turn(Arc::new(TurnOf { life: Arc::clone(self), is_ours: AtomicBool::new(true) }))
     }
@@ -122,6 +126,19 @@ impl Life {
         }
     }
 
+    /// Returns once no request is open, and nothing was sent for that long.
+    pub(super) async fn until_quiet(&self, patience: Duration) {
+        let every = patience / LOOKS;
+        let (mut looks, mut before) = (0, self.moved());
+        while looks < LOOKS {
+            tokio::time::sleep(every).await;
+            let now = self.moved();
+            let is_quiet = self.open.load(Ordering::SeqCst) == 0 && now.written == before.written;
+            looks = if is_quiet { looks + 1 } else { 0 };
+            before = now;
+        }
+    }
+
     fn moved(&self) -> Moved {
         Moved { requests: self.requests.load(Ordering::Relaxed), written: self.written.load(Ordering::Relaxed) }
     }
@@ -161,6 +178,7 @@ impl TurnOf {
 impl Drop for TurnOf {
     fn drop(&mut self) {
         self.yield_turn();
+        self.life.open.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -201,10 +219,7 @@ impl HttpBody for Paced {
     type Data = Bytes;
     type Error = Box<dyn Error + Send + Sync>;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.project();
         let deadline = this.deadline.get_or_insert_with(|| tokio::time::Instant::now() + *this.grace);
         match this.body.poll_frame(context) {
@@ -262,10 +277,7 @@ impl HttpBody for Answer {
     type Data = Bytes;
     type Error = axum::Error;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = self.project();
         let polled = this.body.poll_frame(context);
         if polled.is_pending() {
@@ -369,6 +381,16 @@ mod tests {
         let began = tokio::time::Instant::now();
         life.until_stalled(PATIENCE).await;
         assert_eq!(began.elapsed(), PATIENCE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_without_a_request_is_quiet() {
+        let life = Life::new(None, false);
+        let turn = life.begin();
+        turn.theirs();
+        assert!(tokio::time::timeout(10 * PATIENCE, life.until_quiet(PATIENCE)).await.is_err(), "a body is awaited");
+        drop(turn);
+        life.until_quiet(PATIENCE).await;
     }
 
     #[tokio::test(start_paused = true)]

@@ -50,7 +50,7 @@ const HEADERS_MAX: usize = 100;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often a full house is looked at again in which every connection is being worked for.
 const FULL_PAUSE: Duration = Duration::from_millis(10);
-/// How long a connection that is closed for standing still may take to say so.
+/// How long a connection that is closed, for standing still or at shutdown, may take to say so.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What a client may send on one HTTP/2 stream, and on all of a connection, before it is read.
@@ -120,6 +120,14 @@ struct Guest<S> {
     life: Arc<Life>,
 }
 
+/// Where connections to the TLS listener lead.
+#[derive(Clone)]
+struct Ways {
+    encrypted: Edge,
+    /// Those that are not.
+    plain: Edge,
+}
+
 /// What a connection goes through before HTTP is spoken on it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reception {
@@ -146,9 +154,13 @@ impl Server {
     ///
     /// As [`Server::serve`].
     pub async fn serve_tls(&self, listener: TcpListener, tls: Tls) -> io::Result<()> {
-        let edge = Edge::new(self.network(), self.clone());
+        let ways = Ways {
+            encrypted: Edge::new(self.network(), self.clone()),
+            plain: Edge::guarded(self.clone(), Doorman::Refuses),
+        };
         self.watch_tls(&tls);
-        self.run(listener, Reception::Encrypted, |server, guest| server.encrypted(guest, edge.clone(), tls.clone())).await
+        self.run(listener, Reception::Encrypted, |server, guest| server.encrypted(guest, ways.clone(), tls.clone()))
+            .await
     }
 
     /// Sends whoever speaks plain HTTP to the port where TLS is spoken, and refuses those that sent a credential in the
@@ -173,7 +185,12 @@ impl Server {
         self.run(listener, Reception::Plain, |server, guest| server.plain(guest, edge.clone())).await
     }
 
-    async fn run<D, F>(&self, door: D, reception: Reception, serve: impl Fn(Self, Guest<D::Stream>) -> F) -> io::Result<()>
+    async fn run<D, F>(
+        &self,
+        door: D,
+        reception: Reception,
+        serve: impl Fn(Self, Guest<D::Stream>) -> F,
+    ) -> io::Result<()>
     where
         D: Door,
         F: Future<Output = ()> + Send + 'static,
@@ -209,7 +226,12 @@ impl Server {
     }
 
     /// The next connection and its place, or nothing where there was none to be had.
-    async fn next<D: Door>(&self, door: &D, places: &Places, reception: Reception) -> Option<(Guest<D::Stream>, Place)> {
+    async fn next<D: Door>(
+        &self,
+        door: &D,
+        places: &Places,
+        reception: Reception,
+    ) -> Option<(Guest<D::Stream>, Place)> {
         let (stream, peer) = match door.accept().await {
             Ok(accepted) => accepted?,
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => return None,
@@ -239,7 +261,7 @@ impl Server {
     }
 
     /// TLS on a stream, and what the client chose to speak on that.
-    async fn encrypted(self, guest: Guest<TcpStream>, edge: Edge, tls: Tls) {
+    async fn encrypted(self, guest: Guest<TcpStream>, ways: Ways, tls: Tls) {
         let Guest { stream, peer, life } = guest;
         let agreed = tokio::select! {
             agreed = tokio::time::timeout(self.config().handshake_timeout, agree(stream, &life, &tls)) => agreed,
@@ -249,8 +271,7 @@ impl Server {
             Ok(Ok(Agreed::Encrypted(stream))) => stream,
             Ok(Ok(Agreed::Plain(stream))) => {
                 count_handshake("plain");
-                let edge = Edge::guarded(self.clone(), Doorman::Refuses);
-                return Box::pin(self.plain(Guest { stream, peer, life }, edge)).await;
+                return Box::pin(self.plain(Guest { stream, peer, life }, ways.plain)).await;
             }
             Ok(Err(error)) => {
                 count_handshake("failed");
@@ -261,7 +282,8 @@ impl Server {
         };
         count_handshake("done");
         life.handshake_done();
-        let edge = edge.of_connection(peer.map(|peer| Peer { is_tls: true, ..peer }), Arc::clone(&life));
+        let peer = peer.map(|peer| Peer { is_tls: true, ..peer });
+        let edge = ways.encrypted.of_connection(peer, Arc::clone(&life));
         let is_http_2 = stream.get_ref().1.alpn_protocol() == Some(HTTP_2);
         // Boxed apart: a connection has the memory of what it speaks, not of the larger of the two.
         if is_http_2 {
@@ -310,9 +332,11 @@ impl Server {
             }
             () = self.shutdown().cancelled() => connection.as_mut().finish(),
         }
+        // What has not become a request by now need not any more.
         tokio::select! {
             ended = connection => ended,
             () = life.until_stalled(patience) => Ok(()),
+            () = life.until_quiet(FAREWELL) => Ok(()),
         }
     }
 }

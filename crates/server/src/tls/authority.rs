@@ -431,7 +431,10 @@ impl Authority {
     fn has_certificate(&self, signer: &Signer, names: &[Name]) -> bool {
         let Ok((_, certificate)) = certificate::read(&self.files()) else { return false };
         certificate.issuer == signer.certificate.subject
-            && !matches!(certificate.age(SystemTime::now()), Some(Age::Expired | Age::ExpiresSoon | Age::ExpiresVerySoon))
+            && !matches!(
+                certificate.age(SystemTime::now()),
+                Some(Age::Expired | Age::ExpiresSoon | Age::ExpiresVerySoon)
+            )
             && names.iter().all(|name| certificate.has_name(&name.text()))
     }
 

@@ -192,9 +192,8 @@ impl Certificate {
 pub(super) fn read(files: &Files) -> Result<(CertifiedKey, Certificate), TlsError> {
     let invalid = |reason: String| TlsError::Certificate { path: files.certificate.clone(), reason };
     let pem = bytes_of(&files.certificate)?;
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&pem)
-        .collect::<Result<_, _>>()
-        .map_err(|error| invalid(error.to_string()))?;
+    let chain: Vec<CertificateDer<'static>> =
+        CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|error| invalid(error.to_string()))?;
     let first = chain.first().ok_or_else(|| invalid("there is none in PEM form".to_owned()))?;
     let certificate = Certificate::parse(first).map_err(invalid)?;
     let key = read_key(&files.key)?;

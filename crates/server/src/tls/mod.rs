@@ -118,7 +118,8 @@ impl Tls {
     /// What should be mended, for a server that is reached by these names.
     pub fn concerns(&self, names: &[String]) -> Vec<Concern> {
         let (now, certificate) = (SystemTime::now(), self.certificate());
-        let mut concerns: Vec<Concern> = certificate.age(now).into_iter().map(|age| age.concern(&certificate)).collect();
+        let mut concerns: Vec<Concern> =
+            certificate.age(now).into_iter().map(|age| age.concern(&certificate)).collect();
         if !names.iter().any(|name| certificate.has_name(name)) {
             let (own, its) = (names.join(", "), certificate.names.join(", "));
             concerns.push(Concern {
@@ -131,7 +132,10 @@ impl Tls {
         if let Some(mode) = certificate::mode_for_group(&self.shared.files.key) {
             concerns.push(Concern {
                 code: "tls_key_group_readable",
-                what: format!("the group of {} may read the private key (mode {mode:o})", self.shared.files.key.display()),
+                what: format!(
+                    "the group of {} may read the private key (mode {mode:o})",
+                    self.shared.files.key.display()
+                ),
                 remedy: "chmod 600 it, unless that group is there for this".to_owned(),
             });
         }
@@ -296,7 +300,9 @@ impl Age {
     fn concern(self, certificate: &Certificate) -> Concern {
         let (code, remedy) = match self {
             Self::NotYetValid => ("tls_certificate_not_yet_valid", "look at this machine's clock, or wait"),
-            Self::ExpiresSoon => ("tls_certificate_expires_soon", "put a new one in its place, or run `holdfast tls renew`"),
+            Self::ExpiresSoon => {
+                ("tls_certificate_expires_soon", "put a new one in its place, or run `holdfast tls renew`")
+            }
             Self::ExpiresVerySoon => {
                 ("tls_certificate_expires_very_soon", "put a new one in its place now, or run `holdfast tls renew`")
             }

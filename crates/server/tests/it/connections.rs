@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::house::{House, PATIENCE};
 
-async fn within<T>(work: impl Future<Output = T>) -> Result<T> {
+pub async fn within<T>(work: impl Future<Output = T>) -> Result<T> {
     tokio::time::timeout(PATIENCE, work).await.context("it took too long")
 }
 
@@ -40,7 +40,7 @@ impl Open {
 }
 
 /// Everything a connection still says, to its end.
-async fn rest(stream: &mut (impl AsyncReadExt + Unpin)) -> Result<String> {
+pub async fn rest(stream: &mut (impl AsyncReadExt + Unpin)) -> Result<String> {
     let mut text = Vec::new();
     // A reset after the answer is as good as an end.
     let _ended = within(stream.read_to_end(&mut text)).await?;

@@ -13,3 +13,5 @@ mod operations;
 mod mcp;
 
 mod connections;
+
+mod tls;
