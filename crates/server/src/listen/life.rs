@@ -93,6 +93,11 @@ impl Life {
         is_awaited.then(|| self.awaited_since_ms.load(Ordering::Relaxed))
     }
 
+    /// Whether a request ever came.
+    pub(super) fn has_asked(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) > 0
+    }
+
     pub(super) fn is_in_handshake(&self) -> bool {
         self.in_handshake.load(Ordering::Relaxed)
     }

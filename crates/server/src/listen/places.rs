@@ -1,8 +1,8 @@
 //! How many connections there may be at once, and which gives way when there is one too many.
 //!
 //! A house that is full of clients who do nothing would keep out those who want something, and the probes first of all.
-//! So whoever comes is let in, and of the network that has most connections the one is closed that has been awaited
-//! longest. What is being worked on is never closed for another; where nothing else is there, the newcomer waits, and
+//! So whoever comes is let in, and of the network that has most connections one is closed: first those that never asked
+//! for anything, and of them the one that has been awaited longest. What is being worked on is never closed for another; where nothing else is there, the newcomer waits, and
 //! not for long: working on a request has a time limit.
 
 use std::{
@@ -83,7 +83,7 @@ impl Taken {
         let awaited = self.by.iter().filter(|(_, life)| may(life)).filter_map(|(number, life)| {
             let since = life.awaited_since()?;
             let count = of_network.get(&life.address.map(network)).copied().unwrap_or_default();
-            Some((*number, (count, std::cmp::Reverse((since, *number)))))
+            Some((*number, (count, !life.has_asked(), std::cmp::Reverse((since, *number)))))
         });
         let Some((number, _)) = awaited.max_by_key(|(_, rank)| *rank) else { return false };
         if let Some(life) = self.by.remove(&number) {
@@ -139,6 +139,15 @@ mod tests {
         let lives = ["10.0.0.1", "2001:db8::1", "2001:db8::2", "10.0.0.3"].map(life);
         let _places = lives.each_ref().map(|life| places.enter(life).unwrap());
         assert_eq!(lives.each_ref().map(|life| has_ended(life)), [false, true, false, false]);
+    }
+
+    #[test]
+    fn who_never_asked_for_anything_gives_way_before_who_did() {
+        let places = Places::new(2, 2);
+        let [worker, silent, newcomer] = ["10.0.0.1"; 3].map(life);
+        drop(worker.begin());
+        let _places = [&worker, &silent, &newcomer].map(|life| places.enter(life).unwrap());
+        assert!(!has_ended(&worker) && has_ended(&silent));
     }
 
     #[test]
