@@ -24,7 +24,7 @@ use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{
-    ClientConfig, RootCertStore, SupportedProtocolVersion,
+    ClientConfig, HandshakeKind, RootCertStore, SupportedProtocolVersion,
     crypto::ring,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
     version::{TLS12, TLS13},
@@ -178,6 +178,25 @@ async fn both_versions_are_spoken_and_older_ones_not() -> Result<()> {
     within(old.read_exact(&mut alert)).await??;
     // A fatal alert (RFC 8446, section 6).
     ensure!(alert[0] == 0x15 && alert[5] == 2, "{alert:?}");
+    secure.close().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_taken_up_again() -> Result<()> {
+    let secure = open(Config::default()).await?;
+    for version in [&TLS12, &TLS13] {
+        let client = secure.client(&[version], &["http/1.1"])?;
+        let mut kinds = Vec::new();
+        for _ in 0..2 {
+            let stream = TcpStream::connect(secure.address).await?;
+            let mut stream = within(client.connect(ServerName::try_from("localhost")?, stream)).await??;
+            kinds.push(stream.get_ref().1.handshake_kind());
+            // What the session is taken up with comes with the answer.
+            stream.write_all(secure.head("GET", "/health/live", "Connection: close\r\n").as_bytes()).await?;
+            ensure!(rest(&mut stream).await?.starts_with("HTTP/1.1 200"));
+        }
+        ensure!(kinds == [Some(HandshakeKind::Full), Some(HandshakeKind::Resumed)], "{kinds:?}");
+    }
     secure.close().await
 }
 
