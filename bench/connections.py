@@ -4,7 +4,7 @@
 
 Four clients, each a process with one connection, search with queries that are all different: first alone, then beside
 200 clients that never finish their headers (slowloris), 200 that are silent after one request, and 50 that ask for more
-than they read. Whoever is cut off comes back at once. Meanwhile a probe is sent four times a second, each on a connection
+than they read. Whoever is cut off comes back within half a second. Meanwhile a probe is sent four times a second, each on a connection
 of its own. CORPUS and QUERIES are as for serving.py. Three rounds: HTTP, HTTPS, and HTTP with fewer places than there are
 connections. Prints figures as JSON lines; exit code 0 if each is as promised. SECONDS is the length of a measurement.
 
@@ -21,6 +21,7 @@ import ssl
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -35,6 +36,8 @@ FEW_PLACES = 300
 SECONDS = 15
 WARM_UP = 100
 PROBE_EVERY = 0.25
+# So often the slow clients do a little, and those that were cut off come back.
+TURN = 0.5
 # A slow reader takes so much at a time.
 SIP = 16
 
@@ -63,6 +66,32 @@ def connection_of(target):
     if authority is None:
         return http.client.HTTPConnection(host, port, timeout=60)
     return http.client.HTTPSConnection(host, port, timeout=60, context=ssl.create_default_context(cafile=authority))
+
+
+def search_of(host, key):
+    """What slow readers ask for, as it is sent."""
+    body = json.dumps({"query": "asked for and never read", "limit": 50})
+    return (
+        f"POST /api/v1/search HTTP/1.1\r\nHost: {host}\r\nX-API-Key: {key}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    ).encode()
+
+
+def burst(target, key):
+    """As many searches at once as there are slow readers, so that the memory of working on so many is there before."""
+
+    def client():
+        for _ in range(20):
+            with open_socket(target) as sock:
+                sock.sendall(search_of(target[0], key).replace(b"X-API-Key", b"Connection: close\r\nX-API-Key"))
+                while sock.recv(65536):
+                    pass
+
+    clients = [threading.Thread(target=client) for _ in range(SLOW_READERS)]
+    for one in clients:
+        one.start()
+    for one in clients:
+        one.join()
 
 
 def honest(target, key, queries, seconds, times):
@@ -109,11 +138,7 @@ def slow(target, key, ready, stop):
 
     def slow_reader():
         sock = open_socket(target, small=True)
-        body = json.dumps({"query": "asked for and never read", "limit": 50})
-        request = (
-            f"POST /api/v1/search HTTP/1.1\r\nHost: {host}\r\nX-API-Key: {key}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
-        ).encode()
+        request = search_of(host, key)
         sock.settimeout(0.2)
         try:
             # Answers of megabytes are asked for, until no more requests are taken.
@@ -133,39 +158,52 @@ def slow(target, key, ready, stop):
         if make is not slow_reader:
             selector.register(sock, selectors.EVENT_READ)
 
-    def again(sock):
+    waiting = []
+
+    def forget(sock):
         make = open_now.pop(sock)
         if make is not slow_reader:
             selector.unregister(sock)
         sock.close()
-        open_one(make)
+        waiting.append(make)
+
+    def look(sock, act):
+        """Does something with a socket, and gives it up when it was cut off."""
+        try:
+            act(sock)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            pass
+        except OSError:
+            forget(sock)
+
+    def receive(size):
+        def act(sock):
+            if not sock.recv(size):
+                raise ConnectionError
+
+        return act
 
     for make in made:
         open_one(make)
     ready.set()
     while not stop.is_set():
-        for key_of, _ in selector.select(timeout=0.5):
-            sock = key_of.fileobj
-            try:
-                gone = not sock.recv(4096)
-            except (BlockingIOError, ssl.SSLWantReadError):
-                gone = False
-            except OSError:
-                gone = True
-            if gone:
-                again(sock)
-                reopened += 1
+        turn = time.monotonic() + TURN
+        while (left := turn - time.monotonic()) > 0:
+            for key_of, _ in selector.select(timeout=left):
+                look(key_of.fileobj, receive(4096))
         for sock, make in list(open_now.items()):
+            if make is slowloris:
+                look(sock, lambda sock: sock.send(b"x"))
+            elif make is slow_reader:
+                look(sock, receive(SIP))
+        reopened += len(waiting)
+        back, waiting[:] = list(waiting), []
+        for make in back:
             try:
-                if make is slowloris:
-                    sock.send(b"x")
-                elif make is slow_reader and not sock.recv(SIP):
-                    raise ConnectionError
-            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                pass
+                open_one(make)
             except OSError:
-                again(sock)
-                reopened += 1
+                # Cut off again before it was open: it tries again next time.
+                waiting.append(make)
     print(json.dumps({"cut off and back again": reopened}), file=sys.stderr)
 
 
@@ -208,6 +246,7 @@ def measure(name, server, target, queries, seconds, figure):
     quiet, failures = run_honest(target, server.key, queries, seconds)
     if failures:
         raise SystemExit(f"{failures} searches failed without any load")
+    burst(target, server.key)
     before = server.resident_mb()
     ready, stop = multiprocessing.Event(), multiprocessing.Event()
     attackers = multiprocessing.Process(target=slow, args=(target, server.key, ready, stop))
