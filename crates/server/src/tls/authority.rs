@@ -20,6 +20,7 @@ use rcgen::{
 };
 use rustix::fs::{FlockOperation, flock};
 use rustls::pki_types::{CertificateDer, DnsName, pem::PemObject};
+use time::OffsetDateTime;
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer};
 
 use super::{Age, Certificate, Files, certificate};
@@ -508,8 +509,8 @@ fn params(days: u64, at_most: Option<SystemTime>) -> CertificateParams {
     let now = SystemTime::now();
     let end = now + DAY * u32::try_from(days).unwrap_or(u32::MAX);
     let mut params = CertificateParams::default();
-    params.not_before = (now - BACKDATED).into();
-    params.not_after = at_most.map_or(end, |most| most.min(end)).into();
+    params.not_before = OffsetDateTime::from(now - BACKDATED);
+    params.not_after = OffsetDateTime::from(at_most.map_or(end, |most| most.min(end)));
     params
 }
 
