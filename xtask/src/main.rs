@@ -11,6 +11,7 @@ mod hooks;
 mod instrument;
 mod python;
 mod repository;
+mod security_tls;
 mod shell;
 mod test;
 mod tidy;
@@ -44,6 +45,8 @@ enum Task {
     Coverage(coverage::Options),
     /// Feed the parsers of untrusted input with what reaches new code in them
     Fuzz(fuzz::Options),
+    /// Let sslscan and testssl.sh judge the HTTPS listener; fails on anything weak
+    SecurityTls(security_tls::Options),
     /// Install the git hook that checks a commit before it is made
     Hooks,
 }
@@ -67,6 +70,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::SecurityAudit(options) => audit::run(&repository, &options),
         Task::Coverage(options) => coverage::run(&repository, &options),
         Task::Fuzz(options) => fuzz::run(&repository, &options),
+        Task::SecurityTls(options) => security_tls::run(&repository, &options),
         Task::Hooks => hooks::install(&repository),
     }
 }

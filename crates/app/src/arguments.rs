@@ -41,6 +41,10 @@ pub struct Common {
     #[arg(long, global = true, value_name = "ADDRESS", help_heading = "Common options")]
     pub listen: Option<String>,
 
+    /// Where the HTTPS API listens, for other machines too: an address, and a port if it is not to be 8443
+    #[arg(long, global = true, value_name = "ADDRESS", help_heading = "Common options")]
+    pub listen_tls: Option<String>,
+
     /// The form of log lines
     #[arg(long, global = true, value_name = "FORMAT", help_heading = "Common options")]
     pub log_format: Option<LogFormat>,
@@ -90,6 +94,9 @@ pub enum Command {
     /// Print the reference of all metrics
     #[command(hide = true)]
     Metrics,
+    /// Make, show and renew the certificate for HTTPS
+    #[command(subcommand)]
+    Tls(Tls),
     /// Speak MCP on standard input and output, for an agent that starts this command
     Mcp,
     /// Measure what a server bears
@@ -523,6 +530,28 @@ pub struct Load {
     /// The highest 95th percentile at a rate that is borne, in milliseconds; with --sweep
     #[arg(long, value_name = "MS", default_value_t = 50.0)]
     pub max_p95_ms: f64,
+}
+
+/// `holdfast tls`
+#[derive(Debug, Subcommand)]
+pub enum Tls {
+    /// Make a certificate authority that can sign for this host only, and a certificate for the server
+    Init {
+        /// Another name or address that clients use; may be repeated
+        #[arg(long, value_name = "NAME")]
+        name: Vec<String>,
+        /// Put a new authority in the place of one that is there; clients have to trust it anew
+        #[arg(long)]
+        new_authority: bool,
+    },
+    /// Show the authority and the certificate
+    Show,
+    /// Make a new certificate for the server; one that runs takes it up by itself
+    Renew {
+        /// Another name or address that it is to have; may be repeated
+        #[arg(long, value_name = "NAME")]
+        name: Vec<String>,
+    },
 }
 
 #[cfg(test)]

@@ -4,9 +4,10 @@ use std::{fmt, io::ErrorKind};
 
 use holdfast_embedding::EmbedError;
 use holdfast_knowledge::KnowledgeError;
+use holdfast_server::tls::{TlsError, authority::AuthorityError};
 use holdfast_storage::StorageError;
 
-use crate::{settings::Problems, transport::Refusal};
+use crate::{settings::Problems, transport::Refusal, wiring::WithoutKeys};
 
 /// An error that may know what a person can do about it.
 pub trait Hint {
@@ -65,6 +66,15 @@ fn of_one(error: &(dyn std::error::Error + 'static)) -> Option<String> {
         return error.hint();
     }
     if let Some(error) = error.downcast_ref::<Problems>() {
+        return error.hint();
+    }
+    if let Some(error) = error.downcast_ref::<TlsError>() {
+        return Some(error.hint());
+    }
+    if let Some(error) = error.downcast_ref::<AuthorityError>() {
+        return error.hint();
+    }
+    if let Some(error) = error.downcast_ref::<WithoutKeys>() {
         return error.hint();
     }
     error.downcast_ref::<Advice>()?.hint()

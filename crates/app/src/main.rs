@@ -36,9 +36,10 @@ mod hint;
 use std::{io, process::ExitCode};
 
 use clap::Parser;
+use holdfast_server::tls::{TlsError, authority::AuthorityError};
 use holdfast_storage::StorageError;
 
-use crate::{arguments::Arguments, output::say, settings::Problems, transport::Refusal};
+use crate::{arguments::Arguments, output::say, settings::Problems, transport::Refusal, wiring::WithoutKeys};
 
 /// The system's own takes twice the memory while much is indexed, and longer where threads free what others made.
 #[global_allocator]
@@ -112,6 +113,15 @@ fn problem(error: &anyhow::Error) -> serde_json::Value {
 /// A stable word for a failure that no server told. `docs/ERRORS.md` lists them.
 fn code(error: &anyhow::Error) -> &'static str {
     use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, StorageFull};
+    if let Some(error) = error.downcast_ref::<TlsError>() {
+        return error.code();
+    }
+    if let Some(error) = error.downcast_ref::<AuthorityError>() {
+        return error.code();
+    }
+    if error.is::<WithoutKeys>() {
+        return "listener_without_keys";
+    }
     match error.chain().find_map(|cause| cause.downcast_ref::<StorageError>()) {
         Some(StorageError::InUse { .. }) => "data_directory_in_use",
         Some(StorageError::Newer { .. }) => "database_newer",

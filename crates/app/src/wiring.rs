@@ -14,17 +14,24 @@ use std::{
 use anyhow::{Context, Result};
 use holdfast_embedding::{Keeper, Models};
 use holdfast_knowledge::Knowledge;
-use holdfast_server::{Observation, Parts, Server};
+use holdfast_server::{
+    Observation, Parts, Server,
+    tls::{
+        Concern, Tls, TlsError,
+        authority::{Authority, own_names},
+    },
+};
 use holdfast_storage::{
     DataDirectory, Storage, StorageError,
     kept::{Kept, KeptKey},
 };
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     control, first_run,
-    hint::Advice,
+    hint::{Advice, Hint},
     log_health::LogHealth,
     otlp,
     reload::Reloader,
@@ -37,6 +44,8 @@ const SERVER_PATIENCE: Duration = Duration::from_secs(25);
 /// Long enough for a batch of documents to be embedded and written.
 const KNOWLEDGE_PATIENCE: Duration = Duration::from_secs(20);
 const MODELS_PATIENCE: Duration = Duration::from_secs(10);
+/// More than connections, index files and the rest together come to.
+const OPEN_FILES: u64 = 65_536;
 
 /// A data directory that this process holds, set up for use.
 pub struct Holding {
@@ -104,6 +113,7 @@ impl Program {
     /// Builds every part, and starts what runs by itself. Returns before the model is loaded.
     pub async fn build(holding: Holding, settings: Settings) -> Result<Self> {
         install_tls_provider();
+        allow_open_files();
         holdfast_server::metrics::install()?;
         metrics::gauge!("holdfast_build_info", "version" => env!("CARGO_PKG_VERSION"), "rustc" => env!("HOLDFAST_RUSTC"))
             .set(1.0);
@@ -157,11 +167,24 @@ impl Program {
 
     /// Serves on the listeners until stopped. A listener that fails by itself stops the program through `failed`.
     pub fn serve(&self, listeners: Listeners, failed: CancellationToken) {
-        let Listeners { network, control, .. } = listeners;
+        let Listeners { network, encrypted, control } = listeners;
         let tasks = &self.stages[0].tasks;
-        if let Some(network) = network {
+        let redirect = encrypted.as_ref().map(|(door, tls)| (door.address.port(), tls.clone()));
+        if let Some(Bound { listener, address }) = network {
             let (server, failed) = (self.server.clone(), failed.clone());
-            tasks.spawn(async move { report(server.serve(network).await, "HTTP", &failed) });
+            // What is off loopback got here only in order to redirect.
+            let redirect = redirect.filter(|_| !address.ip().is_loopback());
+            tasks.spawn(async move {
+                let ended = match redirect {
+                    Some((port, tls)) => server.serve_redirect(listener, tls, port).await,
+                    None => server.serve(listener).await,
+                };
+                report(ended, "HTTP", &failed);
+            });
+        }
+        if let Some((Bound { listener, .. }, tls)) = encrypted {
+            let (server, failed) = (self.server.clone(), failed.clone());
+            tasks.spawn(async move { report(server.serve_tls(listener, tls).await, "HTTPS", &failed) });
         }
         let server = self.server.clone();
         tasks.spawn(async move { report(server.serve_control(control).await, "control", &failed) });
@@ -196,10 +219,38 @@ fn report(ended: std::io::Result<()>, listener: &str, failed: &CancellationToken
 
 /// The open doors.
 pub struct Listeners {
-    network: Option<TcpListener>,
-    /// Where the HTTP API listens; nothing for a server that is there for one user's agents only and found its port taken.
-    pub address: Option<SocketAddr>,
+    /// HTTP without encryption; nothing for a server that is there for one user's agents only and found its port taken.
+    network: Option<Bound>,
+    /// HTTPS.
+    encrypted: Option<(Bound, Tls)>,
     control: UnixListener,
+}
+
+/// A port that is listened on.
+struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+/// Where to listen.
+pub struct Ports {
+    /// HTTP without encryption.
+    pub listen: SocketAddr,
+    /// HTTPS, and with what certificate.
+    pub encrypted: Option<(SocketAddr, Tls)>,
+}
+
+/// Other machines could reach the server, and there is no key that would tell who may.
+#[derive(Debug, thiserror::Error)]
+#[error("other machines can reach {address}, and there is no key that lets anybody in")]
+pub struct WithoutKeys {
+    address: SocketAddr,
+}
+
+impl Hint for WithoutKeys {
+    fn hint(&self) -> Option<String> {
+        Some("make one with `holdfast keys create NAME`, then start again".to_owned())
+    }
 }
 
 /// What a taken port means.
@@ -212,27 +263,99 @@ pub enum Network {
 }
 
 impl Listeners {
-    /// Opens both.
-    pub async fn bind(address: SocketAddr, network: Network, data_dir: &Path) -> Result<Self> {
-        let listener = match TcpListener::bind(address).await {
-            Ok(listener) => Some(listener),
-            Err(error) if network == Network::IfFree => {
-                tracing::warn!(%error, %address, "{address} is not free; only the control socket is served");
-                None
-            }
-            Err(error) => return Err(taken(address, error)),
+    /// Opens all of them.
+    pub async fn bind(ports: Ports, network: Network, data_dir: &Path) -> Result<Self> {
+        let bound = Bound::at(ports.listen, network, "--listen").await?;
+        let encrypted = match ports.encrypted {
+            Some((address, tls)) => Bound::at(address, network, "--listen-tls").await?.map(|bound| (bound, tls)),
+            None => None,
         };
-        let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let control = control::bind(data_dir).context("failed to open the control socket")?;
-        Ok(Self { network: listener, address, control })
+        Ok(Self { network: bound, encrypted, control })
+    }
+
+    /// Where HTTP is spoken without encryption.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.network.as_ref().map(|bound| bound.address)
+    }
+
+    /// Where HTTPS is spoken, and the certificate.
+    pub fn encrypted(&self) -> Option<(SocketAddr, &Tls)> {
+        self.encrypted.as_ref().map(|(bound, tls)| (bound.address, tls))
+    }
+
+    /// Keeps the doors shut that other machines could come through while nobody has a key: an address off loopback is for
+    /// those with a key, and where there is none, something is not as it was meant.
+    pub fn check_keys(&mut self, storage: &Storage, network: Network) -> Result<()> {
+        let addresses = self.address().into_iter().chain(self.encrypted().map(|(address, _)| address));
+        let Some(address) = addresses.into_iter().find(|address| !address.ip().is_loopback()) else { return Ok(()) };
+        if storage.has_valid_key()? {
+            return Ok(());
+        }
+        let refused = WithoutKeys { address };
+        if network == Network::Required {
+            return Err(refused.into());
+        }
+        tracing::warn!(%address, "{refused}; only the control socket is served");
+        (self.network, self.encrypted) = (None, None);
+        Ok(())
     }
 }
 
-fn taken(address: SocketAddr, error: std::io::Error) -> anyhow::Error {
+impl Bound {
+    async fn at(address: SocketAddr, network: Network, flag: &str) -> Result<Option<Self>> {
+        match TcpListener::bind(address).await {
+            Ok(listener) => {
+                let address = listener.local_addr()?;
+                Ok(Some(Self { listener, address }))
+            }
+            Err(error) if network == Network::IfFree => {
+                tracing::warn!(%error, %address, "{address} is not free; it is not served");
+                Ok(None)
+            }
+            Err(error) => Err(taken(address, flag, error)),
+        }
+    }
+}
+
+/// The certificate that the HTTPS listener serves with, where there is to be one.
+pub fn certificate(settings: &Settings, data_dir: &Path) -> Result<Option<(SocketAddr, Tls)>, TlsError> {
+    let Some(address) = settings.listen_tls else { return Ok(None) };
+    let files = settings.tls.clone().unwrap_or_else(|| Authority::at(data_dir.join("tls")).files());
+    let tls = Tls::load(files)?;
+    let mut names = own_names();
+    if !address.ip().is_unspecified() {
+        names.insert(0, address.ip().to_string());
+    }
+    for Concern { code, what, remedy } in tls.concerns(&names) {
+        tracing::warn!(code, hint = remedy, "{what}; {remedy}");
+    }
+    Ok(Some((address, tls)))
+}
+
+/// Lets this process have as many files open as the system allows it: each connection is one, and most systems give
+/// no more than 1024 to a process that does not ask.
+fn allow_open_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(OPEN_FILES, |maximum| maximum.min(OPEN_FILES));
+    if limit.current.is_some_and(|current| current < wanted) {
+        limit.current = Some(wanted);
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::debug!(%error, "the limit of open files stays as it is: {error}");
+        }
+    }
+}
+
+fn taken(address: SocketAddr, flag: &str, error: std::io::Error) -> anyhow::Error {
     let remedy = match error.kind() {
-        ErrorKind::AddrInUse => "stop what listens there, or give another port: --listen 127.0.0.1:0 takes a free one",
-        ErrorKind::PermissionDenied => "ports below 1024 are for the administrator; give another with --listen",
-        _ => "give an address of this machine with --listen",
+        ErrorKind::AddrInUse => {
+            let ip = if address.is_ipv6() { format!("[{}]", address.ip()) } else { address.ip().to_string() };
+            format!("stop what listens there, or give another port: {flag} {ip}:0 takes a free one")
+        }
+        ErrorKind::PermissionDenied => {
+            format!("ports below 1024 are for the administrator; give another with {flag}")
+        }
+        _ => format!("give an address of this machine with {flag}"),
     };
     anyhow::Error::new(error).context(Advice::new(format!("failed to listen on {address}"), remedy))
 }

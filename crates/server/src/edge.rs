@@ -9,7 +9,9 @@ use std::{
     convert::Infallible,
     future::{Ready, ready},
     net::SocketAddr,
+    pin::Pin,
     sync::Arc,
+    task::{Context, Poll},
     time::Instant,
 };
 
@@ -23,6 +25,7 @@ use axum::{
 use futures::{FutureExt, future::Either};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use pin_project_lite::pin_project;
 use tower::Service;
 use uuid::Uuid;
 
@@ -31,6 +34,10 @@ use crate::{
     error::{Shed, note_shed},
     face::Face,
     gate,
+    listen::{
+        life::{Answer, Life, Paced, Turn},
+        redirect::Doorman,
+    },
     routes::{self, WITHOUT_KEY},
 };
 
@@ -51,6 +58,9 @@ pub(crate) struct Edge {
     server: Server,
     refusals: Arc<Refusals>,
     peer: Option<Peer>,
+    life: Arc<Life>,
+    /// Answers every request, where nothing is served.
+    doorman: Option<Doorman>,
 }
 
 /// The refusal under load in each shape.
@@ -71,12 +81,28 @@ struct Prepared {
 impl Edge {
     pub(crate) fn new(router: Router, server: Server) -> Self {
         let [own, open_ai, tei] = [Face::Own, Face::OpenAi, Face::Tei].map(Prepared::new);
-        Self { router, server, refusals: Arc::new(Refusals { own, open_ai, tei }), peer: None }
+        let refusals = Arc::new(Refusals { own, open_ai, tei });
+        Self { router, server, refusals, peer: None, life: Life::new(None, false), doorman: None }
+    }
+
+    /// A way that leads nowhere: the doorman answers.
+    pub(crate) fn guarded(server: Server, doorman: Doorman) -> Self {
+        Self { doorman: Some(doorman), ..Self::new(Router::new(), server) }
     }
 
     /// The same way for the requests of one connection.
-    pub(crate) fn of_peer(&self, peer: Option<Peer>) -> Self {
-        Self { peer, ..self.clone() }
+    pub(crate) fn of_connection(&self, peer: Option<Peer>, life: Arc<Life>) -> Self {
+        Self { peer, life, ..self.clone() }
+    }
+
+    /// The answer of somebody who does not have to know what is asked for.
+    fn at_once(&self, request: &hyper::Request<Incoming>) -> Option<Response> {
+        let Some(doorman) = &self.doorman else { return self.refusal(request) };
+        let started = Instant::now();
+        let mut response = doorman.answer(request);
+        gate::identify(request.headers(), Uuid::now_v7(), &mut response);
+        gate::record(gate::NO_ROUTE, gate::method(request.method()), &response, started);
+        Some(response)
     }
 
     /// The answer to a request for which there is no place.
@@ -101,18 +127,41 @@ impl Edge {
 }
 
 impl hyper::service::Service<hyper::Request<Incoming>> for Edge {
-    type Response = Response;
+    type Response = hyper::Response<Answer>;
     type Error = Infallible;
-    type Future = Either<Ready<Result<Response, Infallible>>, RouteFuture<Infallible>>;
+    type Future = Either<Ready<Result<Self::Response, Infallible>>, Routed>;
 
     fn call(&self, mut request: hyper::Request<Incoming>) -> Self::Future {
+        let turn = self.life.begin();
+        if let Some(response) = self.at_once(&request) {
+            return Either::Left(ready(Ok(response.map(|body| Answer::new(body, turn)))));
+        }
         if let Some(peer) = self.peer {
             request.extensions_mut().insert(peer);
         }
-        match self.refusal(&request) {
-            Some(response) => Either::Left(ready(Ok(response))),
-            None => Either::Right(self.router.clone().call(request)),
-        }
+        let grace = self.server.config().body_timeout;
+        let request = request.map(|body| Paced::new(body, turn.clone(), grace));
+        Either::Right(Routed { answering: self.router.clone().call(request), turn })
+    }
+}
+
+pin_project! {
+    /// An answer that is being made.
+    pub(crate) struct Routed {
+        #[pin]
+        answering: RouteFuture<Infallible>,
+        turn: Turn,
+    }
+}
+
+impl Future for Routed {
+    type Output = Result<hyper::Response<Answer>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let Ok(response) = std::task::ready!(this.answering.poll(context));
+        let turn = this.turn.clone();
+        Poll::Ready(Ok(response.map(|body| Answer::new(body, turn))))
     }
 }
 

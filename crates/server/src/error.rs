@@ -75,11 +75,14 @@ codes! {
     Forbidden = "forbidden", FORBIDDEN, "The key may not do this", "use a key that may";
     ForbiddenHost = "forbidden_host", FORBIDDEN, "The Host or Origin is not allowed",
         "call the server by a loopback name, such as 127.0.0.1 or localhost";
+    HttpsRequired = "https_required", FORBIDDEN, "The request has to be encrypted",
+        "use https://, and make a new key for one that was sent without";
     RouteNotFound = "route_not_found", NOT_FOUND, "There is no such route", "";
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The route does not have this method",
         "the Allow header names the methods it has";
     NotAcceptable = "not_acceptable", NOT_ACCEPTABLE, "The answer cannot have the media type asked for",
         "accept both application/json and text/event-stream";
+    BodyTooSlow = "body_too_slow", REQUEST_TIMEOUT, "The body came too slowly", "send the request again";
     UpgradeRequired = "upgrade_required", UPGRADE_REQUIRED, "The route is only for another protocol",
         "use `holdfast mcp`, which speaks it";
     BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE, "The body is too large",

@@ -4,7 +4,7 @@
 //! breaks a limit: bodies are bounded in bytes before they are read and in nesting before they are parsed, since a
 //! parser that recurses, or the destructor of what it made, would overflow the stack. No meaning is checked here.
 
-use std::{borrow::Cow, ops::RangeInclusive};
+use std::{borrow::Cow, error::Error, ops::RangeInclusive};
 
 use axum::{
     body::{Bytes, HttpBody},
@@ -19,6 +19,7 @@ use serde_json::error::Category;
 use crate::{
     Server,
     error::{Code, Failure},
+    listen::life::TooSlow,
 };
 
 /// The longest `Idempotency-Key`, in bytes.
@@ -130,8 +131,23 @@ pub(crate) async fn bounded(mut request: Request, server: &Server) -> Result<Byt
     DefaultBodyLimit::max(limit).apply(&mut request);
     Bytes::from_request(request, server).await.map_err(|rejection: BytesRejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => too_large(),
+        _ if is_too_slow(&rejection) => {
+            Failure::new(Code::BodyTooSlow, "the body did not arrive at 1 KiB a second").cause(rejection)
+        }
         _ => Failure::new(Code::InvalidBody, "the body did not arrive in full").cause(rejection),
     })
+}
+
+/// Whether it was this server that did not want to wait for the body any longer.
+fn is_too_slow(rejection: &BytesRejection) -> bool {
+    let mut cause = rejection.source();
+    while let Some(error) = cause {
+        if error.is::<TooSlow>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Refuses JSON that nests too deep, by counting brackets outside of strings. What is not JSON is left to the parser.

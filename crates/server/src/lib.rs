@@ -7,6 +7,8 @@
 
 mod listen;
 
+pub mod tls;
+
 mod edge;
 
 mod routes;
@@ -39,7 +41,7 @@ mod timestamp;
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant, SystemTime},
@@ -78,6 +80,13 @@ pub struct Config {
     pub max_documents: usize,
     /// How long a client may take to send a request's headers, also when it is silent between two requests.
     pub header_timeout: Duration,
+    /// How long a body may stand still; one that comes at less than 1 KiB a second uses this up by and by, and is
+    /// then answered 408.
+    pub body_timeout: Duration,
+    /// How long a connection may stand still on which nothing is being worked on: silent, or slow to read an answer.
+    pub stall_timeout: Duration,
+    /// How long the two sides may take to agree on encryption.
+    pub handshake_timeout: Duration,
     /// How long a request may take in all, its body included; then it is answered 504.
     pub request_timeout: Duration,
     /// The same for repairing, verifying and fetching.
@@ -86,8 +95,13 @@ pub struct Config {
     pub document_wait: Duration,
     /// Requests that are worked on at once; more are answered 503. Probes do not count.
     pub max_concurrent_requests: usize,
-    /// Connections open at once on one listener; more wait to be accepted.
+    /// Connections open at once on one listener. One more closes the longest idle one, of the network address that has
+    /// most of them.
     pub max_connections: usize,
+    /// Of them, those that are still agreeing on encryption.
+    pub max_handshakes: usize,
+    /// Requests at once on one HTTP/2 connection.
+    pub max_streams: u32,
     /// MCP sessions open at once over the control socket.
     pub max_mcp_sessions: usize,
     /// How long shutdown waits for requests that were accepted.
@@ -104,11 +118,16 @@ impl Default for Config {
             max_header_bytes: 64 << 10,
             max_documents: 1_000,
             header_timeout: Duration::from_secs(20),
+            body_timeout: Duration::from_secs(20),
+            stall_timeout: Duration::from_secs(20),
+            handshake_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(60),
             long_request_timeout: Duration::from_secs(30 * 60),
             document_wait: Duration::from_secs(30),
             max_concurrent_requests: 256,
             max_connections: 1_024,
+            max_handshakes: 128,
+            max_streams: 100,
             max_mcp_sessions: 64,
             shutdown_grace: Duration::from_secs(20),
             allowed_hosts: ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec(),
@@ -213,6 +232,8 @@ struct Shared {
     pulls: Mutex<BTreeMap<String, u64>>,
     started: Instant,
     activity: Activity,
+    /// The certificate that is served with, once it is.
+    tls: OnceLock<tls::Tls>,
 }
 
 /// Connections, and when there last was one.
@@ -253,6 +274,7 @@ impl Server {
             observation,
             started: Instant::now(),
             activity: Activity { open: AtomicUsize::new(0), last: Mutex::new(Instant::now()) },
+            tls: OnceLock::new(),
         };
         let server = Self { shared: Arc::new(shared) };
         server.tasks().spawn(metrics::upkeep(server.shutdown().clone()));
@@ -315,6 +337,17 @@ impl Server {
     /// When a connection last began or ended.
     pub fn last_activity(&self) -> Instant {
         *self.shared.activity.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the certificate is that the TLS listener serves with; nothing where there is no such listener.
+    pub fn tls_component(&self) -> Option<Component> {
+        self.shared.tls.get().map(|tls| tls.component(SystemTime::now()))
+    }
+
+    /// Serves with a certificate from now on: looks whether its files change, and tells how it is.
+    fn watch_tls(&self, tls: &tls::Tls) {
+        let watched = self.shared.tls.get_or_init(|| tls.clone()).clone();
+        self.tasks().spawn(watched.watch(self.shutdown().clone()));
     }
 
     fn connection(&self) -> OpenConnection {
@@ -383,6 +416,7 @@ impl Server {
     fn health(&self) -> HealthReport {
         let mut report = self.knowledge().health();
         report.components.push(self.settings_component());
+        report.components.extend(self.tls_component());
         report.components.extend(self.shared.observation.reports.iter().flat_map(|part| part.components()));
         report
     }
@@ -425,6 +459,8 @@ impl Config {
             ("max_documents", self.max_documents),
             ("max_concurrent_requests", self.max_concurrent_requests),
             ("max_connections", self.max_connections),
+            ("max_handshakes", self.max_handshakes),
+            ("max_streams", self.max_streams as usize),
             ("max_mcp_sessions", self.max_mcp_sessions),
         ];
         for (setting, value) in positive {

@@ -104,6 +104,9 @@ fn look_up(server: &Server) {
         };
         gauge!("holdfast_component_status", "component" => component.name).set(value);
     }
+    if server.tls_component().is_none() {
+        gauge!("holdfast_tls_certificate_expiry_timestamp_seconds").set(0.0);
+    }
     for queue in server.queues() {
         gauge!("holdfast_queue_length", "queue" => queue.name).set(queue.length as f64);
         gauge!("holdfast_queue_limit", "queue" => queue.name).set(queue.limit as f64);

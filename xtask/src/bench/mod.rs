@@ -3,6 +3,7 @@
 //! Owns where the data lies and nothing of what is measured. A benchmark builds what it measures in release mode, prints
 //! its figures to standard output, and fails when a figure is worse than what `docs/BENCHMARKS.md` promises.
 
+mod connections;
 mod embedding;
 mod embedding_service;
 mod encoder;
@@ -24,6 +25,8 @@ use crate::shell;
 /// The benchmarks by name.
 #[derive(clap::Subcommand)]
 pub enum Benchmark {
+    /// 450 slow and idle connections while four clients search: their time against quiet, a probe's, and the memory
+    Connections(connections::Options),
     /// The encoder against ONNX Runtime in turns: tokens a second, one query's time, bytes against floats
     Embedding(embedding::Options),
     /// The embedding service over HTTP: one client and many, beside indexing, overloaded, and its memory
@@ -49,6 +52,7 @@ pub enum Benchmark {
 /// Runs one benchmark.
 pub fn run(repository: &Repository, benchmark: Benchmark) -> Result<()> {
     match benchmark {
+        Benchmark::Connections(options) => connections::run(repository, &options),
         Benchmark::Embedding(options) => embedding::run(repository, &options),
         Benchmark::EmbeddingService(options) => embedding_service::run(repository, &options),
         Benchmark::Encoder(options) => encoder::run(repository, &options),

@@ -21,9 +21,10 @@ struct Program {
     purpose: &'static str,
 }
 
-const PROGRAMS: [Program; 6] = [
+const PROGRAMS: [Program; 7] = [
     Program { name: "git", package: "git", purpose: "tidy reads the list of tracked files" },
     Program { name: "python3", package: "python3", purpose: "the MCP and HTTP clients are Python" },
+    Program { name: "openssl", package: "openssl", purpose: "tests let it judge the certificates that are made" },
     Program { name: "strace", package: "strace", purpose: "fault tests inject I/O errors" },
     Program { name: "mkfs.ext4", package: "e2fsprogs", purpose: "power-loss tests make a small file system" },
     Program { name: "mount", package: "mount", purpose: "power-loss and full-disk tests mount it" },

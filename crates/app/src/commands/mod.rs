@@ -30,6 +30,8 @@ mod config;
 
 mod metrics;
 
+mod tls;
+
 mod mcp;
 
 pub mod bench;
@@ -72,8 +74,8 @@ impl Session {
             Some(path) => SettingsFile::Named(path.clone()),
             None => SettingsFile::Usual(data_dir.join(FILE_NAME)),
         };
-        let flags =
-            Flags { profile: common.profile, listen: common.listen.clone(), log_format: common.log_format, input };
+        let (listen, listen_tls) = (common.listen.clone(), common.listen_tls.clone());
+        let flags = Flags { profile: common.profile, listen, listen_tls, log_format: common.log_format, input };
         let form = if common.json { Form::Json } else { Form::Text };
         Ok(Self { place: Place { data_dir, file }, flags, output: Output::new(form) })
     }
@@ -137,6 +139,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Db(action) => Box::pin(db::run(session, action)).await?,
         Command::Config(action) => return config::run(session, action),
         Command::Metrics => metrics::run(session)?,
+        Command::Tls(action) => tls::run(session, action)?,
         Command::Mcp => Box::pin(mcp::run(session)).await?,
         Command::Bench(action) => Box::pin(bench::run(session, action)).await?,
         Command::Completions { shell } => {

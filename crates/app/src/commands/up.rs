@@ -3,7 +3,12 @@
 //! Runs until a signal, a listener that fails, or, for a server that `mcp` started, a while without use. The second
 //! signal ends it at once, in whatever state.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use holdfast_storage::{DataDirectory, StorageError, keys::Secret};
@@ -23,7 +28,7 @@ use crate::{
     shutdown::Signals,
     telemetry::{self, Reader},
     transport::Transport,
-    wiring::{Holding, Listeners, Network, Program},
+    wiring::{Holding, Listeners, Network, Ports, Program, certificate},
 };
 
 /// What a shell reports for a process that Ctrl-C ended: 128 and the signal's number.
@@ -69,14 +74,15 @@ async fn serve(session: &Session, arguments: &arguments::Up, stop: &Cancellation
         holding => holding?,
     };
     log.write_files(&settings.log, holding.root());
-    let (listen, hub_token) = (settings.listen, settings.models.hub_token.clone());
+    let hub_token = settings.models.hub_token.clone();
+    let ports = Ports { listen: settings.listen, encrypted: certificate(&settings, &session.place.data_dir)? };
     let program = Box::pin(Program::build(holding, settings)).await?;
     log.register_metrics();
     let reloader = Reloader::new(session, Started { layers, hub_token }, program.server.clone(), log.clone())
         .context("failed to listen for SIGHUP")?;
     program.follow_settings(reloader, stop.clone());
     let failed = CancellationToken::new();
-    let opened = open(session, arguments, &program, listen, &failed).await;
+    let opened = open(session, arguments, &program, ports, &failed).await;
 
     let transport = Transport::InProcess(Box::new(program));
     let result = match opened {
@@ -103,17 +109,18 @@ async fn open(
     session: &Session,
     arguments: &arguments::Up,
     program: &Program,
-    listen: SocketAddr,
+    ports: Ports,
     failed: &CancellationToken,
 ) -> Result<()> {
     let is_unwatched = arguments.idle_exit.is_some();
     let network = if is_unwatched { Network::IfFree } else { Network::Required };
-    let listeners = Listeners::bind(listen, network, program.holding().root()).await?;
+    let mut listeners = Listeners::bind(ports, network, program.holding().root()).await?;
     // Made when nothing can go wrong any more, and where somebody reads it: it is shown once.
     let admin_key = if is_unwatched { None } else { first_run::admin_key(&program.storage).await? };
-    let address = listeners.address;
+    listeners.check_keys(&program.storage, network)?;
+    let urls = Urls::of(&listeners);
     program.serve(listeners, failed.clone());
-    announce(session, program, address, admin_key.as_ref().map(Secret::reveal))
+    announce(session, program, &urls, admin_key.as_ref().map(Secret::reveal))
 }
 
 /// Indexes what is to be indexed, and then waits for the end.
@@ -140,14 +147,49 @@ async fn until_stopped(
     }
 }
 
+/// Where the server can be reached.
+struct Urls {
+    /// Without encryption.
+    plain: Option<String>,
+    /// With it.
+    encrypted: Option<String>,
+    /// Where it says that it is to be reached elsewhere.
+    redirect: Option<String>,
+}
+
+impl Urls {
+    fn of(listeners: &Listeners) -> Self {
+        let encrypted = listeners.encrypted().map(|(address, tls)| {
+            // An address that stands for all of them is none that a client could use.
+            let certificate = tls.certificate();
+            let is_loopback = |name: &str| name.parse().map_or(name == "localhost", |ip: IpAddr| ip.is_loopback());
+            let name = certificate.names.iter().find(|name| address.ip().is_unspecified() && !is_loopback(name));
+            name.map_or_else(
+                || format!("https://{address}"),
+                |name| format!("https://{}:{}", host(name), address.port()),
+            )
+        });
+        let (plain, redirect): (Vec<_>, Vec<_>) =
+            listeners.address().into_iter().partition(|address| address.ip().is_loopback());
+        let url = |addresses: Vec<SocketAddr>| addresses.first().map(|address| format!("http://{address}"));
+        Self { plain: url(plain), encrypted, redirect: url(redirect) }
+    }
+}
+
+/// A host as it stands in a URL.
+fn host(name: &str) -> String {
+    if name.contains(':') { format!("[{name}]") } else { name.to_owned() }
+}
+
 /// Says where the server can be reached.
-fn announce(session: &Session, program: &Program, address: Option<SocketAddr>, admin_key: Option<&str>) -> Result<()> {
+fn announce(session: &Session, program: &Program, urls: &Urls, admin_key: Option<&str>) -> Result<()> {
     let data_dir = program.holding().root();
-    let url = address.map(|address| format!("http://{address}"));
     if session.output.form() == Form::Json {
         let mut event = json!({
             "event": "listening",
-            "url": url,
+            "url": urls.plain.as_ref().or(urls.encrypted.as_ref()),
+            "tls_url": urls.encrypted,
+            "redirect_url": urls.redirect,
             "control_socket": DataDirectory::control_socket(data_dir),
             "version": env!("CARGO_PKG_VERSION"),
         });
@@ -161,8 +203,11 @@ fn announce(session: &Session, program: &Program, address: Option<SocketAddr>, a
     if program.holding().is_new && matches!(session.place.file, SettingsFile::Usual(_)) {
         say(&format!("settings to edit: {}", session.place.file.path().display()));
     }
-    if let Some(url) = &url {
+    for url in urls.plain.iter().chain(&urls.encrypted) {
         say(&format!("listening on {url}"));
+    }
+    if let Some(url) = &urls.redirect {
+        say(&format!("redirecting from {url}"));
     }
     if let Some(key) = admin_key {
         say(&format!("admin key, shown this once: {key}"));

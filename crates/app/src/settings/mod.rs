@@ -27,6 +27,7 @@ use std::{
 };
 
 use holdfast_knowledge::Watch;
+use holdfast_server::tls::Files;
 
 pub use layers::Layers;
 pub use profile::Profile;
@@ -44,8 +45,12 @@ pub const FILE_NAME: &str = "holdfast.toml";
 /// Everything that can be set, checked.
 #[derive(Debug)]
 pub struct Settings {
-    /// Where the HTTP API listens; a loopback address.
+    /// Where HTTP is spoken without encryption; off loopback only to redirect.
     pub listen: SocketAddr,
+    /// Where HTTPS is spoken.
+    pub listen_tls: Option<SocketAddr>,
+    /// The operator's certificate and key; nothing for those of `holdfast tls init`.
+    pub tls: Option<Files>,
     /// Limits of the server.
     pub server: holdfast_server::Config,
     /// Models, their sources and threads.
@@ -131,6 +136,8 @@ pub struct Flags {
     pub profile: Option<Profile>,
     /// `--listen`
     pub listen: Option<String>,
+    /// `--listen-tls`
+    pub listen_tls: Option<String>,
     /// `--log-format`
     pub log_format: Option<LogFormat>,
     /// Whether standard input may have a secret.

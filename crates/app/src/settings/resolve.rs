@@ -7,11 +7,13 @@ use std::{
     fmt::Display,
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
+    path::PathBuf,
     time::Duration,
 };
 
 use holdfast_embedding::{ModelSource, Precision};
 use holdfast_knowledge::Watch;
+use holdfast_server::tls::Files;
 use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 use toml::Value;
@@ -33,6 +35,8 @@ const THREADS_MAX: u64 = 1024;
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 /// More modules than there are.
 const MODULE_LEVELS_MAX: usize = 100;
+/// The usual port of HTTPS for those who are not the administrator.
+const TLS_PORT: u16 = 8443;
 
 /// What a value must be, in words, and what it becomes.
 type Check<'a, T, U> = &'a dyn Fn(T) -> Result<U, Wrong>;
@@ -74,7 +78,10 @@ impl Reader<'_> {
     /// Nothing only where a default could not be used either, which is then among the problems.
     fn settings(&mut self) -> Option<Settings> {
         self.profile();
-        let listen = self.get("server.listen", &loopback);
+        let listen = self.get("server.listen", &address);
+        let listen_tls = self.get("server.listen_tls", &tls_address);
+        self.listeners(listen, listen_tls.flatten());
+        let tls = self.tls();
         let server = self.server();
         let models = self.models();
         let kept_embeddings_bytes = self.number("models.cache_disk_bytes", 0..=1024 * GIBIBYTE);
@@ -83,6 +90,8 @@ impl Reader<'_> {
         let otlp = self.otlp();
         Some(Settings {
             listen: listen?,
+            listen_tls: listen_tls?,
+            tls: tls?,
             server: server?,
             models: models?,
             kept_embeddings_bytes: kept_embeddings_bytes?,
@@ -92,14 +101,54 @@ impl Reader<'_> {
         })
     }
 
+    /// What other machines can reach is encrypted, or says where that is.
+    fn listeners(&mut self, listen: Option<SocketAddr>, listen_tls: Option<SocketAddr>) {
+        let redirects = self.get("server.redirect_http", &Ok::<bool, Wrong>) == Some(true);
+        self.clash("server.redirect_http", redirects && listen_tls.is_none(), || {
+            Wrong::new(
+                "is true, but there is nowhere to redirect to",
+                "set server.listen_tls, for example to 0.0.0.0:8443",
+            )
+        });
+        let Some(listen) = listen else { return };
+        self.clash("server.listen", !listen.ip().is_loopback() && !redirects, || {
+            Wrong::new(
+                format!("is {listen}, which other machines can reach without encryption"),
+                "listen on 127.0.0.1 here and set server.listen_tls for other machines; with server.redirect_http = true this address only sends them there",
+            )
+        });
+        self.clash("server.listen_tls", listen_tls == Some(listen) && listen.port() != 0, || {
+            Wrong::new(format!("is {listen}, the same as server.listen"), "give it another port, for example 8443")
+        });
+    }
+
+    fn tls(&mut self) -> Option<Option<Files>> {
+        let certificate = self.get("tls.certificate_file", &optional_file)?;
+        let key = self.get("tls.key_file", &optional_file)?;
+        self.clash("tls.certificate_file", certificate.is_some() && key.is_none(), || {
+            Wrong::new("names a certificate without its key", "name the key with tls.key_file")
+        });
+        self.clash("tls.key_file", certificate.is_none() && key.is_some(), || {
+            Wrong::new("names a key without its certificate", "name the certificate with tls.certificate_file")
+        });
+        Some(certificate.zip(key).map(|(certificate, key)| Files { certificate, key }))
+    }
+
     fn server(&mut self) -> Option<holdfast_server::Config> {
         let max_body_bytes = self.number("server.max_body_bytes", 1024..=GIBIBYTE);
         let request_timeout_s = self.number("server.request_timeout_s", 1..=3600);
         let max_concurrent_requests = self.number("server.max_concurrent_requests", 1..=65_536);
+        let max_connections = self.number("server.max_connections", 16..=65_536);
+        let client_timeout_s = self.number("server.client_timeout_s", 1..=600);
+        let client_timeout = Duration::from_secs(client_timeout_s?);
         Some(holdfast_server::Config {
             max_body_bytes: size(max_body_bytes?),
             request_timeout: Duration::from_secs(request_timeout_s?),
             max_concurrent_requests: size(max_concurrent_requests?),
+            max_connections: size(max_connections?),
+            header_timeout: client_timeout,
+            body_timeout: client_timeout,
+            stall_timeout: client_timeout,
             ..holdfast_server::Config::default()
         })
     }
@@ -330,24 +379,37 @@ fn precision(word: String) -> Result<Precision, Wrong> {
     }
 }
 
-/// An address that only this machine can reach.
-fn loopback(text: String) -> Result<SocketAddr, Wrong> {
+/// An address and a port.
+fn address(text: String) -> Result<SocketAddr, Wrong> {
     let named = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
-    let address: SocketAddr =
-        named.as_deref().unwrap_or(&text).parse().map_err(|_| {
-            Wrong::new(format!("is {text:?}"), "give an address and a port, for example 127.0.0.1:8088")
-        })?;
-    let loopback = match address.ip() {
-        IpAddr::V4(ip) => ip.is_loopback(),
-        IpAddr::V6(ip) => ip.is_loopback(),
-    };
-    if loopback {
-        return Ok(address);
+    named
+        .as_deref()
+        .unwrap_or(&text)
+        .parse()
+        .map_err(|_| Wrong::new(format!("is {text:?}"), "give an address and a port, for example 127.0.0.1:8088"))
+}
+
+/// The same, or nothing; without a port it is the usual one.
+fn tls_address(text: String) -> Result<Option<SocketAddr>, Wrong> {
+    if text.is_empty() {
+        return Ok(None);
     }
-    Err(Wrong::new(
-        format!("is {address}, which other machines can reach; that needs TLS, which this version does not have"),
-        "listen on 127.0.0.1 and let a reverse proxy with TLS stand in front",
-    ))
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(Some((address, TLS_PORT).into()));
+    }
+    let remedy = "give an address and a port, for example 0.0.0.0:8443";
+    address(text).map(Some).map_err(|wrong| Wrong::new(wrong.what, remedy))
+}
+
+/// A file, or nothing.
+fn optional_file(text: String) -> Result<Option<PathBuf>, Wrong> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    match absolute(&text) {
+        Some(path) => Ok(Some(path)),
+        None => Err(Wrong::new(format!("names the file {text:?}"), "give an absolute path")),
+    }
 }
 
 fn web_address(text: String) -> Result<String, Wrong> {
@@ -489,6 +551,10 @@ mod tests {
         assert_eq!(settings.server.max_body_bytes, server.max_body_bytes);
         assert_eq!(settings.server.request_timeout, server.request_timeout);
         assert_eq!(settings.server.max_concurrent_requests, server.max_concurrent_requests);
+        assert_eq!(settings.server.max_connections, server.max_connections);
+        assert_eq!(settings.server.header_timeout, server.header_timeout);
+        assert_eq!(settings.server.body_timeout, server.body_timeout);
+        assert_eq!(settings.server.stall_timeout, server.stall_timeout);
         assert_eq!(settings.models.default_model, models.default_model);
         assert_eq!(settings.models.sources, models.sources);
         assert_eq!(settings.models.precision, models.precision);
@@ -507,7 +573,14 @@ mod tests {
     #[test]
     fn each_kind_of_mistake_is_told_with_its_remedy() {
         check("[server]\nlisten = 'x'", "server.listen", "is \"x\"", "127.0.0.1:8088");
-        check("[server]\nlisten = '0.0.0.0:80'", "server.listen", "needs TLS", "reverse proxy");
+        check("[server]\nlisten = '0.0.0.0:80'", "server.listen", "without encryption", "server.listen_tls");
+        check("[server]\nlisten_tls = 'x'", "server.listen_tls", "is \"x\"", "0.0.0.0:8443");
+        check("[server]\nlisten_tls = '127.0.0.1:8088'", "server.listen_tls", "the same", "another port");
+        check("[server]\nredirect_http = true", "server.redirect_http", "nowhere", "server.listen_tls");
+        check("[server]\nclient_timeout_s = 0", "server.client_timeout_s", "is 0", "from 1 to 600");
+        check("[tls]\ncertificate_file = 'a.pem'", "tls.certificate_file", "\"a.pem\"", "absolute");
+        check("[tls]\ncertificate_file = '/a.pem'", "tls.certificate_file", "without its key", "tls.key_file");
+        check("[tls]\nkey_file = '/a.pem'", "tls.key_file", "without its certificate", "tls.certificate_file");
         check("[server]\nlisten = 8088", "server.listen", "is a whole number where text belongs", "127.0.0.1:8088");
         check(
             "[server]\nmax_body_bytes = '1'",
@@ -553,10 +626,14 @@ mod tests {
 
     #[test]
     fn a_flag_wins_over_the_file() {
-        let flags = Flags { listen: Some("[::1]:9".into()), ..Flags::default() };
+        let (listen, listen_tls) = (Some("[::1]:9".into()), Some("0.0.0.0".into()));
+        let flags = Flags { listen, listen_tls, ..Flags::default() };
         let layers = from_text("[server]\nlisten = '127.0.0.1:1'", &flags);
-        assert_eq!(layers.settings().unwrap().listen.to_string(), "[::1]:9");
+        let settings = layers.settings().unwrap();
+        assert_eq!(settings.listen.to_string(), "[::1]:9");
+        assert_eq!(settings.listen_tls.map(|address| address.to_string()).as_deref(), Some("0.0.0.0:8443"));
         assert_eq!(layers.origin("server.listen"), Origin::Flag("--listen"));
+        assert_eq!(layers.origin("server.listen_tls"), Origin::Flag("--listen-tls"));
         assert_eq!(layers.origin("log.level"), Origin::Default);
     }
 

@@ -153,6 +153,11 @@ impl Home {
         text.lines().map(|line| serde_json::from_str(line).with_context(|| format!("no JSON: {line}"))).collect()
     }
 
+    /// Starts a server by a command of its own, and waits until it listens.
+    pub fn server(&self, command: Command) -> Result<Server> {
+        Server::start(command)
+    }
+
     /// Starts a server that indexes the documents, and waits until it has.
     pub fn up_with_documents(&self) -> Result<Server> {
         let mut server = self.up(&["docs"])?;

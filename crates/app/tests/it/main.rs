@@ -13,6 +13,8 @@ mod reload;
 
 mod logs;
 
+mod tls;
+
 mod mcp;
 
 mod observing;

@@ -273,8 +273,8 @@ fn only_loopback_is_listened_on() -> Result<()> {
     -- stdout
     -- stderr
     error: a setting cannot be used
-      server.listen (flag --listen) is 0.0.0.0:8088, which other machines can reach; that needs TLS, which this version does not have
-        hint: listen on 127.0.0.1 and let a reverse proxy with TLS stand in front
+      server.listen (flag --listen) is 0.0.0.0:8088, which other machines can reach without encryption
+        hint: listen on 127.0.0.1 here and set server.listen_tls for other machines; with server.redirect_http = true this address only sends them there
     "#);
     Ok(())
 }
@@ -314,12 +314,18 @@ fn each_value_says_where_it_comes_from() -> Result<()> {
     models.sources = []  # file [home]/settings.toml:3
     models.threads = 1  # file [home]/settings.toml:4
     profile = "none"  # default
+    server.client_timeout_s = 20  # default
     server.listen = "127.0.0.1:0"  # flag --listen
+    server.listen_tls = ""  # default
     server.max_body_bytes = 16777216  # default
     server.max_concurrent_requests = 256  # default
+    server.max_connections = 1024  # default
+    server.redirect_http = false  # default
     server.request_timeout_s = 60  # default
     telemetry.otlp_endpoint = ""  # default
     telemetry.trace_ratio = 1.0  # default
+    tls.certificate_file = ""  # default
+    tls.key_file = ""  # default
     -- stderr
     "#);
     Ok(())

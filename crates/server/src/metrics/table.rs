@@ -219,6 +219,34 @@ const SERVER: &[Metric] = &[
     gauge("holdfast_http_connections", "connections", &[], "Connections open, those of MCP sessions included")
         .of("server"),
     counter(
+        "holdfast_http_connections_ended_total",
+        "connections",
+        &[Label { name: "reason", values: Values::Words(&["stalled", "gave_way"]) }],
+        "Connections closed before their client did: they stood still, or gave way to another in a full house",
+    )
+    .of("server"),
+    counter(
+        "holdfast_tls_handshakes_total",
+        "handshakes",
+        &[Label { name: "outcome", values: Values::Words(&["done", "failed", "timed_out", "plain"]) }],
+        "Connections to the TLS listener, by how they began",
+    )
+    .of("server"),
+    gauge(
+        "holdfast_tls_certificate_expiry_timestamp_seconds",
+        "seconds",
+        &[],
+        "When the certificate in use ends, Unix time; 0 where nothing is served over TLS",
+    )
+    .of("server"),
+    counter(
+        "holdfast_tls_reloads_total",
+        "reloads",
+        &[Label { name: "outcome", values: Values::Words(&["changed", "unchanged", "refused"]) }],
+        "Times the certificate files changed, by what became of that",
+    )
+    .of("server"),
+    counter(
         "holdfast_authentication_failures_total",
         "failures",
         &[Label {

@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::house::{House, PATIENCE};
 
-async fn within<T>(work: impl Future<Output = T>) -> Result<T> {
+pub async fn within<T>(work: impl Future<Output = T>) -> Result<T> {
     tokio::time::timeout(PATIENCE, work).await.context("it took too long")
 }
 
@@ -40,7 +40,7 @@ impl Open {
 }
 
 /// Everything a connection still says, to its end.
-async fn rest(stream: &mut (impl AsyncReadExt + Unpin)) -> Result<String> {
+pub async fn rest(stream: &mut (impl AsyncReadExt + Unpin)) -> Result<String> {
     let mut text = Vec::new();
     // A reset after the answer is as good as an end.
     let _ended = within(stream.read_to_end(&mut text)).await?;
@@ -122,7 +122,7 @@ async fn a_client_that_dribbles_its_headers_is_cut_off() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_listener_lets_others_wait() -> Result<()> {
+async fn the_longest_idle_connection_gives_way_to_a_new_one() -> Result<()> {
     let open = open(Config { max_connections: 1, ..Config::default() }).await?;
     let mut first = TcpStream::connect(open.address).await?;
     first.write_all(open.head("GET", "/health/live", "").as_bytes()).await?;
@@ -130,10 +130,10 @@ async fn a_full_listener_lets_others_wait() -> Result<()> {
     within(first.read_exact(&mut answer)).await??;
     let mut second = TcpStream::connect(open.address).await?;
     second.write_all(open.head("GET", "/health/live", "Connection: close\r\n").as_bytes()).await?;
-    ensure!(open.house.server.active_connections() == 1);
-    drop(first);
     let told = rest(&mut second).await?;
     ensure!(told.starts_with("HTTP/1.1 200"), "{told}");
+    // What had been answered is there to be read; then the connection is over.
+    rest(&mut first).await?;
     open.house.shutdown.cancel();
     within(open.serving).await???;
     open.house.close().await
@@ -224,6 +224,106 @@ async fn a_full_house_refuses_in_the_shape_of_each_route() -> Result<()> {
         anyhow::Ok(())
     })
     .await??;
+    open.house.shutdown.cancel();
+    within(open.serving).await???;
+    open.house.close().await
+}
+
+/// Sends what it is given, a piece at a time, until the server has had enough; then what that said.
+async fn trickle(stream: &mut TcpStream, every: Duration) -> Result<String> {
+    let (mut read, mut write) = stream.split();
+    let trickling = async {
+        while write.write_all(b" ").await.is_ok() {
+            tokio::time::sleep(every).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        told = rest(&mut read) => told,
+        () = trickling => anyhow::bail!("it ended"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_trickles_or_never_ends_is_refused() -> Result<()> {
+    let limits = Config { body_timeout: Duration::from_millis(300), max_body_bytes: 1 << 20, ..Config::default() };
+    let open = open(limits).await?;
+    for body in ["Content-Length: 100000\r\n", "Transfer-Encoding: chunked\r\n"] {
+        let mut slow = TcpStream::connect(open.address).await?;
+        let more = format!("Content-Type: application/json\r\n{body}");
+        slow.write_all(open.head("POST", "/api/v1/search", &more).as_bytes()).await?;
+        // A chunk that is announced and does not come is no progress either.
+        slow.write_all(b"fff\r\n").await?;
+        let began = Instant::now();
+        let told = trickle(&mut slow, Duration::from_millis(20)).await?;
+        ensure!(told.starts_with("HTTP/1.1 408") && told.contains("\"body_too_slow\""), "{told}");
+        ensure!(began.elapsed() >= Duration::from_millis(250) && began.elapsed() < PATIENCE / 2);
+    }
+    // One that comes fast and has no end meets the other limit.
+    let mut endless = TcpStream::connect(open.address).await?;
+    let more = "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n";
+    endless.write_all(open.head("POST", "/api/v1/search", more).as_bytes()).await?;
+    let (mut read, mut write) = endless.split();
+    let sending = async {
+        let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
+        while write.write_all(chunk.as_bytes()).await.is_ok() {}
+        std::future::pending::<()>().await;
+    };
+    let mut begin = [0; 12];
+    tokio::select! {
+        read = within(read.read_exact(&mut begin)) => { read??; }
+        () = sending => {}
+    }
+    ensure!(begin == *b"HTTP/1.1 413", "{}", String::from_utf8_lossy(&begin));
+    open.house.shutdown.cancel();
+    within(open.serving).await???;
+    open.house.close().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_is_cut_off() -> Result<()> {
+    let limits = Config { stall_timeout: Duration::from_millis(400), ..Config::default() };
+    let open = open(limits).await?;
+    let mut deaf = TcpStream::connect(open.address).await?;
+    // More answers than the system buffers for somebody who reads none.
+    let ask = open.head("GET", "/metrics", "");
+    let (_read, mut write) = deaf.split();
+    within(async { while write.write_all(ask.as_bytes()).await.is_ok() {} }).await?;
+    within(async {
+        while open.house.server.active_connections() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await?;
+    open.house.shutdown.cancel();
+    within(open.serving).await???;
+    open.house.close().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_house_full_of_idlers_keeps_out_neither_a_probe_nor_a_client_at_work() -> Result<()> {
+    let open = open(Config { max_connections: 40, ..Config::default() }).await?;
+    let mut honest = TcpStream::connect(open.address).await?;
+    let ask = open.head("GET", "/api/v1/collections", "");
+    let mut idlers = Vec::new();
+    for round in 0..120 {
+        let mut idler = TcpStream::connect(open.address).await?;
+        if round % 2 == 0 {
+            idler.write_all(b"GET / HTTP/1.1\r\nX-Slow:").await?;
+        }
+        idlers.push(idler);
+        // Somebody who uses a connection is never the one who has been idle longest.
+        honest.write_all(ask.as_bytes()).await?;
+        let mut answer = vec![0; 16 << 10];
+        let read = within(honest.read(&mut answer)).await??;
+        ensure!(answer[..read].starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer[..read]));
+        let began = Instant::now();
+        let mut probe = TcpStream::connect(open.address).await?;
+        probe.write_all(open.head("GET", "/health/live", "Connection: close\r\n").as_bytes()).await?;
+        let told = rest(&mut probe).await?;
+        ensure!(told.starts_with("HTTP/1.1 200") && began.elapsed() < Duration::from_secs(1), "{told}");
+    }
+    ensure!(open.house.server.active_connections() <= 41);
     open.house.shutdown.cancel();
     within(open.serving).await???;
     open.house.close().await

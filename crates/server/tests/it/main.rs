@@ -15,3 +15,5 @@ mod operations;
 mod mcp;
 
 mod connections;
+
+mod tls;

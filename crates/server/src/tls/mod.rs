@@ -1,0 +1,355 @@
+//! What the TLS listener proves itself with: the certificate and its key, exchanged while running when the files change.
+//!
+//! [`Tls::watch`] looks at the files every few seconds and ends at shutdown. Files that cannot be used are refused, what
+//! was in use stays, and health, metrics and log say so. A connection keeps what it began with. How the files come to be
+//! is the matter of [`authority`] or of the operator.
+
+pub mod authority;
+
+mod certificate;
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::{Duration, SystemTime},
+};
+
+use holdfast_resilience::health::{Component, Since, Status};
+use rustls::{
+    ServerConfig,
+    crypto::ring,
+    server::{NoServerSessionStorage, ResolvesServerCert},
+    sign::SingleCertAndKey,
+    version::{TLS12, TLS13},
+};
+use tokio_util::sync::CancellationToken;
+
+pub use certificate::{Certificate, TlsError};
+
+/// The protocols in ALPN, as IANA has registered them.
+pub(crate) const HTTP_2: &[u8] = b"h2";
+const HTTP_1: &[u8] = b"http/1.1";
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// So long before its end a certificate is one to be replaced.
+pub const EXPIRES_SOON: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// So long before, with urgency.
+const EXPIRES_VERY_SOON: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// How often the files are looked at. A look costs two system calls.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often the log is reminded of a certificate that ends soon.
+const REMIND_EVERY: Duration = DAY;
+
+/// Where certificate and key lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Files {
+    /// The certificate for this server and those between it and the authority, as PEM.
+    pub certificate: PathBuf,
+    /// Its private key, as PEM.
+    pub key: PathBuf,
+}
+
+/// A certificate in use; cloning is shallow.
+#[derive(Clone)]
+pub struct Tls {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    files: Files,
+    state: RwLock<State>,
+}
+
+struct State {
+    config: Arc<ServerConfig>,
+    certificate: Arc<Certificate>,
+    /// Why what lies in the files now is not in use.
+    refused: Option<&'static str>,
+    since: Since,
+}
+
+/// What the system says of the files; another answer means that one of them changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Look([Option<(u64, u64, i64, i64, u64)>; 2]);
+
+/// Something that does not keep a certificate from being used, and should be mended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Concern {
+    /// Its stable name.
+    pub code: &'static str,
+    /// What it is.
+    pub what: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl Tls {
+    /// Reads and checks the files.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`] for files that cannot be served with.
+    pub fn load(files: Files) -> Result<Self, TlsError> {
+        let now = SystemTime::now();
+        let (config, certificate) = read(&files, now)?;
+        let state = State { config, certificate, refused: None, since: Since::new(now) };
+        let tls = Self { shared: Arc::new(Shared { files, state: RwLock::new(state) }) };
+        tls.measure();
+        Ok(tls)
+    }
+
+    /// What new connections are served with.
+    pub(crate) fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.state().config)
+    }
+
+    /// The certificate in use.
+    pub fn certificate(&self) -> Arc<Certificate> {
+        Arc::clone(&self.state().certificate)
+    }
+
+    /// Whether the certificate in use has a name: of a host, or an address.
+    pub(crate) fn has_name(&self, name: &str) -> bool {
+        self.state().certificate.has_name(name)
+    }
+
+    /// What should be mended, for a server that is reached by these names.
+    pub fn concerns(&self, names: &[String]) -> Vec<Concern> {
+        let (now, certificate) = (SystemTime::now(), self.certificate());
+        let mut concerns: Vec<Concern> =
+            certificate.age(now).into_iter().map(|age| age.concern(&certificate)).collect();
+        if !names.iter().any(|name| certificate.has_name(name)) {
+            let (own, its) = (names.join(", "), certificate.names.join(", "));
+            concerns.push(Concern {
+                code: "tls_certificate_names",
+                what: format!("the certificate is for {its}, and this host is known to itself as {own}"),
+                remedy: "nothing, if clients use a name of the certificate; else get one that has the name they use, or add it with `holdfast tls renew --name NAME`"
+                    .to_owned(),
+            });
+        }
+        if let Some(mode) = certificate::mode_for_group(&self.shared.files.key) {
+            concerns.push(Concern {
+                code: "tls_key_group_readable",
+                what: format!(
+                    "the group of {} may read the private key (mode {mode:o})",
+                    self.shared.files.key.display()
+                ),
+                remedy: "chmod 600 it, unless that group is there for this".to_owned(),
+            });
+        }
+        concerns
+    }
+
+    /// Reads the files again, and serves with them from now on if they can be used; whether that changed anything.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`] for files that cannot be served with; what was in use stays.
+    pub fn reload(&self) -> Result<bool, TlsError> {
+        let read = read(&self.shared.files, SystemTime::now());
+        let mut state = self.state_mut();
+        match read {
+            Ok((config, certificate)) => {
+                let is_new = certificate.fingerprint != state.certificate.fingerprint;
+                // The same one again changes nothing, and sessions can still be taken up.
+                if is_new {
+                    state.config = config;
+                    state.certificate = certificate;
+                }
+                state.refused = None;
+                drop(state);
+                self.measure();
+                Ok(is_new)
+            }
+            Err(error) => {
+                state.refused = Some(error.code());
+                Err(error)
+            }
+        }
+    }
+
+    /// How the certificate is, as health has it.
+    pub fn component(&self, now: SystemTime) -> Component {
+        let mut state = self.state_mut();
+        let (status, reason) = match (state.certificate.age(now), state.refused) {
+            (Some(age @ Age::Expired), _) => (Status::Down, Some(age.reason(&state.certificate))),
+            (_, Some(code)) => (Status::Degraded, Some(format!("the changed certificate files were refused: {code}"))),
+            (Some(age), None) => (Status::Degraded, Some(age.reason(&state.certificate))),
+            (None, None) => (Status::Ready, None),
+        };
+        state.since.observe(status, reason, now);
+        state.since.component("tls")
+    }
+
+    /// Follows the files until shutdown, and reminds the log of a certificate that ends.
+    pub(crate) async fn watch(self, shutdown: CancellationToken) {
+        let mut seen = Look::at(&self.shared.files);
+        let mut known = seen.clone();
+        let mut reminded: Option<(Age, tokio::time::Instant)> = None;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = shutdown.cancelled() => return,
+            }
+            let now = Look::at(&self.shared.files);
+            // Two files are written one after the other: they are read once both have come to rest.
+            let (came_to_rest, changed) = (now == seen, now != known);
+            if came_to_rest && changed {
+                known = now.clone();
+                let tls = self.clone();
+                // Reading takes as long as the disk takes.
+                if let Ok(result) = tokio::task::spawn_blocking(move || tls.reload()).await {
+                    self.tell_reload(result);
+                }
+                reminded = None;
+            }
+            seen = now;
+            reminded = self.remind(reminded);
+        }
+    }
+
+    fn tell_reload(&self, result: Result<bool, TlsError>) {
+        let outcome = match &result {
+            Ok(true) => "changed",
+            Ok(false) => "unchanged",
+            Err(_) => "refused",
+        };
+        metrics::counter!("holdfast_tls_reloads_total", "outcome" => outcome).increment(1);
+        match result {
+            Ok(true) => {
+                let certificate = self.certificate();
+                let (subject, until) = (&certificate.subject, certificate.valid_until());
+                tracing::info!(subject, until, "serving with a new certificate of {subject}, valid until {until}");
+            }
+            Ok(false) => tracing::debug!("the certificate files changed and say the same"),
+            Err(error) => {
+                let (code, hint) = (error.code(), error.hint());
+                tracing::error!(
+                    code,
+                    hint,
+                    "the changed certificate files cannot be used, the certificate before them stays: {error}; {hint}"
+                );
+            }
+        }
+    }
+
+    /// Says that the certificate ends soon, when that begins and once a day from then on.
+    fn remind(&self, before: Option<(Age, tokio::time::Instant)>) -> Option<(Age, tokio::time::Instant)> {
+        let certificate = self.certificate();
+        let age = certificate.age(SystemTime::now())?;
+        match before {
+            Some((said, at)) if said == age && at.elapsed() < REMIND_EVERY => before,
+            _ => {
+                let Concern { code, what, remedy } = age.concern(&certificate);
+                match age {
+                    Age::ExpiresSoon | Age::NotYetValid => tracing::warn!(code, hint = remedy, "{what}; {remedy}"),
+                    Age::ExpiresVerySoon | Age::Expired => tracing::error!(code, hint = remedy, "{what}; {remedy}"),
+                }
+                Some((age, tokio::time::Instant::now()))
+            }
+        }
+    }
+
+    fn measure(&self) {
+        let end = self.state().certificate.not_after.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        metrics::gauge!("holdfast_tls_certificate_expiry_timestamp_seconds").set(end.as_secs_f64());
+    }
+
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        // Nothing panics while holding the lock.
+        self.shared.state.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+        self.shared.state.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Look {
+    fn at(files: &Files) -> Self {
+        let of = |path: &Path| {
+            let metadata = fs::metadata(path).ok()?;
+            Some((metadata.dev(), metadata.ino(), metadata.mtime(), metadata.mtime_nsec(), metadata.len()))
+        };
+        Self([of(&files.certificate), of(&files.key)])
+    }
+}
+
+/// Where a certificate stands in the time it is valid for, if that is worth a word. In the order in which it matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Age {
+    NotYetValid,
+    ExpiresSoon,
+    ExpiresVerySoon,
+    Expired,
+}
+
+impl Age {
+    /// In a few words, for anybody.
+    fn reason(self, certificate: &Certificate) -> String {
+        let (from, until) = (certificate.valid_from(), certificate.valid_until());
+        match self {
+            Self::NotYetValid => format!("the certificate is valid only from {from} on"),
+            Self::ExpiresSoon | Self::ExpiresVerySoon => format!("the certificate ends at {until}"),
+            Self::Expired => format!("the certificate ended at {until}"),
+        }
+    }
+
+    fn concern(self, certificate: &Certificate) -> Concern {
+        let (code, remedy) = match self {
+            Self::NotYetValid => ("tls_certificate_not_yet_valid", "look at this machine's clock, or wait"),
+            Self::ExpiresSoon => {
+                ("tls_certificate_expires_soon", "put a new one in its place, or run `holdfast tls renew`")
+            }
+            Self::ExpiresVerySoon => {
+                ("tls_certificate_expires_very_soon", "put a new one in its place now, or run `holdfast tls renew`")
+            }
+            Self::Expired => ("tls_certificate_expired", "put a new one in its place, or run `holdfast tls renew`"),
+        };
+        Concern { code, what: self.reason(certificate), remedy: remedy.to_owned() }
+    }
+}
+
+impl Certificate {
+    fn age(&self, now: SystemTime) -> Option<Age> {
+        let left = self.not_after.duration_since(now).unwrap_or_default();
+        if left.is_zero() {
+            Some(Age::Expired)
+        } else if now < self.not_before {
+            Some(Age::NotYetValid)
+        } else if left < EXPIRES_VERY_SOON {
+            Some(Age::ExpiresVerySoon)
+        } else {
+            (left < EXPIRES_SOON).then_some(Age::ExpiresSoon)
+        }
+    }
+}
+
+fn read(files: &Files, now: SystemTime) -> Result<(Arc<ServerConfig>, Arc<Certificate>), TlsError> {
+    let (certified, certificate) = certificate::read(files)?;
+    if certificate.age(now) == Some(Age::Expired) {
+        let ended_at = certificate.valid_until();
+        return Err(TlsError::Expired { path: files.certificate.clone(), ended_at });
+    }
+    let config = server_config(Arc::new(SingleCertAndKey::from(certified)))?;
+    Ok((Arc::new(config), Arc::new(certificate)))
+}
+
+/// TLS 1.3 and 1.2 with the library's own choice of ciphers, all of them with forward secrecy and authenticated
+/// encryption. Renegotiation and compression do not exist in it, and early data, which could be replayed, is off.
+fn server_config(certificate: Arc<dyn ResolvesServerCert>) -> Result<ServerConfig, TlsError> {
+    let library = |error: rustls::Error| TlsError::Library { reason: error.to_string() };
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .map_err(library)?
+        .with_no_client_auth()
+        .with_cert_resolver(certificate);
+    config.ignore_client_order = true;
+    config.alpn_protocols = vec![HTTP_2.to_vec(), HTTP_1.to_vec()];
+    // Sessions are kept by the client, under keys that change every six hours and are forgotten with the certificate.
+    config.ticketer = ring::Ticketer::new().map_err(library)?;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(config)
+}
