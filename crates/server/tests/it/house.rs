@@ -16,7 +16,7 @@ use axum::{
 use holdfast_embedding::{FetchLimits, ModelSource, ModelState, Models};
 use holdfast_knowledge::{Knowledge, Watch};
 use holdfast_server::{Config, Parts, Server};
-use holdfast_storage::Storage;
+use holdfast_storage::{Caller, Role, Storage, keys::KeyTerms};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -117,7 +117,7 @@ impl House {
             tasks.clone(),
         )
         .await?;
-        let (_, secret) = storage.create_key("test".to_owned()).await?;
+        let (_, secret) = storage.create_key(&Caller::owner(), KeyTerms::of("test", Role::Admin)).await?;
         let server = Server::build(Parts {
             config,
             knowledge,
@@ -142,6 +142,12 @@ impl House {
             .uri(target)
             .header(header::HOST, "localhost")
             .header(header::AUTHORIZATION, format!("Bearer {}", self.key))
+    }
+
+    /// The secret of another key.
+    pub async fn key_with(&self, terms: KeyTerms) -> Result<String> {
+        let (_, secret) = self.storage.create_key(&Caller::owner(), terms).await?;
+        Ok(secret.reveal().to_owned())
     }
 
     pub async fn send(&self, request: Request<Body>) -> Result<Reply> {

@@ -4,6 +4,8 @@ mod house;
 
 mod access;
 
+mod grants;
+
 mod knowledge;
 
 mod refusals;

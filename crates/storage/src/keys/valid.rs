@@ -163,7 +163,11 @@ pub(super) fn present_ms() -> i64 {
     static FIRST: OnceLock<(i64, Instant)> = OnceLock::new();
     let now = now_ms();
     let (first, at) = FIRST.get_or_init(|| (now, Instant::now()));
-    now.max(first.saturating_add(i64::try_from(at.elapsed().as_millis()).unwrap_or(i64::MAX)))
+    no_earlier(now, *first, at.elapsed())
+}
+
+fn no_earlier(now_ms: i64, first_ms: i64, since: Duration) -> i64 {
+    now_ms.max(first_ms.saturating_add(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)))
 }
 
 #[cfg(test)]
@@ -207,6 +211,15 @@ mod tests {
         for outside in [Some("10.2.0.1"), Some("::1"), Some("::ffff:10.2.0.1"), None] {
             assert_eq!(refusal(&local, outside), Some(Refusal::ElsewhereOnly), "{outside:?}");
         }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_revives_nothing() {
+        let (noon, hour) = (1_800_000_000_000, Duration::from_secs(3_600));
+        assert_eq!(no_earlier(noon + 3_600_000, noon, hour), noon + 3_600_000, "the clock runs as it should");
+        assert_eq!(no_earlier(noon, noon, hour), noon + 3_600_000, "it was set back by an hour");
+        assert_eq!(no_earlier(noon + 9_000_000, noon, hour), noon + 9_000_000, "it was set forward");
+        assert_eq!(no_earlier(0, i64::MAX, Duration::MAX), i64::MAX);
     }
 
     #[test]
