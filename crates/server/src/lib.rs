@@ -2,7 +2,7 @@
 //!
 //! This crate has the only wire types. It does not know SQL, settings files, the environment, model files or how to
 //! spawn a process; it converts requests into façade calls and their results into answers. A request passes the door
-//! (`edge`) and the gate (`gate`), where it is let in or not (`access`), is found in the route table (`routes`), is read by an extractor (`input`) and handled in `api`, `embeddings` or `mcp`;
+//! (`edge`) and the gate (`gate`), where it is looked at whom it is meant for (`site`) and whether it is let in (`access`, `limits`), is found in the route table (`routes`), is read by an extractor (`input`) and handled in `api`, `embeddings` or `mcp`;
 //! what fails becomes a coded answer in `error`, in the shape its clients parse (`face`).
 
 mod listen;
@@ -13,9 +13,21 @@ mod routes;
 
 mod gate;
 
+mod site;
+
+mod shield;
+
 mod access;
 
+mod forwarded;
+
+mod limits;
+
+mod tally;
+
 mod input;
+
+mod distinct;
 
 mod error;
 
@@ -47,8 +59,14 @@ use holdfast_embedding::Models;
 use holdfast_knowledge::Knowledge;
 use holdfast_resilience::admission::Admission;
 use holdfast_storage::{Scope, Storage};
+use ipnet::IpNet;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use self::{
+    forwarded::ProxyHeader,
+    limits::{LimitsConfig, Rate},
+};
+use limits::Limits;
 use routes::Entry;
 
 /// Requests about single tokens, their vectors or their texts, at a time; an answer can have 70 MB.
@@ -82,8 +100,16 @@ pub struct Config {
     pub max_mcp_sessions: usize,
     /// How long shutdown waits for requests that were accepted.
     pub shutdown_grace: Duration,
-    /// Host names by which MCP may be called; anything else may be a DNS rebinding attack.
+    /// What each key and each address may have done.
+    pub limits: LimitsConfig,
+    /// Proxies that are believed where a request comes from.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Where they say so.
+    pub proxy_header: ProxyHeader,
+    /// Names, besides `localhost`, by which the server may be called; any other may be a DNS rebinding attack.
     pub allowed_hosts: Vec<String>,
+    /// Pages, besides the server's own, that may call it from a browser: `https://app.example`.
+    pub allowed_origins: Vec<String>,
 }
 
 impl Default for Config {
@@ -101,7 +127,11 @@ impl Default for Config {
             max_connections: 1_024,
             max_mcp_sessions: 64,
             shutdown_grace: Duration::from_secs(20),
-            allowed_hosts: ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec(),
+            limits: LimitsConfig::default(),
+            trusted_proxies: Vec::new(),
+            proxy_header: ProxyHeader::default(),
+            allowed_hosts: Vec::new(),
+            allowed_origins: Vec::new(),
         }
     }
 }
@@ -174,6 +204,7 @@ struct Shared {
     cut_off: CancellationToken,
     tasks: TaskTracker,
     admission: Admission,
+    limits: Limits,
     mcp_sessions: Admission,
     mcp_calls: Admission,
     /// Requests about single tokens, whose answers are large.
@@ -206,6 +237,7 @@ impl Server {
         config.check()?;
         let shared = Shared {
             admission: Admission::new(config.max_concurrent_requests),
+            limits: Limits::new(&config.limits),
             mcp_sessions: Admission::new(config.max_mcp_sessions),
             mcp_calls: Admission::new(config.max_concurrent_requests),
             whole_texts: Admission::new(WHOLE_TEXTS_REQUESTS),
@@ -299,6 +331,10 @@ impl Server {
         &self.shared.admission
     }
 
+    fn limits(&self) -> &Limits {
+        &self.shared.limits
+    }
+
     fn mcp_sessions(&self) -> &Admission {
         &self.shared.mcp_sessions
     }
@@ -353,7 +389,7 @@ impl Config {
         if self.max_header_bytes < 8_192 {
             return Err(ServerError::Config { setting: "max_header_bytes", expected: "at least 8192" });
         }
-        Ok(())
+        self.limits.check()
     }
 }
 

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Server, ServerError,
     error::{Code, Failure, SHED},
+    limits,
 };
 
 /// The content type of the text format, version 0.0.4.
@@ -74,6 +75,7 @@ pub(crate) async fn upkeep(shutdown: CancellationToken) {
             handle.run_upkeep();
         }
         SHED.tell();
+        limits::tell();
     }
 }
 
@@ -88,6 +90,7 @@ pub(crate) async fn show(State(server): State<Server>) -> Result<Response, Failu
 /// Sets the gauges that nobody keeps up to date in between.
 fn look_up(server: &Server) -> Result<(), Failure> {
     server.knowledge().observe_gauges();
+    server.limits().observe_gauges();
     for index in ["vectors", "lexical"] {
         let statuses = server.storage().projections().status()?;
         let failing = statuses.iter().filter(|status| status.index == index && status.failure.is_some()).count();
@@ -125,6 +128,9 @@ fn describe() {
     describe_gauge!("holdfast_http_requests_in_flight", "Requests being worked on");
     describe_gauge!("holdfast_http_connections", "Connections open, MCP sessions included");
     describe_counter!("holdfast_errors_total", "Failures told to callers, by code");
+    describe_counter!("holdfast_authentication_failures_total", "Requests without a valid key, by reason");
+    describe_counter!("holdfast_rate_limited_total", "Requests refused over a limit, by limit");
+    describe_gauge!("holdfast_rate_limit_buckets", "Keys or addresses of which it is remembered what they did, by limit");
     describe_counter!("holdfast_mcp_calls_total", "MCP tool calls, by tool and outcome");
     describe_gauge!("holdfast_index_chunks", "Chunks in the indexes, all generations together");
     describe_gauge!("holdfast_index_backlog", "Changes the indexes have yet to apply");

@@ -14,6 +14,7 @@ use std::{
 use figment::value::Value;
 use holdfast_embedding::{ModelSource, Precision};
 use holdfast_knowledge::Watch;
+use holdfast_server::{LimitsConfig, ProxyHeader, Rate};
 use serde::de::DeserializeOwned;
 
 use super::{Layers, LogFormat, LogSettings, Problem, Problems, Settings};
@@ -78,12 +79,51 @@ impl Reader<'_> {
         let max_body_bytes = self.number("server.max_body_bytes", 1024..=GIBIBYTE);
         let request_timeout_s = self.number("server.request_timeout_s", 1..=3600);
         let max_concurrent_requests = self.number("server.max_concurrent_requests", 1..=65_536);
+        let limits = self.limits();
+        let allowed_hosts = self.get("server.allowed_hosts", &|words| each(words, host_name));
+        let allowed_origins = self.get("server.allowed_origins", &|words| each(words, origin));
+        let trusted_proxies = self.get("server.trusted_proxies", &|words| each(words, address_range));
+        let proxy_header = self.get("server.proxy_header", &|word: String| match word.as_str() {
+            "x-forwarded-for" => Ok(ProxyHeader::XForwardedFor),
+            "forwarded" => Ok(ProxyHeader::Forwarded),
+            _ => Err(one_of(&word, &["x-forwarded-for", "forwarded"])),
+        });
         Some(holdfast_server::Config {
             max_body_bytes: size(max_body_bytes?),
             request_timeout: Duration::from_secs(request_timeout_s?),
             max_concurrent_requests: size(max_concurrent_requests?),
+            limits: limits?,
+            allowed_hosts: allowed_hosts?,
+            allowed_origins: allowed_origins?,
+            trusted_proxies: trusted_proxies?,
+            proxy_header: proxy_header?,
             ..holdfast_server::Config::default()
         })
+    }
+
+    fn limits(&mut self) -> Option<LimitsConfig> {
+        let enabled = self.get("limits.enabled", &Ok::<bool, Wrong>);
+        let key_requests = self.rate("limits.key_requests_per_second", "limits.key_requests_burst");
+        let address_requests = self.rate("limits.address_requests_per_second", "limits.address_requests_burst");
+        let key_texts = self.rate("limits.key_texts_per_second", "limits.key_texts_burst");
+        let address_texts = self.rate("limits.address_texts_per_second", "limits.address_texts_burst");
+        let key_concurrent_requests = self.number("limits.key_concurrent_requests", 1..=65_536);
+        let failed_keys_per_minute = self.number("limits.failed_keys_per_minute", 1..=1_000_000);
+        Some(LimitsConfig {
+            enabled: enabled?,
+            key_requests: key_requests?,
+            address_requests: address_requests?,
+            key_texts: key_texts?,
+            address_texts: address_texts?,
+            key_concurrent_requests: size(key_concurrent_requests?),
+            failed_keys_per_minute: u32::try_from(failed_keys_per_minute?).ok()?,
+        })
+    }
+
+    fn rate(&mut self, per_second: &'static str, burst: &'static str) -> Option<Rate> {
+        let per_second = self.number(per_second, 1..=1_000_000_000);
+        let burst = self.number(burst, 1..=1_000_000_000_000);
+        Some(Rate { per_second: u32::try_from(per_second?).ok()?, burst: burst? })
     }
 
     fn models(&mut self) -> Option<holdfast_embedding::Config> {
@@ -264,11 +304,43 @@ enum Words {
 }
 
 fn model_sources(words: Words) -> Result<Vec<ModelSource>, Wrong> {
-    let words = match words {
-        Words::List(words) => words,
-        Words::Line(line) => line.split(',').map(|word| word.trim().to_owned()).collect(),
-    };
-    words.iter().map(|word| model_source(word)).collect()
+    each(words, model_source)
+}
+
+/// What each of some words stands for. An empty line has none.
+fn each<T>(words: Words, read: impl Fn(&str) -> Result<T, Wrong>) -> Result<Vec<T>, Wrong> {
+    match words {
+        Words::List(words) => words.iter().map(|word| read(word)).collect(),
+        Words::Line(line) if line.trim().is_empty() => Ok(Vec::new()),
+        Words::Line(line) => line.split(',').map(|word| read(word.trim())).collect(),
+    }
+}
+
+/// A host's name as browsers send it.
+fn host_name(word: &str) -> Result<String, Wrong> {
+    let is_name = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+    if is_name && (1..=253).contains(&word.len()) {
+        return Ok(word.trim_end_matches('.').to_ascii_lowercase());
+    }
+    Err(Wrong::new(format!("has {word:?}"), "give names without port or wildcard, for example \"kb.example.org\""))
+}
+
+/// Where pages come from, as browsers send it: a scheme, a name, and the port if it is not the usual one.
+fn origin(word: &str) -> Result<String, Wrong> {
+    match word.split_once("://") {
+        Some((scheme, rest)) if !scheme.is_empty() && !rest.is_empty() && !rest.contains(['/', '*', '?', '#', ' ']) => {
+            Ok(word.to_ascii_lowercase())
+        }
+        _ => Err(Wrong::new(format!("has {word:?}"), "give origins, for example \"https://app.example.org\"")),
+    }
+}
+
+/// One address, or a range.
+fn address_range<T: std::str::FromStr + From<IpAddr>>(word: &str) -> Result<T, Wrong> {
+    let single = || word.parse::<IpAddr>().ok().map(T::from);
+    word.parse().ok().or_else(single).ok_or_else(|| {
+        Wrong::new(format!("has {word:?}"), "give addresses or ranges, for example \"10.0.0.5\" or \"10.0.0.0/8\"")
+    })
 }
 
 /// One source of model files, as settings and flags write it.
@@ -338,6 +410,11 @@ mod tests {
         assert_eq!(settings.server.max_body_bytes, server.max_body_bytes);
         assert_eq!(settings.server.request_timeout, server.request_timeout);
         assert_eq!(settings.server.max_concurrent_requests, server.max_concurrent_requests);
+        assert_eq!(settings.server.limits, server.limits);
+        assert_eq!(settings.server.allowed_hosts, server.allowed_hosts);
+        assert_eq!(settings.server.allowed_origins, server.allowed_origins);
+        assert_eq!(settings.server.trusted_proxies, server.trusted_proxies);
+        assert_eq!(settings.server.proxy_header, server.proxy_header);
         assert_eq!(settings.models.default_model, models.default_model);
         assert_eq!(settings.models.sources, models.sources);
         assert_eq!(settings.models.precision, models.precision);
@@ -366,6 +443,14 @@ mod tests {
         check("[models]\nsources = ['folder:x']", "models.sources", "\"x\"", "absolute");
         check("[models]\nprecision = 'int4'", "models.precision", "\"int4\"", "f32");
         check("[models]\nhub_endpoint = 'x'", "models.hub_endpoint", "\"x\"", "https://");
+        check("[server]\nallowed_hosts = ['a:1']", "server.allowed_hosts", "\"a:1\"", "without port");
+        check("[server]\nallowed_origins = ['*']", "server.allowed_origins", "\"*\"", "https://");
+        check("[server]\nallowed_origins = ['null']", "server.allowed_origins", "\"null\"", "https://");
+        check("[server]\nallowed_origins = ['https://a/']", "server.allowed_origins", "https://a/", "https://");
+        check("[server]\ntrusted_proxies = ['proxy']", "server.trusted_proxies", "\"proxy\"", "10.0.0.0/8");
+        check("[server]\nproxy_header = 'via'", "server.proxy_header", "\"via\"", "forwarded");
+        check("[limits]\nkey_requests_burst = 0", "limits.key_requests_burst", "is 0", "from 1");
+        check("[limits]\nenabled = 'no'", "limits.enabled", "invalid type", "CONFIG.md");
         check("[log]\nlevel = 'loud'", "log.level", "\"loud\"", "error, warn");
         check("[knowledge]\nchunk_overlap_tokens = 150", "knowledge.chunk_overlap_tokens", "half", "lower");
         check("[knowledge]\nchunk_target_tokens = 300", "knowledge.chunk_target_tokens", "254", "raise");
@@ -390,6 +475,14 @@ mod tests {
         assert_eq!(layers.settings().unwrap().listen.to_string(), "[::1]:9");
         assert_eq!(layers.origin("server.listen"), Origin::Flag("--listen"));
         assert_eq!(layers.origin("log.level"), Origin::Default);
+    }
+
+    #[test]
+    fn proxies_may_be_addresses_or_ranges() {
+        let layers = from_text("[server]\ntrusted_proxies = '10.0.0.5, fd00::/8'", &Flags::default()).unwrap();
+        let server = layers.settings().unwrap().server;
+        let ranges: Vec<_> = server.trusted_proxies.iter().map(ToString::to_string).collect();
+        assert_eq!(ranges, ["10.0.0.5/32", "fd00::/8"]);
     }
 
     #[test]

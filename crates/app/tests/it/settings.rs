@@ -61,6 +61,17 @@ fn each_value_says_where_it_comes_from() -> Result<()> {
     knowledge.max_file_bytes = 16777216  # default
     knowledge.search_cache_bytes = 33554432  # default
     knowledge.watch = true  # default
+    limits.address_requests_burst = 100000  # default
+    limits.address_requests_per_second = 20000  # default
+    limits.address_texts_burst = 2000000  # default
+    limits.address_texts_per_second = 200000  # default
+    limits.enabled = true  # default
+    limits.failed_keys_per_minute = 60  # default
+    limits.key_concurrent_requests = 192  # default
+    limits.key_requests_burst = 50000  # default
+    limits.key_requests_per_second = 10000  # default
+    limits.key_texts_burst = 1000000  # default
+    limits.key_texts_per_second = 100000  # default
     log.format = "text"  # default
     log.level = "debug"  # environment HOLDFAST_LOG__LEVEL
     models.batch_tokens = 0  # default
@@ -74,10 +85,14 @@ fn each_value_says_where_it_comes_from() -> Result<()> {
     models.precision = "int8"  # default
     models.sources = []  # file [home]/settings.toml
     models.threads = 1  # file [home]/settings.toml
+    server.allowed_hosts = []  # default
+    server.allowed_origins = []  # default
     server.listen = "127.0.0.1:0"  # flag --listen
     server.max_body_bytes = 16777216  # default
     server.max_concurrent_requests = 256  # default
+    server.proxy_header = "x-forwarded-for"  # default
     server.request_timeout_s = 60  # default
+    server.trusted_proxies = []  # default
     -- stderr
     "#);
     Ok(())

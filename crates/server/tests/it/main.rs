@@ -15,3 +15,9 @@ mod operations;
 mod mcp;
 
 mod connections;
+
+mod wire;
+
+mod limits;
+
+mod hostile;
