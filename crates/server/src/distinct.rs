@@ -100,7 +100,15 @@ mod tests {
     #[test]
     fn what_stands_once_is_read_as_it_is() {
         for json in [
-            "null", "true", "-3", "18446744073709551615", "1.5e300", "\"a\\u0000b\"", "[]", "{}", "[1,[2],{\"a\":null}]",
+            "null",
+            "true",
+            "-3",
+            "18446744073709551615",
+            "1.5e300",
+            "\"a\\u0000b\"",
+            "[]",
+            "{}",
+            "[1,[2],{\"a\":null}]",
             "{\"a\":{\"b\":1},\"b\":{\"b\":1},\"A\":2,\"\":3}",
         ] {
             let Distinct(value) = serde_json::from_str(json).unwrap();

@@ -130,7 +130,10 @@ fn describe() {
     describe_counter!("holdfast_errors_total", "Failures told to callers, by code");
     describe_counter!("holdfast_authentication_failures_total", "Requests without a valid key, by reason");
     describe_counter!("holdfast_rate_limited_total", "Requests refused over a limit, by limit");
-    describe_gauge!("holdfast_rate_limit_buckets", "Keys or addresses of which it is remembered what they did, by limit");
+    describe_gauge!(
+        "holdfast_rate_limit_buckets",
+        "Keys or addresses of which it is remembered what they did, by limit"
+    );
     describe_counter!("holdfast_mcp_calls_total", "MCP tool calls, by tool and outcome");
     describe_gauge!("holdfast_index_chunks", "Chunks in the indexes, all generations together");
     describe_gauge!("holdfast_index_backlog", "Changes the indexes have yet to apply");

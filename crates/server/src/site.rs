@@ -207,8 +207,10 @@ fn preflight(route: &'static str, request: &Request) -> Option<Response> {
     let methods: Vec<_> = route.methods.iter().map(|(verb, _)| verb.method().to_string()).collect();
     let wanted = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS).and_then(|value| value.to_str().ok());
     let wanted = wanted.unwrap_or_default().split(',').map(str::trim);
-    let granted: Vec<_> =
-        wanted.filter_map(|name| REQUEST_HEADERS.iter().find(|known| name.eq_ignore_ascii_case(known))).copied().collect();
+    let granted: Vec<_> = wanted
+        .filter_map(|name| REQUEST_HEADERS.iter().find(|known| name.eq_ignore_ascii_case(known)))
+        .copied()
+        .collect();
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
@@ -252,10 +254,65 @@ mod tests {
         check("127.1", "name 127.1", None);
         let long = "x".repeat(256);
         for wrong in [
-            "", " ", ":80", "[", "[]", "[::1", "[::1]x", "[127.0.0.1]", "::1", "a:b", "a:1:2", "a:65536", "a:-1", "a:+1",
-            "user@localhost", "localhost/x", "localhost?x", "local host", "ä", "a,b", "%6c", "a:１", &long,
+            "",
+            " ",
+            ":80",
+            "[",
+            "[]",
+            "[::1",
+            "[::1]x",
+            "[127.0.0.1]",
+            "::1",
+            "a:b",
+            "a:1:2",
+            "a:65536",
+            "a:-1",
+            "a:+1",
+            "user@localhost",
+            "localhost/x",
+            "localhost?x",
+            "local host",
+            "ä",
+            "a,b",
+            "%6c",
+            "a:１",
+            &long,
         ] {
             assert_eq!(parsed(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_names_one_host() {
+        let named = |uri: &str, hosts: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for host in hosts {
+                headers.append(header::HOST, HeaderValue::from_str(host).unwrap());
+            }
+            host(&uri.parse().unwrap(), &headers)
+                .map(|host| format!("{:?}", host.name))
+                .map_err(|refused| refused.report())
+        };
+        // The last two are how HTTP/2 says it.
+        for (uri, hosts) in [
+            ("/x", &["localhost"][..]),
+            ("http://localhost/x", &["localhost"]),
+            ("https://localhost/x", &["LOCALHOST"]),
+            ("https://localhost/x", &[]),
+        ] {
+            assert_eq!(named(uri, hosts).unwrap(), "Word(\"localhost\")", "{uri} {hosts:?}");
+        }
+        for (uri, hosts) in [
+            ("/x", &[][..]),
+            ("/x", &["localhost", "localhost"]),
+            ("/x", &["localhost", "evil"]),
+            ("/x", &["a b"]),
+            ("https://localhost/x", &["evil"]),
+            ("https://evil/x", &["localhost"]),
+            ("https://localhost:1/x", &["localhost"]),
+            ("https://user@localhost/x", &[]),
+        ] {
+            assert_eq!(named(uri, hosts).unwrap_err().code, "invalid_request", "{uri} {hosts:?}");
         }
     }
 
@@ -278,7 +335,8 @@ mod tests {
 
     #[test]
     fn names_that_anybody_can_point_here_are_refused() {
-        for host in ["localhost", "localhost:1", "127.0.0.1", "127.9.9.9:8088", "[::1]:8088", "10.1.2.3", "KB.Example:443"]
+        for host in
+            ["localhost", "localhost:1", "127.0.0.1", "127.9.9.9:8088", "[::1]:8088", "10.1.2.3", "KB.Example:443"]
         {
             assert_eq!(verdict(host, "", false), "none", "{host}");
         }

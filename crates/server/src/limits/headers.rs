@@ -86,7 +86,8 @@ mod tests {
     fn told(status: u16, remaining: u64, face: Face) -> Vec<(String, String)> {
         let quota = Quota::new(10, Duration::from_secs(1), 100).unwrap();
         let mut standings = Standings::default();
-        for (limit, remaining) in [(Limit::KeyRequests, 100), (Limit::AddressTexts, 60), (Limit::KeyRequests, remaining)]
+        for (limit, remaining) in
+            [(Limit::KeyRequests, 100), (Limit::AddressTexts, 60), (Limit::KeyRequests, remaining)]
         {
             let full_in = Duration::from_millis((100 - remaining) * 100);
             standings.note(limit, &quota, Standing { remaining, full_in });
@@ -132,7 +133,8 @@ mod tests {
                 ("x-ratelimit-reset-requests", "500ms"),
             ],
         );
-        for (time, expected) in [(0, "0ms"), (20, "20ms"), (1_000, "1s"), (1_001, "2s"), (59_001, "1m0s"), (360_000, "6m0s")]
+        for (time, expected) in
+            [(0, "0ms"), (20, "20ms"), (1_000, "1s"), (1_001, "2s"), (59_001, "1m0s"), (360_000, "6m0s")]
         {
             assert_eq!(written(Duration::from_millis(time)), expected);
         }

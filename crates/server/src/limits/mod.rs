@@ -213,12 +213,7 @@ impl Limits {
     }
 
     /// Charges a request to its key and to its address, and lets it begin. What is refused is answered in this shape.
-    pub(crate) fn admit(
-        &self,
-        caller: &Caller,
-        address: Option<IpAddr>,
-        face: Face,
-    ) -> Result<Meter, Box<Response>> {
+    pub(crate) fn admit(&self, caller: &Caller, address: Option<IpAddr>, face: Face) -> Result<Meter, Box<Response>> {
         let Some(buckets) = self.in_force().filter(|_| !caller.is_owner()) else { return Ok(Meter::free()) };
         let Some(share) = self.under_way.try_enter(caller.id(), buckets.config.key_concurrent_requests) else {
             return Err(Box::new(Limit::KeyConcurrency.refuse(RETRY_SOON, None).into_response()));
@@ -253,13 +248,8 @@ impl Limits {
                 buckets.failed_keys.len(),
             ]
         });
-        let limits = [
-            Limit::KeyRequests,
-            Limit::AddressRequests,
-            Limit::KeyTexts,
-            Limit::AddressTexts,
-            Limit::FailedKeys,
-        ];
+        let limits =
+            [Limit::KeyRequests, Limit::AddressRequests, Limit::KeyTexts, Limit::AddressTexts, Limit::FailedKeys];
         for (limit, length) in limits.into_iter().zip(lengths) {
             metrics::gauge!("holdfast_rate_limit_buckets", "limit" => limit.as_str()).set(length as f64);
         }

@@ -67,7 +67,9 @@ async fn a_request_ends_where_everybody_thinks_it_ends() -> Result<()> {
         let told = wire.say(format!("{head}{lengths}\r\n{{\"query\":\"moon\"}}{smuggled}")).await?;
         ensure!(told.answers() <= 1 && [0, 400].contains(&told.status()), "{lengths:?}: {told:?}");
     }
-    for chunks in ["zz\r\n{}\r\n0\r\n\r\n", "-1\r\n", "FFFFFFFFFFFFFFFFF\r\n", "2;\n\r\n{}\r\n0\r\n\r\n", "2\r\n{}0\r\n\r\n"] {
+    for chunks in
+        ["zz\r\n{}\r\n0\r\n\r\n", "-1\r\n", "FFFFFFFFFFFFFFFFF\r\n", "2;\n\r\n{}\r\n0\r\n\r\n", "2\r\n{}0\r\n\r\n"]
+    {
         let told = wire.say(format!("{head}Transfer-Encoding: chunked\r\n\r\n{chunks}{smuggled}")).await?;
         ensure!(told.answers() <= 1 && [0, 400, 422].contains(&told.status()), "{chunks:?}: {told:?}");
     }
@@ -197,7 +199,9 @@ async fn a_path_is_one_path() -> Result<()> {
         ensure!([400, 401].contains(&told.status()), "{target} without a key: {told:?}");
     }
     // What a variable stands for is a name and nothing else.
-    for name in ["%2e%2e", "..", ".", "a%2fb", "..%2f..%2fetc%2fpasswd", "a%00b", "a%0d%0ab", "%ff", "%", "%zz", "%c0%ae"] {
+    for name in
+        ["%2e%2e", "..", ".", "a%2fb", "..%2f..%2fetc%2fpasswd", "a%00b", "a%0d%0ab", "%ff", "%", "%zz", "%c0%ae"]
+    {
         for template in ["/api/v1/jobs/{}", "/api/v1/documents/{}", "/api/v1/collections/{}", "/api/v1/sources/{}"] {
             let target = template.replace("{}", name);
             let told = wire.ask("GET", &target, "", "").await?;
@@ -215,7 +219,8 @@ async fn only_the_probes_answer_under_another_name() -> Result<()> {
     for route in Server::routes().filter(|route| !route.owner_only) {
         for (method, _) in &route.methods {
             let (method, path) = (method.as_str(), path(route.path));
-            for more in ["Host: evil\r\n", "Host: localhost.evil.example\r\n", "Origin: null\r\n", "Origin: https://evil\r\n"]
+            for more in
+                ["Host: evil\r\n", "Host: localhost.evil.example\r\n", "Origin: null\r\n", "Origin: https://evil\r\n"]
             {
                 let told = wire.ask(method, &path, more, "").await?;
                 if route.open {
@@ -227,17 +232,21 @@ async fn only_the_probes_answer_under_another_name() -> Result<()> {
             }
         }
     }
-    for more in ["Host: \r\n", "Host: local host\r\n", "Host: localhost, evil\r\n", "Host: a@localhost\r\n", "Host: /\r\n"] {
+    for more in
+        ["Host: \r\n", "Host: local host\r\n", "Host: localhost, evil\r\n", "Host: a@localhost\r\n", "Host: /\r\n"]
+    {
         wire.ask("GET", "/api/v1/jobs", more, "").await?.expect(400, "invalid_request").context(more)?;
     }
     let twice = "Host: localhost\r\nHost: localhost\r\n";
     wire.ask("GET", "/api/v1/jobs", twice, "").await?.expect(400, "invalid_request")?;
     let key = &wire.house.key;
     for version in ["HTTP/1.1", "HTTP/1.0"] {
-        let told = wire.say(format!("GET /api/v1/jobs {version}\r\nX-API-Key: {key}\r\nConnection: close\r\n\r\n")).await?;
+        let told =
+            wire.say(format!("GET /api/v1/jobs {version}\r\nX-API-Key: {key}\r\nConnection: close\r\n\r\n")).await?;
         ensure!(told.0.contains(" 400 ") && told.0.contains("no Host"), "{version}: {told:?}");
     }
-    for host in ["localhost", "LOCALHOST:80", "127.0.0.1:1", "[::1]", "10.0.0.7:8088", "kb.example", "KB.example.:443"] {
+    for host in ["localhost", "LOCALHOST:80", "127.0.0.1:1", "[::1]", "10.0.0.7:8088", "kb.example", "KB.example.:443"]
+    {
         let told = wire.ask("GET", "/api/v1/jobs", &format!("Host: {host}\r\n"), "").await?;
         ensure!(told.status() == 200, "{host}: {told:?}");
     }
@@ -279,7 +288,10 @@ async fn a_page_that_was_not_allowed_learns_nothing() -> Result<()> {
     let told = wire.ask("POST", "/api/v1/search", origin, r#"{"query":"moon"}"#).await?;
     ensure!(told.status() == 200, "{told:?}");
     ensure!(told.header("access-control-allow-origin") == Some("https://app.example"), "{told:?}");
-    ensure!(told.header("access-control-expose-headers").is_some_and(|names| names.contains("retry-after")), "{told:?}");
+    ensure!(
+        told.header("access-control-expose-headers").is_some_and(|names| names.contains("retry-after")),
+        "{told:?}"
+    );
     // Why it failed may be read too.
     let told = wire.say(request("GET", "/api/v1/jobs", origin, "")).await?;
     told.expect(401, "unauthorized")?;
@@ -324,7 +336,8 @@ async fn every_answer_tells_a_browser_to_be_careful() -> Result<()> {
     // The answers that are written beforehand.
     let mut slow = TcpStream::connect(wire.address).await?;
     let key = &wire.house.key;
-    let more = format!("X-API-Key: {key}\r\nContent-Type: application/json\r\nContent-Length: 9\r\nExpect: 100-continue\r\n");
+    let more =
+        format!("X-API-Key: {key}\r\nContent-Type: application/json\r\nContent-Length: 9\r\nExpect: 100-continue\r\n");
     slow.write_all(format!("POST /api/v1/search HTTP/1.1\r\nHost: localhost\r\n{more}\r\n").as_bytes()).await?;
     let mut told = [0; 12];
     tokio::time::timeout(PATIENCE, slow.read_exact(&mut told)).await??;
@@ -350,7 +363,8 @@ async fn two_keys_are_none_and_one_in_the_address_is_none() -> Result<()> {
         told.expect(401, "unauthorized")?;
         ensure!(told.0.contains("more than one key"), "{told:?}");
     }
-    for query in [format!("key={key}"), format!("api_key={key}"), format!("x={key}"), format!("a=b&access_token={key}")] {
+    for query in [format!("key={key}"), format!("api_key={key}"), format!("x={key}"), format!("a=b&access_token={key}")]
+    {
         let told = wire.say(request("GET", &format!("/api/v1/jobs?{query}"), "", "")).await?;
         told.expect(401, "unauthorized")?;
         ensure!(told.0.contains("in the address") && !told.0.contains(key.as_str()), "{told:?}");

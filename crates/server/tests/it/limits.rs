@@ -96,8 +96,11 @@ async fn a_key_that_asks_too_often_waits_and_no_other_does() -> Result<()> {
         crate::house::ask(house.server.owner(), owner).await?.expect(200)?;
     }
     // Time heals it.
-    tokio::time::timeout(PATIENCE, async { while house.get("/api/v1/jobs").await?.status != 200 {} anyhow::Ok(()) })
-        .await??;
+    tokio::time::timeout(PATIENCE, async {
+        while house.get("/api/v1/jobs").await?.status != 200 {}
+        anyhow::Ok(())
+    })
+    .await??;
     let metrics = with_key(&house, &other, Method::GET, "/metrics", "").await?.text();
     ensure!(metrics.contains("holdfast_rate_limited_total{limit=\"key_requests\"}"), "{metrics}");
     ensure!(metrics.contains("holdfast_rate_limit_buckets{limit=\"key_requests\"} 2"), "{metrics}");
@@ -126,9 +129,7 @@ async fn texts_are_charged_for_what_they_are() -> Result<()> {
     house.post("/api/v1/documents", documents("short")).await?.expect(200)?;
     house.search(json!({ "query": "short" })).await?;
 
-    let call = |name: &str, arguments: serde_json::Value| {
-        json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": name, "arguments": arguments } })
-    };
+    let call = |name: &str, arguments: serde_json::Value| json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": name, "arguments": arguments } });
     let mcp = async |message: serde_json::Value| {
         let request = house
             .request(Method::POST, "/mcp")
