@@ -40,7 +40,7 @@ pub(crate) fn client(peer: IpAddr, headers: &HeaderMap, header: ProxyHeader, tru
         ProxyHeader::Forwarded => header::FORWARDED,
     };
     let values = headers.get_all(name).iter().rev();
-    for hop in values.flat_map(|value| Elements::of(value)).take(HOPS_MAX) {
+    for hop in values.flat_map(Elements::of).take(HOPS_MAX) {
         let written = match header {
             ProxyHeader::XForwardedFor => node(hop),
             ProxyHeader::Forwarded => forwarded_for(hop).and_then(node),
@@ -71,13 +71,12 @@ fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
 
 /// The parts of a header between commas that stand in no quotes, from the last to the first.
 struct Elements<'a> {
-    rest: Option<&'a str>,
+    rest: Option<&'a [u8]>,
 }
 
 impl<'a> Elements<'a> {
     fn of(value: &'a HeaderValue) -> Self {
-        // What is no text is one element that cannot be read.
-        Self { rest: Some(value.to_str().unwrap_or("?")) }
+        Self { rest: Some(value.as_bytes()) }
     }
 }
 
@@ -85,37 +84,34 @@ impl<'a> Iterator for Elements<'a> {
     type Item = &'a str;
 
     fn next(&mut self) -> Option<&'a str> {
-        let rest = self.rest?;
-        let comma = unquoted_from_end(rest, b',');
-        let (before, element) = comma.map_or((None, rest), |at| (Some(&rest[..at]), &rest[at + 1..]));
+        let (before, element) = cut_at_last(self.rest?, b',');
         self.rest = before;
-        Some(element.trim())
+        // What is no text is an element that cannot be read, and says nothing of those after it.
+        Some(str::from_utf8(element).unwrap_or("?").trim())
     }
 }
 
-/// The last place of a byte outside of quotes. Quotes are counted from the end, so that one which somebody left open
-/// before cannot swallow what a proxy wrote after it.
-fn unquoted_from_end(text: &str, wanted: u8) -> Option<usize> {
-    let bytes = text.as_bytes();
+/// What stands before the last of a byte outside of quotes, if there is one, and what after it. Quotes are counted from
+/// the end, so that one which somebody left open before cannot swallow what a proxy wrote after it.
+fn cut_at_last(bytes: &[u8], wanted: u8) -> (Option<&[u8]>, &[u8]) {
     let mut in_quotes = false;
     for (at, byte) in bytes.iter().enumerate().rev() {
         let escapes = || bytes[..at].iter().rev().take_while(|byte| **byte == b'\\').count();
         match byte {
             b'"' if escapes() % 2 == 0 => in_quotes = !in_quotes,
-            byte if *byte == wanted && !in_quotes => return Some(at),
+            byte if *byte == wanted && !in_quotes => return (Some(&bytes[..at]), &bytes[at + 1..]),
             _ => {}
         }
     }
-    None
+    (None, bytes)
 }
 
 /// The value of `for` in an element of `Forwarded`.
 fn forwarded_for(element: &str) -> Option<&str> {
-    let mut rest = Some(element);
-    while let Some(text) = rest {
-        let cut = unquoted_from_end(text, b';');
-        let (before, pair) = cut.map_or((None, text), |at| (Some(&text[..at]), &text[at + 1..]));
-        if let Some((name, value)) = pair.split_once('=')
+    let mut rest = Some(element.as_bytes());
+    while let Some(bytes) = rest {
+        let (before, pair) = cut_at_last(bytes, b';');
+        if let Some((name, value)) = str::from_utf8(pair).ok()?.split_once('=')
             && name.trim().eq_ignore_ascii_case("for")
         {
             return Some(value.trim());

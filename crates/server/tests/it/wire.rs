@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
 use holdfast_server::Config;
-use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -103,11 +102,6 @@ impl Told {
 
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers(name).first().copied()
-    }
-
-    pub fn json(&self) -> Result<Value> {
-        let body = self.0.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-        serde_json::from_str(body).with_context(|| format!("not JSON: {self:?}"))
     }
 
     /// Checks that the first answer has this status and code.
