@@ -5,3 +5,5 @@
 pub mod admission;
 pub mod breaker;
 pub mod health;
+pub mod rate;
+pub mod shares;

@@ -23,7 +23,9 @@ use crate::{
     Server,
     edge::Peer,
     error::{Code, Failure},
-    gate,
+    face::Face,
+    forwarded, gate,
+    limits::Meter,
     routes::{self, Entry, WITHOUT_KEY},
 };
 
@@ -40,17 +42,23 @@ pub(crate) async fn check(
     next: Next,
 ) -> Result<Response, Failure> {
     let route = gate::route(&request);
+    let address = client_address(&server, request.headers(), request.extensions());
     let caller = match entry {
         Entry::Owner => Caller::owner(),
         Entry::Network if WITHOUT_KEY.contains(&route) => return Ok(next.run(request).await),
-        Entry::Network => {
-            let address = client_address(request.extensions());
-            authenticate(&server, request.headers(), request.uri(), address).await?
-        }
+        Entry::Network => authenticate(&server, request.headers(), request.uri(), address).await?,
+    };
+    let face = routes::find(route).map_or(Face::Own, |route| route.face);
+    let meter = match server.limits().admit(&caller, address, face) {
+        Ok(meter) => meter,
+        Err(refused) => return Ok(*refused),
     };
     authorise(&caller, route, request.method())?;
     request.extensions_mut().insert(caller);
-    Ok(next.run(request).await)
+    request.extensions_mut().insert::<Meter>(meter.clone());
+    let mut response = next.run(request).await;
+    meter.put(&mut response, face);
+    Ok(response)
 }
 
 /// Whom the key of a request belongs to. A missing key goes the same way as a wrong one, and is told apart in the detail
@@ -72,7 +80,12 @@ async fn authenticate(
     };
     match found {
         Authentication::Granted(caller) => Ok(caller),
-        Authentication::Refused(refusal) => Err(refused(given, refusal)),
+        Authentication::Refused(refusal) => {
+            let (reason, detail) = why(given, refusal);
+            metrics::counter!("holdfast_authentication_failures_total", "reason" => reason).increment(1);
+            let too_many = server.limits().failed(address, reason);
+            Err(too_many.unwrap_or_else(|| Failure::new(Code::Unauthorized, detail)))
+        }
     }
 }
 
@@ -117,9 +130,9 @@ fn has_key(query: &str) -> bool {
     })
 }
 
-/// Why somebody is not let in, in words that tell nothing to those who hold no key.
-fn refused(given: Credential<'_>, refusal: Refusal) -> Failure {
-    let (reason, detail) = match (given, refusal) {
+/// Why somebody is not let in: a word for metrics, and a sentence that tells nothing to those who hold no key.
+fn why(given: Credential<'_>, refusal: Refusal) -> (&'static str, &'static str) {
+    match (given, refusal) {
         (Credential::Nothing, _) => ("missing", "no key was given"),
         (Credential::Several, _) => ("several", "more than one key was given"),
         (Credential::InQuery, _) => {
@@ -132,14 +145,15 @@ fn refused(given: Credential<'_>, refusal: Refusal) -> Failure {
         (Credential::Key(_), Refusal::Revoked) => ("revoked", "the key was revoked"),
         (Credential::Key(_), Refusal::Expired) => ("expired", "the key has expired"),
         (Credential::Key(_), Refusal::ElsewhereOnly) => ("address", "the key may not be used from this address"),
-    };
-    metrics::counter!("holdfast_authentication_failures_total", "reason" => reason).increment(1);
-    Failure::new(Code::Unauthorized, detail)
+    }
 }
 
-/// Where a request comes from.
-pub(crate) fn client_address(extensions: &Extensions) -> Option<IpAddr> {
-    extensions.get::<Peer>().map(|peer| peer.address.ip())
+/// Where a request comes from: the other end of the connection, or what a trusted proxy there says. Nowhere, where it
+/// came over the control socket or from this very process.
+pub(crate) fn client_address(server: &Server, headers: &HeaderMap, extensions: &Extensions) -> Option<IpAddr> {
+    let peer = extensions.get::<Peer>()?.address.ip();
+    let config = server.config();
+    Some(forwarded::client(peer, headers, config.proxy_header, &config.trusted_proxies))
 }
 
 /// Refuses what the caller's scopes do not allow. What the table does not know is left to the router, which answers that

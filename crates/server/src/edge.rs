@@ -39,6 +39,7 @@ use crate::{
         redirect::Doorman,
     },
     routes::{self, WITHOUT_KEY},
+    shield::Shield,
 };
 
 /// Who is at the other end of a TCP connection; in the extensions of each of its requests. A request that came over the
@@ -173,7 +174,10 @@ impl Prepared {
         let body = body.collect().now_or_never().and_then(Result::ok).unwrap_or_default().to_bytes();
         let text = String::from_utf8_lossy(&body);
         let (before, after) = text.split_once(&id.simple().to_string()).unwrap_or((&text, ""));
-        Self { status: parts.status, headers: parts.headers, before_id: before.to_owned(), after_id: after.to_owned() }
+        let mut headers = parts.headers;
+        // None of these routes is a page.
+        Shield::of_route("").put_fixed(&mut headers);
+        Self { status: parts.status, headers, before_id: before.to_owned(), after_id: after.to_owned() }
     }
 
     fn with(&self, id: Uuid) -> Response {
@@ -197,7 +201,8 @@ mod tests {
     async fn what_is_prepared_is_what_the_gate_would_say() {
         for face in [Face::Own, Face::OpenAi, Face::Tei] {
             let id = Uuid::now_v7();
-            let said = face.reshape(gate::full().called(id).unreported());
+            let mut said = face.reshape(gate::full().called(id).unreported());
+            Shield::of_route("").put(&mut said);
             let prepared = Prepared::new(face).with(id);
             assert_eq!((said.status(), said.headers()), (prepared.status(), prepared.headers()), "{face:?}");
             let [said, prepared] = [said, prepared].map(Response::into_body).map(BodyExt::collect);

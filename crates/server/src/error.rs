@@ -2,7 +2,7 @@
 //!
 //! A [`Failure`] has two audiences. The caller gets code, detail and hint; the operator gets the chain of causes, with
 //! paths and all, in the one log line that carries the same `error_id`; of requests refused under load that line is one
-//! at `debug`, and a count of them is told once a second. Nothing else in this crate chooses a status,
+//! at `debug`, and a count of them is told now and then; so it is with those over a limit or without a key. Nothing else in this crate chooses a status,
 //! and `docs/ERRORS.md` has a section for every code, which a test enforces.
 
 use std::{
@@ -123,6 +123,8 @@ codes! {
     // The server's state.
     ModelNotReady = "model_not_ready", SERVICE_UNAVAILABLE, "The embedding model is not ready",
         "wait for it; `holdfast status` shows how far it is";
+    RateLimited = "rate_limited", TOO_MANY_REQUESTS, "More is asked for than may be",
+        "wait for as long as `Retry-After` says";
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, "Too much is being done at once", "try again shortly";
     ShuttingDown = "shutting_down", SERVICE_UNAVAILABLE, "The server is shutting down", "";
     DeadlineExceeded = "deadline_exceeded", GATEWAY_TIMEOUT, "It took longer than it may",
@@ -311,7 +313,7 @@ impl Failure {
         if let Some(after) = retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds(after)));
         }
-        if code == Code::Overloaded {
+        if matches!(code, Code::Overloaded | Code::RateLimited | Code::Unauthorized) {
             response.extensions_mut().insert(Shed);
         }
         // For those who need another shape.
@@ -341,7 +343,7 @@ impl IntoResponse for Failure {
     }
 }
 
-/// Marks the response to a request that was refused because too much is being done.
+/// Marks the response to a request that was refused for a reason of which the log is told in sum.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shed;
 

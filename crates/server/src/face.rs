@@ -73,7 +73,7 @@ fn openai(problem: &Problem, status: StatusCode) -> (StatusCode, Value) {
 fn tei(problem: &Problem, status: StatusCode) -> (StatusCode, Value) {
     let (status, kind) = match (problem.code, status) {
         ("empty_input", _) => (StatusCode::BAD_REQUEST, "Empty"),
-        ("overloaded", _) => (StatusCode::TOO_MANY_REQUESTS, "Overloaded"),
+        ("overloaded" | "rate_limited", _) => (StatusCode::TOO_MANY_REQUESTS, "Overloaded"),
         ("embedding_failed", _) => (StatusCode::FAILED_DEPENDENCY, "Backend"),
         (_, StatusCode::SERVICE_UNAVAILABLE) => (status, "Unhealthy"),
         (_, status) if status.is_server_error() => (status, "Backend"),

@@ -1,4 +1,5 @@
-//! What every request passes, from the outside in: admitted, observed, caught when it panics, let in (`access`), timed.
+//! What every request passes, from the outside in: admitted, observed, caught when it panics, found to be meant for this
+//! server (`site`), let in (`access`), timed. Every answer is shielded (`shield`) on its way out.
 //!
 //! One function wraps the whole router, fallbacks included, so nothing is reachable beside it. Bodies, query strings
 //! and keys appear in no log line, span or metric made here.
@@ -22,6 +23,8 @@ use crate::{
     error::{Code, Failure, SOMETHING_WENT_WRONG, Shed},
     face::Face,
     routes::{self, Entry, Patience, WITHOUT_KEY},
+    shield::Shield,
+    site,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -38,6 +41,7 @@ pub(crate) fn wrap(router: Router<Server>, server: &Server, entry: Entry) -> Rou
     router
         .layer(from_fn_with_state(server.clone(), time))
         .layer(from_fn_with_state((server.clone(), entry), access::check))
+        .layer(from_fn_with_state((server.clone(), entry), site::check))
         .layer(CatchPanicLayer::custom(on_panic))
         .layer(from_fn_with_state(server.clone(), observe))
         .with_state(server.clone())
@@ -127,6 +131,7 @@ async fn observe(State(server): State<Server>, request: Request, next: Next) -> 
     let started = Instant::now();
     let id = RequestId::of(request.headers());
     let (route, method) = (route(&request), method(request.method()));
+    let shield = Shield::of(&request, route);
     let mut response = match enter(&server, route) {
         Ok(_place) => serve(&server, &id, (route, method), started, request, next).await,
         Err(refused) => {
@@ -136,6 +141,7 @@ async fn observe(State(server): State<Server>, request: Request, next: Next) -> 
         }
     };
     id.put(&mut response);
+    shield.put(&mut response);
     response
 }
 

@@ -2,7 +2,7 @@
 //!
 //! This crate has the only wire types. It does not know SQL, settings files, the environment, model files or how to
 //! spawn a process; it converts requests into façade calls and their results into answers. A request passes the door
-//! (`edge`) and the gate (`gate`), where it is let in or not (`access`), is found in the route table (`routes`), is read by an extractor (`input`) and handled in `api`, `embeddings` or `mcp`;
+//! (`edge`) and the gate (`gate`), where it is looked at whom it is meant for (`site`) and whether it is let in (`access`, `limits`), is found in the route table (`routes`), is read by an extractor (`input`) and handled in `api`, `embeddings` or `mcp`;
 //! what fails becomes a coded answer in `error`, in the shape its clients parse (`face`).
 
 mod listen;
@@ -15,9 +15,21 @@ mod routes;
 
 mod gate;
 
+mod site;
+
+mod shield;
+
 mod access;
 
+mod forwarded;
+
+mod limits;
+
+mod tally;
+
 mod input;
+
+mod distinct;
 
 mod error;
 
@@ -56,8 +68,14 @@ use holdfast_resilience::{
     health::{Component, Queue, Report, Since, Status},
 };
 use holdfast_storage::{Scope, Storage};
+use ipnet::IpNet;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use self::{
+    forwarded::ProxyHeader,
+    limits::{LimitsConfig, Rate},
+};
+use limits::Limits;
 use routes::Entry;
 
 /// Requests about single tokens, their vectors or their texts, at a time; an answer can have 70 MB.
@@ -106,8 +124,16 @@ pub struct Config {
     pub max_mcp_sessions: usize,
     /// How long shutdown waits for requests that were accepted.
     pub shutdown_grace: Duration,
-    /// Host names by which MCP may be called; anything else may be a DNS rebinding attack.
+    /// What each key and each address may have done.
+    pub limits: LimitsConfig,
+    /// Proxies that are believed where a request comes from.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Where they say so.
+    pub proxy_header: ProxyHeader,
+    /// Names, besides `localhost`, by which the server may be called; any other may be a DNS rebinding attack.
     pub allowed_hosts: Vec<String>,
+    /// Pages, besides the server's own, that may call it from a browser: `https://app.example`.
+    pub allowed_origins: Vec<String>,
 }
 
 impl Default for Config {
@@ -130,7 +156,11 @@ impl Default for Config {
             max_streams: 100,
             max_mcp_sessions: 64,
             shutdown_grace: Duration::from_secs(20),
-            allowed_hosts: ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec(),
+            limits: LimitsConfig::default(),
+            trusted_proxies: Vec::new(),
+            proxy_header: ProxyHeader::default(),
+            allowed_hosts: Vec::new(),
+            allowed_origins: Vec::new(),
         }
     }
 }
@@ -224,6 +254,7 @@ struct Shared {
     tasks: TaskTracker,
     observation: Observation,
     admission: Admission,
+    limits: Limits,
     mcp_sessions: Admission,
     mcp_calls: Admission,
     /// Requests about single tokens, whose answers are large.
@@ -258,6 +289,7 @@ impl Server {
         config.check()?;
         let shared = Shared {
             admission: Admission::new(config.max_concurrent_requests),
+            limits: Limits::new(&config.limits),
             mcp_sessions: Admission::new(config.max_mcp_sessions),
             mcp_calls: Admission::new(config.max_concurrent_requests),
             whole_texts: Admission::new(WHOLE_TEXTS_REQUESTS),
@@ -312,6 +344,7 @@ impl Server {
         self.shared.admission.resize(config.max_concurrent_requests);
         self.shared.mcp_calls.resize(config.max_concurrent_requests);
         self.shared.mcp_sessions.resize(config.max_mcp_sessions);
+        self.shared.limits.reconfigure(&config.limits);
         self.shared.config.store(Arc::new(config));
         Ok(())
     }
@@ -342,6 +375,11 @@ impl Server {
     /// How the certificate is that the TLS listener serves with; nothing where there is no such listener.
     pub fn tls_component(&self) -> Option<Component> {
         self.shared.tls.get().map(|tls| tls.component(SystemTime::now()))
+    }
+
+    /// Whether the certificate that the TLS listener serves with has this name.
+    fn is_certified(&self, name: &str) -> bool {
+        self.shared.tls.get().is_some_and(|tls| tls.has_name(name))
     }
 
     /// Serves with a certificate from now on: looks whether its files change, and tells how it is.
@@ -390,6 +428,10 @@ impl Server {
 
     fn admission(&self) -> &Admission {
         &self.shared.admission
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.shared.limits
     }
 
     fn mcp_sessions(&self) -> &Admission {
@@ -475,7 +517,7 @@ impl Config {
         if self.max_header_bytes < 8_192 {
             return Err(ServerError::Config { setting: "max_header_bytes", expected: "at least 8192" });
         }
-        Ok(())
+        self.limits.check()
     }
 }
 

@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Server, ServerError,
     error::{Code, Failure, SHED},
-    routes,
+    limits, routes,
 };
 use table::{COUNTS, Kind, Metric, SECONDS};
 
@@ -78,6 +78,7 @@ pub(crate) async fn upkeep(shutdown: CancellationToken) {
             handle.run_upkeep();
         }
         SHED.tell();
+        limits::tell();
     }
 }
 
@@ -94,6 +95,7 @@ pub(crate) async fn show(State(server): State<Server>) -> Result<Response, Failu
 /// Sets the gauges that nobody keeps up to date in between. Nothing is waited for: what lies on a disk is looked up in
 /// the background, so that this answers also where the disk does not.
 fn look_up(server: &Server) {
+    server.limits().observe_gauges();
     gauge!("holdfast_http_connections").set(server.active_connections() as f64);
     gauge!("holdfast_uptime_seconds").set(server.uptime().as_secs_f64());
     for component in server.health().components {

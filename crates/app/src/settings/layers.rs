@@ -303,6 +303,7 @@ fn flag_values(flags: &Flags) -> Vec<Given> {
     let given = [
         ("--profile", "profile", flags.profile.map(|profile| profile.as_str().to_owned())),
         ("--listen", "server.listen", flags.listen.clone()),
+        ("--listen-tls", "server.listen_tls", flags.listen_tls.clone()),
         ("--log-format", "log.format", format.map(str::to_owned)),
     ];
     let taken = given.into_iter().filter_map(|(flag, key, value)| {

@@ -5,8 +5,18 @@ use std::collections::BTreeSet;
 use super::Layers;
 
 /// Settings that take effect when the file is read again; a name that ends in a dot stands for all below it.
-const LIVE: [&str; 5] =
-    ["profile", "log.", "server.max_body_bytes", "server.request_timeout_s", "server.max_concurrent_requests"];
+const LIVE: [&str; 10] = [
+    "profile",
+    "log.",
+    "limits.",
+    "server.allowed_hosts",
+    "server.allowed_origins",
+    "server.max_body_bytes",
+    "server.max_concurrent_requests",
+    "server.proxy_header",
+    "server.request_timeout_s",
+    "server.trusted_proxies",
+];
 
 /// Whether a change of this setting takes effect while the program runs.
 pub fn is_live(key: &str) -> bool {

@@ -25,7 +25,7 @@ pub fn markdown() -> String {
         "# Settings\n\n\
          <!-- Written by `holdfast config reference`; edit config/default.toml instead. -->\n\n\
          A setting comes from the first of these that has it:\n\n\
-         1. a flag (`--profile`, `--listen`, `--log-format`);\n\
+         1. a flag (`--profile`, `--listen`, `--listen-tls`, `--log-format`);\n\
          2. the environment: `HOLDFAST_SECTION__KEY`, for example `HOLDFAST_SERVER__LISTEN`;\n\
          3. `{FILE_NAME}` in the data directory, or the file given with `--config`;\n\
          4. the profile;\n\

@@ -13,7 +13,7 @@ use std::{
 
 use holdfast_embedding::{ModelSource, Precision};
 use holdfast_knowledge::Watch;
-use holdfast_server::tls::Files;
+use holdfast_server::{LimitsConfig, ProxyHeader, Rate, tls::Files};
 use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 use toml::Value;
@@ -83,6 +83,11 @@ impl Reader<'_> {
         self.listeners(listen, listen_tls.flatten());
         let tls = self.tls();
         let server = self.server();
+        let is_open = [listen, listen_tls.flatten()].into_iter().flatten().any(|address| !address.ip().is_loopback());
+        let is_unlimited = server.as_ref().is_some_and(|server| !server.limits.enabled);
+        self.clash("limits.enabled", is_open && is_unlimited, || {
+            Wrong::new("is false, and other machines can reach the server", "switch limits off on loopback only")
+        });
         let models = self.models();
         let kept_embeddings_bytes = self.number("models.cache_disk_bytes", 0..=1024 * GIBIBYTE);
         let knowledge = self.knowledge();
@@ -141,6 +146,15 @@ impl Reader<'_> {
         let max_connections = self.number("server.max_connections", 16..=65_536);
         let client_timeout_s = self.number("server.client_timeout_s", 1..=600);
         let client_timeout = Duration::from_secs(client_timeout_s?);
+        let limits = self.limits();
+        let allowed_hosts = self.get("server.allowed_hosts", &|words| each(words, host_name));
+        let allowed_origins = self.get("server.allowed_origins", &|words| each(words, origin));
+        let trusted_proxies = self.get("server.trusted_proxies", &|words| each(words, address_range));
+        let proxy_header = self.get("server.proxy_header", &|word: String| match word.as_str() {
+            "x-forwarded-for" => Ok(ProxyHeader::XForwardedFor),
+            "forwarded" => Ok(ProxyHeader::Forwarded),
+            _ => Err(one_of(&word, &["x-forwarded-for", "forwarded"])),
+        });
         Some(holdfast_server::Config {
             max_body_bytes: size(max_body_bytes?),
             request_timeout: Duration::from_secs(request_timeout_s?),
@@ -149,8 +163,38 @@ impl Reader<'_> {
             header_timeout: client_timeout,
             body_timeout: client_timeout,
             stall_timeout: client_timeout,
+            limits: limits?,
+            allowed_hosts: allowed_hosts?,
+            allowed_origins: allowed_origins?,
+            trusted_proxies: trusted_proxies?,
+            proxy_header: proxy_header?,
             ..holdfast_server::Config::default()
         })
+    }
+
+    fn limits(&mut self) -> Option<LimitsConfig> {
+        let enabled = self.get("limits.enabled", &Ok::<bool, Wrong>);
+        let key_requests = self.rate("limits.key_requests_per_second", "limits.key_requests_burst");
+        let address_requests = self.rate("limits.address_requests_per_second", "limits.address_requests_burst");
+        let key_texts = self.rate("limits.key_texts_per_second", "limits.key_texts_burst");
+        let address_texts = self.rate("limits.address_texts_per_second", "limits.address_texts_burst");
+        let key_concurrent_requests = self.number("limits.key_concurrent_requests", 1..=65_536);
+        let failed_keys_per_minute = self.number("limits.failed_keys_per_minute", 1..=1_000_000);
+        Some(LimitsConfig {
+            enabled: enabled?,
+            key_requests: key_requests?,
+            address_requests: address_requests?,
+            key_texts: key_texts?,
+            address_texts: address_texts?,
+            key_concurrent_requests: size(key_concurrent_requests?),
+            failed_keys_per_minute: u32::try_from(failed_keys_per_minute?).ok()?,
+        })
+    }
+
+    fn rate(&mut self, per_second: &'static str, burst: &'static str) -> Option<Rate> {
+        let per_second = self.number(per_second, 1..=1_000_000_000);
+        let burst = self.number(burst, 1..=1_000_000_000_000);
+        Some(Rate { per_second: u32::try_from(per_second?).ok()?, burst: burst? })
     }
 
     fn models(&mut self) -> Option<holdfast_embedding::Config> {
@@ -479,13 +523,46 @@ impl Words {
     fn into_list(self) -> Vec<String> {
         match self {
             Self::List(words) => words,
+            Self::Line(line) if line.trim().is_empty() => Vec::new(),
             Self::Line(line) => line.split(',').map(|word| word.trim().to_owned()).collect(),
         }
     }
 }
 
 fn model_sources(words: Words) -> Result<Vec<ModelSource>, Wrong> {
-    words.into_list().iter().map(|word| model_source(word)).collect()
+    each(words, model_source)
+}
+
+/// What each of some words stands for. An empty line has none.
+fn each<T>(words: Words, read: impl Fn(&str) -> Result<T, Wrong>) -> Result<Vec<T>, Wrong> {
+    words.into_list().iter().map(|word| read(word)).collect()
+}
+
+/// A host's name as browsers send it.
+fn host_name(word: &str) -> Result<String, Wrong> {
+    let is_name = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+    if is_name && (1..=253).contains(&word.len()) {
+        return Ok(word.trim_end_matches('.').to_ascii_lowercase());
+    }
+    Err(Wrong::new(format!("has {word:?}"), "give names without port or wildcard, for example \"kb.example.org\""))
+}
+
+/// Where pages come from, as browsers send it: a scheme, a name, and the port if it is not the usual one.
+fn origin(word: &str) -> Result<String, Wrong> {
+    match word.split_once("://") {
+        Some((scheme, rest)) if !scheme.is_empty() && !rest.is_empty() && !rest.contains(['/', '*', '?', '#', ' ']) => {
+            Ok(word.to_ascii_lowercase())
+        }
+        _ => Err(Wrong::new(format!("has {word:?}"), "give origins, for example \"https://app.example.org\"")),
+    }
+}
+
+/// One address, or a range.
+fn address_range<T: std::str::FromStr + From<IpAddr>>(word: &str) -> Result<T, Wrong> {
+    let single = || word.parse::<IpAddr>().ok().map(T::from);
+    word.parse().ok().or_else(single).ok_or_else(|| {
+        Wrong::new(format!("has {word:?}"), "give addresses or ranges, for example \"10.0.0.5\" or \"10.0.0.0/8\"")
+    })
 }
 
 /// One source of model files, as settings and flags write it.
@@ -555,6 +632,11 @@ mod tests {
         assert_eq!(settings.server.header_timeout, server.header_timeout);
         assert_eq!(settings.server.body_timeout, server.body_timeout);
         assert_eq!(settings.server.stall_timeout, server.stall_timeout);
+        assert_eq!(settings.server.limits, server.limits);
+        assert_eq!(settings.server.allowed_hosts, server.allowed_hosts);
+        assert_eq!(settings.server.allowed_origins, server.allowed_origins);
+        assert_eq!(settings.server.trusted_proxies, server.trusted_proxies);
+        assert_eq!(settings.server.proxy_header, server.proxy_header);
         assert_eq!(settings.models.default_model, models.default_model);
         assert_eq!(settings.models.sources, models.sources);
         assert_eq!(settings.models.precision, models.precision);
@@ -576,6 +658,7 @@ mod tests {
         check("[server]\nlisten = '0.0.0.0:80'", "server.listen", "without encryption", "server.listen_tls");
         check("[server]\nlisten_tls = 'x'", "server.listen_tls", "is \"x\"", "0.0.0.0:8443");
         check("[server]\nlisten_tls = '127.0.0.1:8088'", "server.listen_tls", "the same", "another port");
+        check("[server]\nlisten_tls = '0.0.0.0:1'\n[limits]\nenabled = false", "limits.enabled", "other machines", "loopback");
         check("[server]\nredirect_http = true", "server.redirect_http", "nowhere", "server.listen_tls");
         check("[server]\nclient_timeout_s = 0", "server.client_timeout_s", "is 0", "from 1 to 600");
         check("[tls]\ncertificate_file = 'a.pem'", "tls.certificate_file", "\"a.pem\"", "absolute");
@@ -607,6 +690,13 @@ mod tests {
         check("[log]\nmax_total_bytes = 65536", "log.max_total_bytes", "less than", "lower");
         check("[telemetry]\notlp_endpoint = 'x'", "telemetry.otlp_endpoint", "\"x\"", "https://");
         check("[telemetry]\ntrace_ratio = 1.5", "telemetry.trace_ratio", "is 1.5", "from 0 to 1");
+        check("[server]\nallowed_hosts = ['a:1']", "server.allowed_hosts", "\"a:1\"", "without port");
+        check("[server]\nallowed_origins = ['*']", "server.allowed_origins", "\"*\"", "https://");
+        check("[server]\nallowed_origins = ['null']", "server.allowed_origins", "\"null\"", "https://");
+        check("[server]\nallowed_origins = ['https://a/']", "server.allowed_origins", "https://a/", "https://");
+        check("[server]\ntrusted_proxies = ['proxy']", "server.trusted_proxies", "\"proxy\"", "10.0.0.0/8");
+        check("[server]\nproxy_header = 'via'", "server.proxy_header", "\"via\"", "forwarded");
+        check("[limits]\nkey_requests_burst = 0", "limits.key_requests_burst", "is 0", "from 1");
         check("[log]\nlevel = 'loud'", "log.level", "\"loud\"", "error, warn");
         check("[knowledge]\nchunk_overlap_tokens = 150", "knowledge.chunk_overlap_tokens", "half", "lower");
         check("[knowledge]\nchunk_target_tokens = 300", "knowledge.chunk_target_tokens", "254", "raise");
@@ -658,6 +748,14 @@ mod tests {
         let expected = vec![("a::b".to_owned(), LevelFilter::DEBUG), ("c".to_owned(), LevelFilter::OFF)];
         assert_eq!(levels("a::b=debug, c = off"), Ok(expected));
         assert!(levels("a=5").is_err() && levels("a b=info").is_err() && levels("=info").is_err());
+    }
+
+    #[test]
+    fn proxies_may_be_addresses_or_ranges() {
+        let layers = from_text("[server]\ntrusted_proxies = '10.0.0.5, fd00::/8'", &Flags::default());
+        let server = layers.settings().unwrap().server;
+        let ranges: Vec<_> = server.trusted_proxies.iter().map(ToString::to_string).collect();
+        assert_eq!(ranges, ["10.0.0.5/32", "fd00::/8"]);
     }
 
     #[test]

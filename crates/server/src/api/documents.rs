@@ -14,8 +14,10 @@ use serde_json::Value;
 use crate::{
     Server,
     api::{DEFAULT_COLLECTION, PAGE_DEFAULT, PAGE_MAX, Trouble},
+    distinct,
     error::Failure,
     input::{Authenticated, Body, Idempotency, Params, Segment, at_most, within},
+    limits::{self, Meter},
     timestamp,
 };
 
@@ -37,7 +39,7 @@ struct DocumentBody {
     title: Option<String>,
     content: String,
     content_type: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "distinct::value")]
     metadata: Value,
 }
 
@@ -112,10 +114,12 @@ pub(crate) struct ContentAnswer {
 pub(crate) async fn put(
     State(server): State<Server>,
     Authenticated(caller): Authenticated,
+    meter: Meter,
     idempotency: Idempotency,
     body: Body<PutBody>,
 ) -> Result<Response, Failure> {
     at_most("documents", &body.value.documents, server.config().max_documents)?;
+    meter.charge(limits::texts(body.value.documents.iter().map(|document| document.content.len())))?;
     let request = PutDocuments {
         collection: body.value.collection.unwrap_or_else(|| DEFAULT_COLLECTION.to_owned()),
         documents: body.value.documents.into_iter().map(NewDocument::from).collect(),

@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    Server,
+    Server, distinct,
     error::{Failure, public},
     input::{Authenticated, Body, at_most, one_of, within},
+    limits::{self, Meter},
 };
 
 /// The most collections one search may name.
@@ -29,6 +30,7 @@ pub(crate) struct SearchBody {
     limit: Option<i64>,
     cursor: Option<String>,
     group: Option<String>,
+    #[serde(default, deserialize_with = "distinct::optional")]
     filter: Option<Value>,
     min_score: Option<f32>,
     #[serde(default)]
@@ -76,8 +78,10 @@ struct Place {
 pub(crate) async fn search(
     State(server): State<Server>,
     Authenticated(caller): Authenticated,
+    meter: Meter,
     body: Body<SearchBody>,
 ) -> Result<Json<SearchAnswer>, Failure> {
+    meter.charge(limits::texts([body.value.query.len()]))?;
     let request = body.value.into_request()?;
     let found = server.knowledge().search(&caller, request).await?;
     Ok(Json(found.into()))

@@ -6,13 +6,7 @@ use holdfast_resilience::health::{Component, Queue, worst};
 use holdfast_storage::Caller;
 use serde::Serialize;
 
-use crate::{
-    Server,
-    error::Failure,
-    health::public_reason,
-    input::Authenticated,
-    timestamp,
-};
+use crate::{Server, error::Failure, health::public_reason, input::Authenticated, timestamp};
 
 /// How everything is.
 #[derive(Debug, Serialize)]

@@ -26,6 +26,7 @@ use serde::{
 use crate::{
     Server,
     error::{Code, Failure, SOMETHING_WENT_WRONG},
+    limits::{self, Meter},
 };
 
 /// How many texts were cut off.
@@ -93,6 +94,21 @@ impl Inputs {
         }
         Ok((self.items, place))
     }
+}
+
+impl Item {
+    /// Its length in bytes, or what it takes to name its tokens.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Ids(ids) => size_of_val(ids.as_slice()),
+        }
+    }
+}
+
+/// Charges texts to whoever sent them.
+fn charge(meter: &Meter, items: &[Item]) -> Result<(), Failure> {
+    meter.charge(limits::texts(items.iter().map(Item::bytes)))
 }
 
 impl Place {

@@ -8,11 +8,12 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use holdfast_embedding::{Input, Priority, Purpose, Request, Reuse, Scale, Shape};
 use serde::{Deserialize, Serialize};
 
-use super::{Inputs, Item, Place, TEXTS_MAX, answer, json, model, overlong};
+use super::{Inputs, Item, Place, TEXTS_MAX, answer, charge, json, model, overlong};
 use crate::{
     Server,
     error::{Code, Failure},
     input::{Authenticated, Body, one_of},
+    limits::Meter,
 };
 
 /// Fields that are not listed are hints of other servers' clients; they change nothing.
@@ -64,6 +65,7 @@ enum Encoding {
 pub(crate) async fn embeddings(
     State(server): State<Server>,
     Authenticated(_): Authenticated,
+    meter: Meter,
     body: Body<EmbeddingsBody>,
 ) -> Result<Response, Failure> {
     let body = body.value;
@@ -71,6 +73,7 @@ pub(crate) async fn embeddings(
     let encoding = one_of("encoding_format", body.encoding_format.as_deref(), Encoding::Float, &words)?;
     let overlong = overlong(body.truncate, body.truncation_direction.as_deref())?;
     let (items, place) = body.input.checked("input", TEXTS_MAX)?;
+    charge(&meter, &items)?;
     let embedder = model(&server, body.model.as_deref()).await?;
     let inputs = texts(&server, items, place).await?.into_iter().map(Input::Text).collect();
     let request = Request {

@@ -9,11 +9,12 @@ use holdfast_embedding::{
 use holdfast_resilience::admission::Permit;
 use serde::{Deserialize, Serialize};
 
-use super::{Inputs, Item, TEXTS_MAX, answer, held, json, model, overlong, respond, to_json};
+use super::{Inputs, Item, TEXTS_MAX, answer, charge, held, json, model, overlong, respond, to_json};
 use crate::{
     Server,
     error::{Code, Failure},
     input::{Authenticated, Body},
+    limits::Meter,
 };
 
 /// The most texts whose tokens' vectors are asked for: each is as much as some hundred texts' vectors.
@@ -105,11 +106,13 @@ struct SimpleToken<'a> {
 pub(crate) async fn embed(
     State(server): State<Server>,
     Authenticated(_): Authenticated,
+    meter: Meter,
     body: Body<EmbedBody>,
 ) -> Result<Response, Failure> {
     let EmbedBody { inputs, normalize, dimensions, prompt_name, truncate, truncation_direction } = body.value;
     let reading = Reading { prompt_name, truncate, truncation_direction };
     let (items, place) = inputs.checked("inputs", TEXTS_MAX)?;
+    charge(&meter, &items)?;
     let scale = if normalize.unwrap_or(true) { Scale::Unit } else { Scale::Raw };
     let dimensions = dimensions.map(|dimensions| dimensions as usize);
     let embedder = model(&server, None).await?;
@@ -122,11 +125,13 @@ pub(crate) async fn embed(
 pub(crate) async fn embed_all(
     State(server): State<Server>,
     Authenticated(_): Authenticated,
+    meter: Meter,
     body: Body<EmbedAllBody>,
 ) -> Result<Response, Failure> {
     let EmbedAllBody { inputs, prompt_name, truncate, truncation_direction } = body.value;
     let reading = Reading { prompt_name, truncate, truncation_direction };
     let (items, place) = inputs.checked("inputs", WHOLE_TEXTS_MAX)?;
+    charge(&meter, &items)?;
     let embedder = model(&server, None).await?;
     let permit = large(&server)?;
     let request = Request { shape: Shape::Tokens, ..reading.request(&embedder, items)? };
@@ -150,6 +155,7 @@ fn large(server: &Server) -> Result<Permit, Failure> {
 pub(crate) async fn similarity(
     State(server): State<Server>,
     Authenticated(_): Authenticated,
+    meter: Meter,
     body: Body<SimilarityBody>,
 ) -> Result<Response, Failure> {
     let SimilarityBody { inputs: Comparison { source_sentence, sentences }, parameters } = body.value;
@@ -160,6 +166,7 @@ pub(crate) async fn similarity(
         return Err(Failure::field("inputs.sentences", "must be a list of texts"));
     }
     texts.extend(others);
+    charge(&meter, &texts)?;
     let place = |index: usize| index.checked_sub(1).map_or_else(|| source.of(0), |index| sentences.of(index));
     let embedder = model(&server, None).await?;
     let request = Request { scale: Scale::Unit, ..parameters.unwrap_or_default().request(&embedder, texts)? };
@@ -179,10 +186,12 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 pub(crate) async fn tokenize(
     State(server): State<Server>,
     Authenticated(_): Authenticated,
+    meter: Meter,
     body: Body<TokenizeBody>,
 ) -> Result<Response, Failure> {
     let TokenizeBody { inputs, add_special_tokens, prompt_name } = body.value;
     let (items, place) = inputs.checked("inputs", TEXTS_MAX)?;
+    charge(&meter, &items)?;
     let bytes: usize = items.iter().map(|item| if let Item::Text(text) = item { text.len() } else { 0 }).sum();
     if bytes > SPELLED_BYTES_MAX {
         let detail = format!("inputs has {bytes} bytes of text, at most {SPELLED_BYTES_MAX} are spelled out at a time");

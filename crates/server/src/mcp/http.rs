@@ -16,11 +16,11 @@ use http_body_util::BodyExt;
 use rmcp::transport::streamable_http_server::{
     StreamableHttpServerConfig, StreamableHttpService, session::never::NeverSessionManager,
 };
-use serde::de::IgnoredAny;
-use serde_json::json;
+use serde_json::{error::Category, json};
 
 use crate::{
     Server,
+    distinct::Distinct,
     error::{Code, Failure, SOMETHING_WENT_WRONG},
     input,
     mcp::Tools,
@@ -57,8 +57,12 @@ async fn checked(server: &Server, request: Request) -> Result<Request<http_body_
     let bytes = input::bounded(whole, server).await.map_err(|failure| Box::new(failure.into_response()))?;
     input::check_depth(&bytes, server.config().max_json_depth)
         .map_err(|failure| Box::new(json_rpc(PARSE_ERROR, failure)))?;
-    if let Err(error) = serde_json::from_slice::<IgnoredAny>(&bytes) {
-        return Err(Box::new(json_rpc(PARSE_ERROR, Failure::new(Code::InvalidJson, error.to_string()))));
+    if let Err(error) = serde_json::from_slice::<Distinct>(&bytes) {
+        let (number, code) = match error.classify() {
+            Category::Data => (INVALID_REQUEST, Code::InvalidRequest),
+            _ => (PARSE_ERROR, Code::InvalidJson),
+        };
+        return Err(Box::new(json_rpc(number, Failure::new(code, error.to_string()))));
     }
     Ok(Request::from_parts(parts, http_body_util::Full::new(bytes)))
 }
@@ -69,18 +73,12 @@ fn service(server: &Server) -> StreamableHttpService<Tools, NeverSessionManager>
         .with_legacy_session_mode(false)
         .with_json_response(true)
         .with_max_request_body_bytes(server.config().max_body_bytes)
-        .with_allowed_hosts(server.config().allowed_hosts.clone())
-        .with_allowed_origins(server.config().allowed_hosts.iter().flat_map(|host| origins(host)))
-        .enforce_origin_validation()
+        // The gate has looked at both.
+        .disable_allowed_hosts()
+        .disable_allowed_origins()
         .with_cancellation_token(server.cut_off().clone());
     let tools = Tools::of_request(server.clone());
     StreamableHttpService::new(move || Ok(tools.clone()), Arc::new(NeverSessionManager::default()), config)
-}
-
-/// The pages a browser may call from: those of the same hosts.
-fn origins(host: &str) -> [String; 2] {
-    let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() };
-    [format!("http://{host}:*"), format!("https://{host}:*")]
 }
 
 fn is_json<B>(response: &axum::http::Response<B>) -> bool {

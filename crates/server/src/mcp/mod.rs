@@ -32,6 +32,7 @@ use crate::{
     Server, access,
     error::{Code, Failure},
     gate,
+    limits::Meter,
 };
 
 /// What a model is told about the server as a whole.
@@ -45,6 +46,13 @@ pub(crate) struct Tools {
     server: Server,
     /// Who calls, where the connection says it; else the request does.
     caller: Option<Caller>,
+}
+
+/// Who calls a tool, and what that is charged to.
+#[derive(Clone)]
+pub(crate) struct Client {
+    caller: Caller,
+    meter: Meter,
 }
 
 /// What a tool gives back.
@@ -75,26 +83,28 @@ impl Tools {
     }
 
     /// Who calls, and the span the call belongs to.
-    fn origin(&self, context: &RequestContext<RoleServer>) -> (Option<Caller>, Span) {
+    fn origin(&self, context: &RequestContext<RoleServer>) -> (Option<Client>, Span) {
         let parts = context.extensions.get::<Parts>();
         let of_request = parts.and_then(|parts| parts.extensions.get::<Caller>()).cloned();
+        let meter = parts.and_then(|parts| parts.extensions.get::<Meter>()).cloned().unwrap_or_else(Meter::free);
         let span = parts.and_then(|parts| parts.extensions.get::<Span>()).cloned();
-        (self.caller.clone().or(of_request), span.unwrap_or_else(Span::current))
+        let client = self.caller.clone().or(of_request).map(|caller| Client { caller, meter });
+        (client, span.unwrap_or_else(Span::current))
     }
 
     /// A call with all that holds for every call: a place, a deadline, and a net for panics.
     async fn call(
         &self,
-        caller: Option<Caller>,
+        client: Option<Client>,
         (name, scope): (&'static str, Scope),
         input: JsonObject,
     ) -> Result<Outcome, Failure> {
-        let caller = caller.ok_or_else(|| Failure::new(Code::Unauthorized, "no key was given"))?;
-        access::permit(&caller, scope)?;
+        let client = client.ok_or_else(|| Failure::new(Code::Unauthorized, "no key was given"))?;
+        access::permit(&client.caller, scope)?;
         let full = |_| Failure::new(Code::Overloaded, "as many tools are being called as may be");
         let _place = self.server.mcp_calls().try_enter().map_err(full)?;
         let deadline = self.server.config().request_timeout;
-        let work = Box::pin(tools::call(&self.server, &caller, name, input));
+        let work = Box::pin(tools::call(&self.server, &client, name, input));
         match tokio::time::timeout(deadline, AssertUnwindSafe(work).catch_unwind()).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(panic)) => Err(gate::panicked(panic.as_ref())),
@@ -118,10 +128,10 @@ impl ServerHandler for Tools {
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         // A tool that would be refused only costs the model tokens.
-        let (caller, _) = self.origin(&context);
+        let (client, _) = self.origin(&context);
         let may = |name: &str| {
             let asks = tools::TOOLS.iter().find(|(known, _)| *known == name);
-            caller.as_ref().zip(asks).is_some_and(|(caller, (_, scope))| caller.may(*scope))
+            client.as_ref().zip(asks).is_some_and(|(client, (_, scope))| client.caller.may(*scope))
         };
         let tools = tools::list().iter().filter(|tool| may(&tool.name)).cloned().collect();
         Ok(ListToolsResult::with_all_items(tools))
@@ -140,8 +150,8 @@ impl ServerHandler for Tools {
             let known = tools::TOOLS.map(|(name, _)| name).join(", ");
             return Err(ErrorData::invalid_params(format!("there is no such tool; there are {known}"), None));
         };
-        let (caller, span) = self.origin(&context);
-        let called = self.call(caller, tool, request.arguments.unwrap_or_default()).instrument(span.clone()).await;
+        let (client, span) = self.origin(&context);
+        let called = self.call(client, tool, request.arguments.unwrap_or_default()).instrument(span.clone()).await;
         let word = if called.is_ok() { "ok" } else { "error" };
         metrics::counter!("holdfast_mcp_calls_total", "tool" => name, "outcome" => word).increment(1);
         Ok(span

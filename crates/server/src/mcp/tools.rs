@@ -17,7 +17,8 @@ use crate::{
     api::{DEFAULT_COLLECTION, search::MODES, status::StatusAnswer},
     error::{Code, Failure, public},
     input::{at_most, one_of, within},
-    mcp::{Outcome, schema},
+    limits,
+    mcp::{Client, Outcome, schema},
 };
 
 /// The tools' names and the scope that each asks for, in the order of the list.
@@ -244,14 +245,23 @@ pub(crate) fn slim(object: &mut JsonObject) {
 /// Calls a tool of [`TOOLS`].
 pub(crate) async fn call(
     server: &Server,
-    caller: &Caller,
+    client: &Client,
     name: &'static str,
     input: JsonObject,
 ) -> Result<Outcome, Failure> {
+    let Client { caller, meter } = client;
     match name {
-        "search" => search(server, caller, parse(input)?).await,
+        "search" => {
+            let input: SearchInput = parse(input)?;
+            meter.charge(limits::texts([input.query.len()]))?;
+            search(server, caller, input).await
+        }
         "fetch_document" => fetch(server, caller, parse(input)?).await,
-        "add_document" => add(server, caller, parse(input)?).await,
+        "add_document" => {
+            let input: AddInput = parse(input)?;
+            meter.charge(limits::texts([input.content.len()]))?;
+            add(server, caller, input).await
+        }
         "list_collections" => {
             let NoInput {} = parse(input)?;
             collections(server, caller).await

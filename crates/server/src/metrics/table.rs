@@ -247,6 +247,33 @@ const SERVER: &[Metric] = &[
     )
     .of("server"),
     counter(
+        "holdfast_rate_limited_total",
+        "requests",
+        &[Label {
+            name: "limit",
+            values: Values::Words(&[
+                "key_requests",
+                "address_requests",
+                "key_texts",
+                "address_texts",
+                "key_concurrency",
+                "failed_keys",
+            ]),
+        }],
+        "Requests refused over a limit",
+    )
+    .of("server"),
+    gauge(
+        "holdfast_rate_limit_buckets",
+        "buckets",
+        &[Label {
+            name: "limit",
+            values: Values::Words(&["key_requests", "address_requests", "key_texts", "address_texts", "failed_keys"]),
+        }],
+        "Keys or addresses of which it is remembered what they did",
+    )
+    .of("server"),
+    counter(
         "holdfast_authentication_failures_total",
         "failures",
         &[Label {

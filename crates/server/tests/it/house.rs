@@ -211,8 +211,9 @@ impl House {
     }
 }
 
-/// Sends a request through a router.
-pub async fn ask(router: Router, request: Request<Body>) -> Result<Reply> {
+/// Sends a request through a router, with the `Host` that every client sends.
+pub async fn ask(router: Router, mut request: Request<Body>) -> Result<Reply> {
+    request.headers_mut().entry(header::HOST).or_insert(header::HeaderValue::from_static("localhost"));
     let response = tokio::time::timeout(PATIENCE, router.oneshot(request)).await??;
     let (parts, body) = response.into_parts();
     let body = body.collect().await?.to_bytes();

@@ -17,3 +17,9 @@ mod mcp;
 mod connections;
 
 mod tls;
+
+mod wire;
+
+mod limits;
+
+mod hostile;

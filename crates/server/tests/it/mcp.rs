@@ -132,7 +132,8 @@ async fn another_host_or_page_may_not_call() -> Result<()> {
         ("origin", "null", 403),
         ("host", "127.0.0.1:8088", 200),
         ("host", "[::1]:8088", 200),
-        ("origin", "http://localhost:3000", 200),
+        ("origin", "http://localhost", 200),
+        ("origin", "http://localhost:3000", 403),
     ] {
         let mut request = house
             .request(Method::POST, "/mcp")
