@@ -80,6 +80,8 @@ pub enum Command {
     /// Show and check the settings
     #[command(subcommand)]
     Config(Config),
+    /// Print the description of the HTTP API, as OpenAPI 3.1
+    Openapi,
     /// Speak MCP on standard input and output, for an agent that starts this command
     Mcp,
     /// Print a script that completes this command line

@@ -31,7 +31,7 @@ use crate::{
     error::{Shed, note_shed},
     face::Face,
     gate,
-    routes::{self, WITHOUT_KEY},
+    routes::{self, PROBES},
 };
 
 /// Who is at the other end of a TCP connection; in the extensions of each of its requests. A request that came over the
@@ -85,7 +85,7 @@ impl Edge {
             return None;
         }
         let started = Instant::now();
-        let route = routes::find(request.uri().path()).filter(|route| !WITHOUT_KEY.contains(&route.path))?;
+        let route = routes::find(request.uri().path()).filter(|route| !PROBES.contains(&route.path))?;
         let prepared = match route.face {
             Face::Own => &self.refusals.own,
             Face::OpenAi => &self.refusals.open_ai,

@@ -21,7 +21,7 @@ pub mod vectors;
 mod caller;
 mod directory;
 mod error;
-mod filter;
+pub mod filter;
 mod key;
 mod outbox;
 mod sql;

@@ -109,6 +109,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
 
         Command::Db(action) => Box::pin(db::run(session, action)).await?,
         Command::Config(action) => config::run(session, action)?,
+        Command::Openapi => session.output.line(&holdfast_server::openapi())?,
         Command::Mcp => Box::pin(mcp::run(session)).await?,
         Command::Completions { shell } => {
             let mut script = Vec::new();

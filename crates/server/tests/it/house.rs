@@ -23,6 +23,8 @@ use tempfile::TempDir;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
+use crate::description;
+
 /// The name of the tiny model.
 pub const TINY: &str = "tiny";
 /// Longer than anything here takes.
@@ -206,10 +208,14 @@ impl House {
 
 /// Sends a request through a router.
 pub async fn ask(router: Router, request: Request<Body>) -> Result<Reply> {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let response = tokio::time::timeout(PATIENCE, router.oneshot(request)).await??;
     let (parts, body) = response.into_parts();
     let body = body.collect().await?.to_bytes();
-    Ok(Reply { status: parts.status.as_u16(), headers: parts.headers, body })
+    let reply = Reply { status: parts.status.as_u16(), headers: parts.headers, body };
+    // Whatever a test is about, the answer has to be one that the description has.
+    description::check(&method, &path, &reply)?;
+    Ok(reply)
 }
 
 impl Reply {
