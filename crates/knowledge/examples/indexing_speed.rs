@@ -59,7 +59,7 @@ async fn index(house: &House, collection: &str, files: &Path, documents: usize) 
     let began = Instant::now();
     let added = house.knowledge.add_source(&house.caller, collection, files).await?;
     house.finished(&added.job_id).await?;
-    let (_, _, generation) = house.storage.active_generation(collection)?;
+    let (_, _, generation) = house.storage.active_generation(&holdfast_storage::Grants::All, collection)?;
     let generation = generation.map_or(0, |generation| generation.id);
     ensure!(house.storage.projections().wait_current(generation, Duration::from_secs(600)).await?, "not found in time");
     let took = began.elapsed();

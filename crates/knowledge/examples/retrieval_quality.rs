@@ -99,7 +99,7 @@ async fn search(house: &House, set: &Set, mut dump: Option<&mut BufWriter<File>>
 
 /// Document and both its scores, for the best of either list.
 async fn scores(house: &House, set: &Set, query: &str) -> Result<Vec<Value>> {
-    let (_, _, generation) = house.storage.active_generation(set.name)?;
+    let (_, _, generation) = house.storage.active_generation(&holdfast_storage::Grants::All, set.name)?;
     let generation = generation.context("an empty collection")?.id;
     let indexes = house.storage.projections().indexes(generation).context("no indexes")?;
     let embedder = house.models.get(house.models.default_model())?;

@@ -45,7 +45,7 @@ async fn main() -> Result<()> {
     let data = Path::new(data);
     let house = House::open(Path::new(models), Path::new(state), Precision::Int8).await?;
     fill::fill(&house, COLLECTION, &documents(texts(data)?)).await?;
-    let (_, _, generation) = house.storage.active_generation(COLLECTION)?;
+    let (_, _, generation) = house.storage.active_generation(&holdfast_storage::Grants::All, COLLECTION)?;
     let generation = generation.context("the collection is empty")?.id;
     house.storage.projections().wait_current(generation, Duration::from_secs(600)).await?;
     let indexes = house.storage.projections().indexes(generation).context("there are no indexes")?;

@@ -58,6 +58,7 @@ struct Refusals {
     own: Prepared,
     open_ai: Prepared,
     tei: Prepared,
+    mcp: Prepared,
 }
 
 /// An answer without its `error_id`.
@@ -70,8 +71,8 @@ struct Prepared {
 
 impl Edge {
     pub(crate) fn new(router: Router, server: Server) -> Self {
-        let [own, open_ai, tei] = [Face::Own, Face::OpenAi, Face::Tei].map(Prepared::new);
-        Self { router, server, refusals: Arc::new(Refusals { own, open_ai, tei }), peer: None }
+        let [own, open_ai, tei, mcp] = [Face::Own, Face::OpenAi, Face::Tei, Face::Mcp].map(Prepared::new);
+        Self { router, server, refusals: Arc::new(Refusals { own, open_ai, tei, mcp }), peer: None }
     }
 
     /// The same way for the requests of one connection.
@@ -90,6 +91,7 @@ impl Edge {
             Face::Own => &self.refusals.own,
             Face::OpenAi => &self.refusals.open_ai,
             Face::Tei => &self.refusals.tei,
+            Face::Mcp => &self.refusals.mcp,
         };
         let id = Uuid::now_v7();
         note_shed(id);
@@ -146,7 +148,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_prepared_is_what_the_gate_would_say() {
-        for face in [Face::Own, Face::OpenAi, Face::Tei] {
+        for face in [Face::Own, Face::OpenAi, Face::Tei, Face::Mcp] {
             let id = Uuid::now_v7();
             let said = face.reshape(gate::full().called(id).unreported());
             let prepared = Prepared::new(face).with(id);

@@ -2,7 +2,7 @@
 //!
 //! A failure becomes a problem document wherever it arises; on its way out of the gate it is put into the shape of its
 //! route. Shapes: RFC 9457; <https://platform.openai.com/docs/guides/error-codes>; the `ErrorResponse` of
-//! text-embeddings-inference 1.9. It decides nothing but the shape and, where clients of that API go by another, the
+//! text-embeddings-inference 1.9; JSON-RPC 2.0, section 5.1, which clients of MCP read at any status. It decides nothing but the shape and, where clients of that API go by another, the
 //! status.
 
 use axum::{
@@ -15,6 +15,11 @@ use serde::Serialize;
 
 use crate::error::Problem;
 
+/// JSON-RPC 2.0, section 5.1.
+const PARSE_ERROR: i32 = -32_700;
+const INVALID_REQUEST: i32 = -32_600;
+const INTERNAL_ERROR: i32 = -32_603;
+
 /// Whose API a route belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Face {
@@ -24,6 +29,8 @@ pub(crate) enum Face {
     OpenAi,
     /// That of text-embeddings-inference.
     Tei,
+    /// The Model Context Protocol.
+    Mcp,
 }
 
 impl Face {
@@ -47,6 +54,7 @@ impl Face {
             Self::Own => return response,
             Self::OpenAi => serde_json::to_vec(&openai(problem, status)),
             Self::Tei => serde_json::to_vec(&tei(problem, status)),
+            Self::Mcp => serde_json::to_vec(&mcp(problem, status)),
         };
         *response.status_mut() = status;
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -85,6 +93,24 @@ struct OpenAiError {
     error_id: String,
 }
 
+/// What clients of MCP parse: an error of JSON-RPC, to a request whose id was not looked at.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct McpFailure {
+    #[schemars(extend("const" = "2.0"))]
+    jsonrpc: &'static str,
+    id: Option<String>,
+    error: McpError,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct McpError {
+    /// The class of errors there
+    code: i32,
+    /// A sentence for people, and what to do
+    message: String,
+    data: Problem,
+}
+
 /// What clients of text-embeddings-inference parse.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct TeiFailure {
@@ -111,6 +137,15 @@ fn openai(problem: Problem, status: StatusCode) -> OpenAiFailure {
     let message = message(&problem);
     let Problem { field, code, error_id, .. } = problem;
     OpenAiFailure { error: OpenAiError { message, kind, param: field, code, error_id } }
+}
+
+fn mcp(problem: Problem, status: StatusCode) -> McpFailure {
+    let code = match problem.code {
+        "invalid_json" | "json_too_deep" => PARSE_ERROR,
+        _ if status.is_server_error() => INTERNAL_ERROR,
+        _ => INVALID_REQUEST,
+    };
+    McpFailure { jsonrpc: "2.0", id: None, error: McpError { code, message: message(&problem), data: problem } }
 }
 
 fn tei(problem: Problem, status: StatusCode) -> TeiFailure {

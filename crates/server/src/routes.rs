@@ -209,7 +209,7 @@ pub(crate) const ROUTES: &[Route] = &[
     Route::new("/api/docs/swagger-ui.css", OPEN, || get(pages::style)),
     Route::new("/api/docs/icon.png", OPEN, || get(pages::icon)),
     Route::new("/metrics", &[get_with(MetricsRead)], || get(metrics::show)),
-    Route::new("/mcp", &[post_with(Mcp)], || post(mcp::http::call)),
+    Route::new("/mcp", &[post_with(Mcp)], || post(mcp::http::call)).face(Face::Mcp),
     Route::new("/mcp/stdio", &[get_with(Mcp)], || get(mcp::stream::upgrade)).owner_only(),
 ];
 

@@ -89,13 +89,33 @@ fn keys_are_made_listed_and_revoked() -> Result<()> {
     let made = home.json(&["keys", "create", "laptop"])?;
     insta::assert_json_snapshot!(made, { ".id" => "[id]", ".key" => "[key]", ".created_at" => "[time]" }, @r#"
     {
+      "addresses": null,
+      "collections": null,
       "created_at": "[time]",
+      "expires_at": null,
+      "former_secret_until": null,
       "id": "[id]",
       "key": "[key]",
-      "name": "laptop"
+      "last_used_at": null,
+      "name": "laptop",
+      "revoked_at": null,
+      "roles": [
+        "admin"
+      ]
     }
     "#);
     let id = made["id"].as_str().context("no id")?;
+    let rotated = home.json(&["keys", "rotate", id, "--grace", "2h"])?;
+    assert!(rotated["id"] == made["id"] && rotated["key"] != made["key"]);
+    assert!(rotated["former_secret_until"].is_string());
+    let narrow =
+        ["--role", "reader", "--role", "metrics", "--collection", "default", "--address", "::1", "--expires", "90d"];
+    let narrow = home.json(&[&["keys", "create", "app"][..], &narrow].concat())?;
+    assert_eq!(narrow["roles"], serde_json::json!(["reader", "metrics"]));
+    assert_eq!(narrow["collections"], serde_json::json!(["default"]));
+    assert!(narrow["expires_at"].is_string());
+    assert_eq!(home.run(&["keys", "create", "x", "--role", "root"])?.status.code(), Some(2));
+    assert_eq!(home.run(&["keys", "create", "x", "--expires", "soon"])?.status.code(), Some(2));
     home.succeed(&["keys", "revoke", id])?;
     let listed = home.json(&["keys", "list"])?;
     assert_eq!(listed["keys"][0]["name"], "laptop");

@@ -47,7 +47,7 @@ async fn reading_again_changes_nothing() -> Result<()> {
     }
     let source = house.index().await?;
     let before = house.documents().await?;
-    let (_, _, generation) = house.storage.active_generation("default")?;
+    let (_, _, generation) = house.storage.active_generation(&holdfast_storage::Grants::All, "default")?;
     let indexes = house.storage.projections().indexes(generation.context("none")?.id).context("none")?;
     let version = indexes.version();
     let job = house.knowledge.sync_source(&house.caller, &source).await?;

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::{Tag, object, schema::Schemas};
 use crate::{
     error::{Code, Problem},
-    face::{Face, OpenAiFailure, TeiFailure},
+    face::{Face, McpFailure, OpenAiFailure, TeiFailure},
     routes::{Route, Verb},
 };
 
@@ -206,10 +206,15 @@ impl Operation {
         for (status, codes) in self.failures_by_status(face, scope) {
             let failed = failed(face, status, &codes, schemas);
             match responses.get_mut(&status) {
-                // An answer of the same status, as that of a probe, has its own shape; the other is added to it.
+                // An answer of the same status, as that of a probe, has its own shape: it is one or the other.
                 Some(answer) => {
                     for (media_type, content) in failed["content"].as_object().into_iter().flatten() {
-                        answer["content"][media_type] = content.clone();
+                        let known = &mut answer["content"][media_type];
+                        if known.is_null() {
+                            *known = content.clone();
+                        } else {
+                            known["schema"] = json!({ "anyOf": [known["schema"], content["schema"]] });
+                        }
                     }
                 }
                 None => drop(responses.insert(status, failed)),
@@ -242,6 +247,11 @@ fn failed(face: Face, status: u16, codes: &[Code], schemas: &mut Schemas) -> Val
             "application/json",
             schemas.answer::<OpenAiFailure>(),
             json!({ "error": { "properties": { "code": { "enum": words } } } }),
+        ),
+        Face::Mcp => (
+            "application/json",
+            schemas.answer::<McpFailure>(),
+            json!({ "error": { "properties": { "data": { "properties": { "code": { "enum": words } } } } } }),
         ),
         Face::Tei => ("application/json", schemas.answer::<TeiFailure>(), json!({ "code": { "enum": words } })),
     };

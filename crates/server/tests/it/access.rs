@@ -1,11 +1,17 @@
 //! Who gets in.
 
+use std::time::SystemTime;
+
 use anyhow::{Context, Result, ensure};
 use axum::{
     body::Body,
     http::{Method, Request, header},
 };
 use holdfast_server::Server;
+use holdfast_storage::{
+    Role,
+    keys::{KeyTerms, unix_ms},
+};
 use serde_json::json;
 
 use crate::house::{House, ask};
@@ -25,10 +31,11 @@ async fn nothing_but_the_probes_answers_without_a_valid_key() -> Result<()> {
 
     let mut asked = 0;
     for route in Server::routes() {
-        for method in route.methods {
+        for (method, _) in &route.methods {
             for (name, value) in [
                 ("x-nothing", "x".to_owned()),
                 ("authorization", "Bearer hf_0000".to_owned()),
+                ("authorization", format!("Bearer hf_{}", "x".repeat(49))),
                 ("authorization", "Basic aGY6eA==".to_owned()),
                 ("authorization", format!("Bearer {secret}")),
                 ("x-api-key", secret.to_owned()),
@@ -51,6 +58,98 @@ async fn nothing_but_the_probes_answers_without_a_valid_key() -> Result<()> {
     for target in ["/", "/api", "/api/v1/nothing", "/health/else", "/health/live/", "//health/live", "/mcp/stdio"] {
         let reply = house.send(Request::builder().uri(target).body(Body::empty())?).await?;
         reply.problem(401, "unauthorized").with_context(|| target.to_owned())?;
+    }
+    house.close().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_without_the_scope_is_refused_by_every_route_and_one_with_it_by_none() -> Result<()> {
+    let house = House::new().await?;
+    let mut keys = Vec::new();
+    for role in Role::ALL {
+        keys.push((role, house.key_with(KeyTerms::of("one role", role)).await?));
+    }
+    let mut refused = 0;
+    for route in Server::routes().filter(|route| !route.open && !route.owner_only) {
+        for (method, scope) in &route.methods {
+            let scope = scope.context("a route that asks for nothing is not open")?;
+            for (role, key) in &keys {
+                let request = Request::builder()
+                    .method(method)
+                    .uri(path(route.path))
+                    .header(header::HOST, "localhost")
+                    .header(header::AUTHORIZATION, format!("Bearer {key}"));
+                let reply = house.send(request.body(Body::empty())?).await?;
+                let about = || format!("{method} {} as {role}: {} {}", route.path, reply.status, reply.text());
+                if role.scopes().contains(scope) {
+                    ensure!(![401, 403].contains(&reply.status), "{}", about());
+                } else {
+                    reply.failure(route.path, 403, "forbidden").with_context(about)?;
+                    ensure!(reply.text().contains(scope.as_str()), "{}", about());
+                    refused += 1;
+                }
+            }
+        }
+    }
+    ensure!(refused > 80, "only {refused} were refused");
+    house.close().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_rotated_without_a_gap() -> Result<()> {
+    let house = House::new().await?;
+    let body = json!({ "name": "app", "roles": ["reader", "metrics"], "collections": ["default"], "expires_in_s": 60,
+                       "addresses": ["10.0.0.0/8", "::1"] });
+    let made = house.post("/api/v1/keys", body).await?.expect(201)?;
+    ensure!(made["roles"] == json!(["reader", "metrics"]) && made["collections"] == json!(["default"]), "{made}");
+    ensure!(made["addresses"] == json!(["10.0.0.0/8", "::1/128"]) && made["expires_at"].is_string(), "{made}");
+    let id = made["id"].as_str().context("id")?;
+    let rotated = house.post(&format!("/api/v1/keys/{id}/rotate"), json!({ "grace_s": 3600 })).await?;
+    ensure!(rotated.header("cache-control") == Some("no-store"));
+    let rotated = rotated.expect(200)?;
+    ensure!(rotated["id"] == made["id"] && rotated["key"] != made["key"], "{rotated}");
+    ensure!(rotated["former_secret_until"].is_string(), "{rotated}");
+    house.post("/api/v1/keys/key_nobody/rotate", json!({})).await?.problem(404, "key_not_found")?;
+    for (field, value) in [
+        ("roles", json!([])),
+        ("roles", json!(["root"])),
+        ("collections", json!(["../x"])),
+        ("addresses", json!([])),
+        ("addresses", json!(["everywhere"])),
+        ("expires_in_s", json!(0)),
+        ("expires_in_s", json!(i64::MAX)),
+    ] {
+        let body = json!({ "name": "bad", field: value });
+        let problem = house.post("/api/v1/keys", body.clone()).await?.problem(422, "invalid_field")?;
+        ensure!(problem["field"] == field, "{body}: {problem}");
+    }
+    house.close().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_a_key_lets_nobody_in_is_said_to_who_holds_it() -> Result<()> {
+    let house = House::new().await?;
+    let expired = KeyTerms { expires_at_ms: Some(unix_ms(SystemTime::now())), ..KeyTerms::of("expired", Role::Admin) };
+    let elsewhere = KeyTerms { addresses: vec!["192.0.2.0/24".parse()?], ..KeyTerms::of("elsewhere", Role::Admin) };
+    let (expired, elsewhere) = (house.key_with(expired).await?, house.key_with(elsewhere).await?);
+    for (headers, target, said) in [
+        (vec![("authorization", format!("Bearer {expired}"))], "/api/v1/status", "expired"),
+        (vec![("authorization", format!("Bearer {elsewhere}"))], "/api/v1/status", "this address"),
+        (vec![("authorization", format!("Bearer {}", &house.key[..51]))], "/api/v1/status", "mistyped or cut"),
+        (vec![("authorization", format!("Bearer {}x", &house.key[..51]))], "/api/v1/status", "mistyped or cut"),
+        (
+            vec![("x-api-key", house.key.clone()), ("authorization", format!("Bearer {expired}"))],
+            "/metrics",
+            "more than one",
+        ),
+        (vec![], &format!("/api/v1/status?api_key={}", house.key), "in the address"),
+    ] {
+        let mut request = Request::builder().uri(target);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let problem = house.send(request.body(Body::empty())?).await?.problem(401, "unauthorized")?;
+        ensure!(problem["detail"].as_str().is_some_and(|detail| detail.contains(said)), "{said}: {problem}");
     }
     house.close().await
 }

@@ -16,7 +16,7 @@ use axum::{
 use holdfast_embedding::{FetchLimits, ModelSource, ModelState, Models};
 use holdfast_knowledge::{Knowledge, Watch};
 use holdfast_server::{Config, Parts, Server};
-use holdfast_storage::Storage;
+use holdfast_storage::{Caller, Role, Storage, keys::KeyTerms};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -119,7 +119,7 @@ impl House {
             tasks.clone(),
         )
         .await?;
-        let (_, secret) = storage.create_key("test".to_owned()).await?;
+        let (_, secret) = storage.create_key(&Caller::owner(), KeyTerms::of("test", Role::Admin)).await?;
         let server = Server::build(Parts {
             config,
             knowledge,
@@ -144,6 +144,12 @@ impl House {
             .uri(target)
             .header(header::HOST, "localhost")
             .header(header::AUTHORIZATION, format!("Bearer {}", self.key))
+    }
+
+    /// The secret of another key.
+    pub async fn key_with(&self, terms: KeyTerms) -> Result<String> {
+        let (_, secret) = self.storage.create_key(&Caller::owner(), terms).await?;
+        Ok(secret.reveal().to_owned())
     }
 
     pub async fn send(&self, request: Request<Body>) -> Result<Reply> {
@@ -256,12 +262,13 @@ impl Reply {
         let error = match path {
             "/v1/embeddings" => self.json()?["error"].take(),
             "/embed" | "/embed_all" | "/similarity" | "/tokenize" | "/info" => self.json()?,
+            "/mcp" => self.json()?["error"]["data"].take(),
             _ => return self.problem(status, code).map(|_| ()),
         };
         ensure!(self.status == status && error["code"] == code, "{} instead of {status} {code}: {error}", self.status);
         ensure!(self.header("content-type") == Some("application/json"), "{:?}", self.headers);
         ensure!(error["error_id"].as_str().is_some_and(|id| !id.is_empty()), "{error}");
-        let told = [&error["message"], &error["error"]];
+        let told = [&error["message"], &error["error"], &error["detail"]];
         ensure!(told.iter().any(|text| text.as_str().is_some_and(|text| !text.is_empty())), "{error}");
         Ok(())
     }

@@ -6,6 +6,8 @@ mod access;
 
 mod description;
 
+mod grants;
+
 mod knowledge;
 
 mod refusals;

@@ -127,7 +127,7 @@ async fn another_space_is_refused_and_a_new_generation_is_swapped_in_whole() {
     write.made_from = Some(2);
     bench.storage.write_documents(vec![write]).await.unwrap().remove(0).unwrap();
     assert_eq!(swap().await.unwrap(), 0);
-    let (_, model, active) = bench.storage.active_generation("notes").unwrap();
+    let (_, model, active) = bench.storage.active_generation(&holdfast_storage::Grants::All, "notes").unwrap();
     assert_eq!((model.as_str(), active.unwrap().id), ("model-b", building.id));
     assert!(bench.storage.projections().indexes(bench.generation.id).is_none());
     let projections = bench.storage.projections();

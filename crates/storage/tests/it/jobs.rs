@@ -1,7 +1,7 @@
 //! Accepted documents: once, durably, and each with its own end.
 
 use holdfast_storage::{
-    StorageError,
+    Grants, StorageError,
     jobs::{Handover, Idempotency, JobItem, JobState},
 };
 
@@ -43,11 +43,11 @@ async fn a_job_is_done_with_its_last_document_and_a_second_end_changes_nothing()
     let mut write = bench.document("a", &["alpha"]);
     write.job_item = Some(item(0));
     bench.storage.write_documents(vec![write]).await.unwrap().remove(0).unwrap();
-    assert_eq!(bench.storage.job(&job).unwrap().state, JobState::Running);
+    assert_eq!(bench.storage.job(&Grants::All, &job).unwrap().state, JobState::Running);
     for _ in 0..2 {
         bench.storage.refuse_item(item(1), "bad".into(), "it is bad".into()).await.unwrap();
     }
-    let done = bench.storage.job(&job).unwrap();
+    let done = bench.storage.job(&Grants::All, &job).unwrap();
     assert_eq!(done.state, JobState::Done);
     assert_eq!((done.progress.done, done.progress.failed, done.progress.total), (1, 1, 2));
     let items = bench.storage.job_items(&job).unwrap();
@@ -64,7 +64,7 @@ async fn what_was_accepted_waits_across_a_restart() {
     bench.storage.close_interrupted_jobs().await.unwrap();
     let waiting = bench.storage.waiting_documents(10).unwrap();
     assert_eq!((waiting.len(), waiting[0].payload.as_str()), (1, "one"));
-    assert_eq!(bench.storage.job(&job).unwrap().state, JobState::Queued);
+    assert_eq!(bench.storage.job(&Grants::All, &job).unwrap().state, JobState::Queued);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,7 +78,7 @@ async fn what_is_refused_at_once_does_not_hold_up_the_rest() {
     let mut write = bench.document("a", &["alpha"]);
     write.job_item = Some(waiting[0].item.clone());
     bench.storage.write_documents(vec![write]).await.unwrap().remove(0).unwrap();
-    let done = bench.storage.job(&job).unwrap();
+    let done = bench.storage.job(&Grants::All, &job).unwrap();
     assert_eq!((done.state, done.progress.done, done.progress.failed), (JobState::Done, 1, 2));
     let states: Vec<String> = bench.storage.job_items(&job).unwrap().into_iter().map(|item| item.status).collect();
     assert_eq!(states, ["refused", "indexed", "refused"]);

@@ -115,7 +115,7 @@ async fn a_removed_collection_leaves_no_index_behind() {
     let bench = filled().await;
     let path = bench.folder.path().join(format!("index/g{}", bench.generation.id));
     assert!(path.exists());
-    bench.storage.remove_collection("notes".into()).await.unwrap();
+    bench.storage.remove_collection(&holdfast_storage::Grants::All, "notes".into()).await.unwrap();
     assert!(bench.storage.projections().indexes(bench.generation.id).is_none());
     let bench = bench.reopen(|_| {}).await;
     assert!(!path.exists());

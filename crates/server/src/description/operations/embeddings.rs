@@ -9,7 +9,7 @@ use crate::{
         openai::{EmbeddingsAnswer, EmbeddingsBody},
         tei::{EmbedAllBody, EmbedBody, InfoAnswer, SimilarityBody, SimpleToken, TokenizeBody},
     },
-    error::{Code, Problem},
+    error::Code,
     routes::Verb::{Get, Post},
 };
 
@@ -39,7 +39,7 @@ pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
             .fails(NEEDS_MODEL),
     ];
     all.extend(tei(schemas));
-    all.push(mcp(schemas));
+    all.push(mcp());
     all
 }
 
@@ -100,7 +100,7 @@ fn tei(schemas: &mut Schemas) -> [Operation; 5] {
     ]
 }
 
-fn mcp(schemas: &mut Schemas) -> Operation {
+fn mcp() -> Operation {
     let id = json!({ "type": ["string", "integer", "null"] });
     let message = json!({
         "type": "object",
@@ -119,11 +119,10 @@ fn mcp(schemas: &mut Schemas) -> Operation {
         "required": ["jsonrpc"],
         "oneOf": [{ "required": ["result"] }, { "required": ["error"] }],
     });
-    let mut refused = rpc_error();
-    refused["properties"]["data"] = schemas.answer::<Problem>();
+    // What the protocol itself refuses, such as a method that it does not have.
     let refused = json!({
         "type": "object",
-        "properties": { "jsonrpc": { "const": "2.0" }, "id": id, "error": refused },
+        "properties": { "jsonrpc": { "const": "2.0" }, "id": id, "error": rpc_error() },
         "required": ["jsonrpc", "error"],
     });
     let list = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" });
@@ -142,6 +141,7 @@ fn mcp(schemas: &mut Schemas) -> Operation {
         )
         .empty(202, "A notification was taken")
         .content(400, "The message was refused", &json!({ "application/json": { "schema": refused } }))
+        .content(404, "There is no such method", &json!({ "application/json": { "schema": refused } }))
         .fails(&[Code::NotAcceptable, Code::ForbiddenHost, Code::InvalidRequest])
 }
 
