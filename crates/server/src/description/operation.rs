@@ -92,14 +92,6 @@ impl Operation {
         self.fails(&[Code::InvalidField])
     }
 
-    /// The header that says which answers the client takes, where only some will do.
-    pub(super) fn accepting(mut self, media_types: &str) -> Self {
-        self.parameters.push(json!({
-            "name": "Accept", "in": "header", "required": true, "schema": { "const": media_types },
-        }));
-        self
-    }
-
     /// The header that makes repeating a request harmless.
     pub(super) fn idempotent(mut self) -> Self {
         self.parameters.push(json!({

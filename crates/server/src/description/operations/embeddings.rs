@@ -129,10 +129,10 @@ fn mcp() -> Operation {
     let listed = json!({ "jsonrpc": "2.0", "id": 1, "result": { "tools": [] } });
     Operation::new(Post, "/mcp", "mcp", Tag::Agents, "Speak MCP over streamable HTTP")
         .about(
-            "One message, one answer: there are no sessions and no streams. `tools/list` has the tools and what each \
+            "One message, one answer: there are no sessions and no streams, but clients have to accept both \
+             `application/json` and `text/event-stream`. `tools/list` has the tools and what each \
              takes; each asks for a scope of its own besides. Failures of tools are tool errors within an answer of 200.",
         )
-        .accepting("application/json, text/event-stream")
         .raw_body(message, &[("tools", list)])
         .content(
             200,
