@@ -44,7 +44,7 @@ pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
             )
             .fails(WRITES)
             .fails(NEEDS_MODEL)
-            .fails(&[Code::CollectionNotFound, Code::SourceUnreadable, Code::AlreadyExists]),
+            .fails(&[Code::CollectionNotFound, Code::SourceUnreadable]),
         Operation::new(Get, "/api/v1/sources/{id}", "show_source", Tag::Sources, "Show a source")
             .segment("id", SOURCE, "src_2c26b46b68ffc68f")
             .answer::<SourceAnswer>(schemas, 200, "The source", source())
