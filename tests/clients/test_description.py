@@ -92,17 +92,27 @@ def test_schemathesis_with_a_key_finds_nothing(own_server, tmp_path):
     assert own_server.request("GET", "/api/v1/keys").status == 200
 
 
+def succeeded(server):
+    """How many requests each route answered as they wanted."""
+    metrics = server.request("GET", "/metrics").body.decode()
+    counted = {}
+    for labels, count in re.findall(r"^holdfast_http_requests_total\{(.*)\} (\d+)$", metrics, re.MULTILINE):
+        if 'status="2xx"' in labels:
+            route = re.search(r'route="([^"]*)"', labels)[1]
+            counted[route] = counted.get(route, 0) + int(count)
+    return counted
+
+
 def test_schemathesis_without_a_key_gets_nowhere(own_server, tmp_path):
+    before = succeeded(own_server)
     done = fuzz(own_server, tmp_path, "--phases", "examples,coverage,fuzzing", "--checks", CHECKS_WITHOUT_A_KEY)
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]
-    metrics = own_server.request("GET", "/metrics").body.decode()
-    answered = re.findall(r'^holdfast_http_requests_total\{(.*)\} (\d+)$', metrics, re.MULTILINE)
-    succeeded = {
-        re.search(r'route="([^"]*)"', labels)[1] for labels, _ in answered if 'status="2xx"' in labels
-    }
-    # The two routes that this test asks itself, with the key.
-    closed = {path for path in succeeded if not path.startswith(("/health", "/api/docs", "/api/openapi.json"))}
-    assert closed <= {"/api/v1/keys", "/metrics"}, closed
+    after = succeeded(own_server)
+    entered = {route for route, count in after.items() if count != before.get(route, 0)}
+    opened = {route for route in entered if route.startswith(("/health", "/api/docs", "/api/openapi.json"))}
+    # What this test itself asks, with the key.
+    assert entered - opened <= {"/api/v1/keys", "/metrics"}, entered
+    assert len(opened) == 10, opened
 
 
 CHECKS_WITHOUT_A_KEY = ",".join(

@@ -70,6 +70,7 @@ pub(crate) struct ModelAnswer {
 #[schemars(rename = "ModelConnection")]
 pub(crate) struct ConnectBody {
     /// Where the server is, as `https://host/v1`
+    #[schemars(regex(pattern = "^https?://[^\\s]+$"))]
     url: String,
     /// Which interface it has; OpenAI's where absent
     #[schemars(extend("enum" = description::words(&APIS)))]

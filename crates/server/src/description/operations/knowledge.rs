@@ -119,7 +119,7 @@ fn collections(schemas: &mut Schemas) -> [Operation; 5] {
         Operation::new(Get, "/api/v1/collections/{name}", "show_collection", Tag::Knowledge, "Show a collection")
             .segment("name", COLLECTION, "default")
             .answer::<CollectionAnswer>(schemas, 200, "The collection", collection())
-            .fails(&[Code::CollectionNotFound]),
+            .fails(&[Code::CollectionNotFound, Code::InvalidField]),
         Operation::new(
             Delete,
             "/api/v1/collections/{name}",
@@ -130,7 +130,8 @@ fn collections(schemas: &mut Schemas) -> [Operation; 5] {
         .segment("name", COLLECTION, "notes")
         .empty(204, "It is gone")
         .fails(WRITES)
-        .fails(&[Code::CollectionNotFound, Code::InProgress, Code::IndexUnavailable]),
+        // The default collection is always there.
+        .fails(&[Code::CollectionNotFound, Code::InvalidField, Code::InProgress, Code::IndexUnavailable]),
         Operation::new(
             Post,
             "/api/v1/collections/{name}/reembed",
