@@ -55,7 +55,7 @@ def test_a_filter_narrows(server):
 def test_only_probes_answer_without_a_key(server):
     for path in PROBES:
         assert server.request("GET", path, key=False).status == 200
-    for path in ["/", "/metrics", "/mcp", "/api/v1/search", "/api/v1/keys", "/nowhere", "/health/../metrics"]:
+    for path in ["/", "/metrics", "/api/v1/search", "/api/v1/keys", "/nowhere", "/health/../metrics"]:
         problem(server.request("GET", path, key=False), 401, "unauthorized")
         wrong = {"Authorization": "Bearer hf_" + "0" * 64}
         problem(server.request("GET", path, key=False, headers=wrong), 401, "unauthorized")

@@ -163,10 +163,43 @@ async def test_http_without_a_valid_key_is_refused(server):
     for key in ["", "hf_wrong"]:
         headers = {"Authorization": f"Bearer {key}", "Accept": "application/json, text/event-stream"}
         reply = server.request("POST", "/mcp", message, key=False, headers=headers)
-        assert reply.status == 401 and reply.json()["code"] == "unauthorized"
-    with pytest.raises((MCPError, ExceptionGroup)):
-        async with session(over_http(server, key="hf_wrong"), SESSION):
-            pass
+        assert reply.status == 401 and reply.json()["error"]["data"]["code"] == "unauthorized"
+
+
+def raised(error):
+    """The error of MCP in what a client's task groups make of it."""
+    if isinstance(error, BaseExceptionGroup):
+        [error] = error.exceptions
+        return raised(error)
+    assert isinstance(error, MCPError), error
+    return error.error
+
+
+def key_of(server, role):
+    made = server.request("POST", "/api/v1/keys", {"name": f"a {role}", "roles": [role]})
+    assert made.status == 201, made.body
+    return made.json()["key"]
+
+
+@pytest.mark.parametrize("generation", [SESSION, NEW, AUTO])
+async def test_a_client_that_is_not_let_in_is_told_why(server, generation):
+    refused = [("hf_wrong", "unauthorized", 401), (key_of(server, "metrics"), "forbidden", 403)]
+    for key, code, status in refused:
+        with pytest.raises((MCPError, ExceptionGroup)) as failed:
+            async with session(over_http(server, key=key), generation) as client:
+                await client.list_tools()
+        told = raised(failed.value)
+        assert told.data["code"] == code and told.data["status"] == status, told
+        assert told.data["error_id"] and told.data["detail"] in told.message, told
+
+
+@pytest.mark.parametrize("generation", [SESSION, NEW])
+async def test_a_tool_beyond_the_roles_of_a_key_says_which_scope_it_takes(server, generation):
+    async with session(over_http(server, key=key_of(server, "reader")), generation) as client:
+        assert not (await client.call_tool("search", {"query": "x"})).is_error
+        refused = await client.call_tool("add_document", {"content": "x"})
+        assert refused.is_error and refused.structured_content["code"] == "forbidden"
+        assert "documents:write" in text(refused) and refused.structured_content["error_id"] in text(refused)
 
 
 async def test_a_web_page_elsewhere_is_refused(server):
@@ -174,4 +207,4 @@ async def test_a_web_page_elsewhere_is_refused(server):
     accept = {"Accept": "application/json, text/event-stream"}
     for headers in [{"Host": "evil.example"}, {"Origin": "https://evil.example"}]:
         reply = server.request("POST", "/mcp", message, headers=accept | headers)
-        assert reply.status == 403 and reply.json()["code"] == "forbidden_host"
+        assert reply.status == 403 and reply.json()["error"]["data"]["code"] == "forbidden_host"

@@ -36,6 +36,8 @@ enum Task {
     Tidy,
     /// Run every test: Rust, documentation examples, and the Python clients against the built program
     Test(test::Options),
+    /// Let schemathesis look for answers that the API's description does not have, for longer than the tests do
+    FuzzApi(test::FuzzOptions),
     /// Run a benchmark; its data lies in ../shared/data beside the clone, or where HOLDFAST_DATA says
     #[command(subcommand)]
     Bench(bench::Benchmark),
@@ -66,6 +68,7 @@ fn run(task: Task) -> anyhow::Result<()> {
     match task {
         Task::Tidy => tidy::run(&repository),
         Task::Test(options) => test::run(&repository, &options),
+        Task::FuzzApi(options) => test::fuzz_api(&repository, &options),
         Task::Bench(benchmark) => bench::run(&repository, benchmark),
         Task::SecurityAudit(options) => audit::run(&repository, &options),
         Task::Coverage(options) => coverage::run(&repository, &options),

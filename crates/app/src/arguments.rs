@@ -97,6 +97,8 @@ pub enum Command {
     /// Make, show and renew the certificate for HTTPS
     #[command(subcommand)]
     Tls(Tls),
+    /// Print the description of the HTTP API, as OpenAPI 3.1
+    Openapi,
     /// Speak MCP on standard input and output, for an agent that starts this command
     Mcp,
     /// Measure what a server bears

@@ -38,7 +38,7 @@ use crate::{
         life::{Answer, Life, Paced, Turn},
         redirect::Doorman,
     },
-    routes::{self, WITHOUT_KEY},
+    routes::{self, PROBES},
     shield::Shield,
 };
 
@@ -69,6 +69,7 @@ struct Refusals {
     own: Prepared,
     open_ai: Prepared,
     tei: Prepared,
+    mcp: Prepared,
 }
 
 /// An answer without its `error_id`.
@@ -81,8 +82,8 @@ struct Prepared {
 
 impl Edge {
     pub(crate) fn new(router: Router, server: Server) -> Self {
-        let [own, open_ai, tei] = [Face::Own, Face::OpenAi, Face::Tei].map(Prepared::new);
-        let refusals = Arc::new(Refusals { own, open_ai, tei });
+        let [own, open_ai, tei, mcp] = [Face::Own, Face::OpenAi, Face::Tei, Face::Mcp].map(Prepared::new);
+        let refusals = Arc::new(Refusals { own, open_ai, tei, mcp });
         Self { router, server, refusals, peer: None, life: Life::new(None, false), doorman: None }
     }
 
@@ -112,11 +113,12 @@ impl Edge {
             return None;
         }
         let started = Instant::now();
-        let route = routes::find(request.uri().path()).filter(|route| !WITHOUT_KEY.contains(&route.path))?;
+        let route = routes::find(request.uri().path()).filter(|route| !PROBES.contains(&route.path))?;
         let prepared = match route.face {
             Face::Own => &self.refusals.own,
             Face::OpenAi => &self.refusals.open_ai,
             Face::Tei => &self.refusals.tei,
+            Face::Mcp => &self.refusals.mcp,
         };
         let id = Uuid::now_v7();
         note_shed(id);
@@ -199,7 +201,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_prepared_is_what_the_gate_would_say() {
-        for face in [Face::Own, Face::OpenAi, Face::Tei] {
+        for face in [Face::Own, Face::OpenAi, Face::Tei, Face::Mcp] {
             let id = Uuid::now_v7();
             let mut said = face.reshape(gate::full().called(id).unreported());
             Shield::of_route("").put(&mut said);

@@ -21,6 +21,7 @@ use axum::{
 use holdfast_embedding::EmbedError;
 use holdfast_knowledge::{KnowledgeError, files::FilesError};
 use holdfast_storage::{FilterError, StorageError, lexical::LexicalError, vectors::VectorError};
+use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -162,9 +163,30 @@ impl Code {
         self.row().code
     }
 
+    /// What it means, in a few words.
+    pub(crate) const fn title(self) -> &'static str {
+        self.row().title
+    }
+
     /// The HTTP status that goes with it.
     pub(crate) const fn status(self) -> StatusCode {
         self.row().status
+    }
+
+    /// When asking again makes sense, where that is known of all such failures.
+    const fn retry_after(self) -> Option<Duration> {
+        match self {
+            Self::Overloaded | Self::IndexUnavailable | Self::Superseded => Some(RETRY_SOON),
+            Self::StorageFull | Self::StorageReadOnly | Self::StorageUnavailable | Self::ShuttingDown => {
+                Some(RETRY_LATER)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether it passes by itself, so that answers can say when to ask again.
+    pub(crate) const fn passes(self) -> bool {
+        self.retry_after().is_some() || matches!(self, Self::ModelNotReady)
     }
 }
 
@@ -182,18 +204,25 @@ pub(crate) struct Failure {
 }
 
 /// The body of a failed response, in the shape of RFC 9457.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(crate) struct Problem {
+    /// `urn:holdfast:error:` and the code
     #[serde(rename = "type")]
     kind: String,
+    /// What the code means
     title: &'static str,
     status: u16,
+    /// What programs decide by; `docs/ERRORS.md` has a section for each
     pub(crate) code: &'static str,
+    /// A sentence for people
     pub(crate) detail: String,
+    /// The field that is to blame, as a path
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) field: Option<String>,
+    /// What to do about it
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) hint: Option<String>,
+    /// What the server's log knows this failure by
     pub(crate) error_id: String,
 }
 
@@ -201,19 +230,12 @@ impl Failure {
     /// A failure with the hint of its code.
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
         let hint = code.row().hint;
-        let retry_after = match code {
-            Code::Overloaded | Code::IndexUnavailable | Code::Superseded => Some(RETRY_SOON),
-            Code::StorageFull | Code::StorageReadOnly | Code::StorageUnavailable | Code::ShuttingDown => {
-                Some(RETRY_LATER)
-            }
-            _ => None,
-        };
         Self {
             code,
             detail: cut(detail.into()).into(),
             hint: (!hint.is_empty()).then(|| hint.into()),
             field: None,
-            retry_after,
+            retry_after: code.retry_after(),
             cause: None,
             error_id: Uuid::now_v7(),
         }

@@ -2,7 +2,7 @@
 //!
 //! A failure becomes a problem document wherever it arises; on its way out of the gate it is put into the shape of its
 //! route. Shapes: RFC 9457; <https://platform.openai.com/docs/guides/error-codes>; the `ErrorResponse` of
-//! text-embeddings-inference 1.9. It decides nothing but the shape and, where clients of that API go by another, the
+//! text-embeddings-inference 1.9; JSON-RPC 2.0, section 5.1, which clients of MCP read at any status. It decides nothing but the shape and, where clients of that API go by another, the
 //! status.
 
 use axum::{
@@ -10,9 +10,15 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::Response,
 };
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::error::Problem;
+
+/// JSON-RPC 2.0, section 5.1.
+const PARSE_ERROR: i32 = -32_700;
+const INVALID_REQUEST: i32 = -32_600;
+const INTERNAL_ERROR: i32 = -32_603;
 
 /// Whose API a route belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,21 +29,37 @@ pub(crate) enum Face {
     OpenAi,
     /// That of text-embeddings-inference.
     Tei,
+    /// The Model Context Protocol.
+    Mcp,
 }
 
 impl Face {
+    /// The status that clients of this API know a failure by, where ours is another.
+    pub(crate) fn status(self, code: &str, status: StatusCode) -> StatusCode {
+        match (self, code) {
+            // What we call unprocessable is a bad request there, and its clients have a class for that.
+            (Self::OpenAi, _) if status == StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
+            (Self::Tei, "empty_input") => StatusCode::BAD_REQUEST,
+            (Self::Tei, "overloaded") => StatusCode::TOO_MANY_REQUESTS,
+            (Self::Tei, "embedding_failed") => StatusCode::FAILED_DEPENDENCY,
+            _ => status,
+        }
+    }
+
     /// Puts a failed response into this shape; any other stays as it is.
     pub(crate) fn reshape(self, mut response: Response) -> Response {
         let Some(problem) = response.extensions_mut().remove::<Problem>() else { return response };
-        let (status, body) = match self {
+        let status = self.status(problem.code, response.status());
+        let body = match self {
             Self::Own => return response,
-            Self::OpenAi => openai(&problem, response.status()),
-            Self::Tei => tei(&problem, response.status()),
+            Self::OpenAi => serde_json::to_vec(&openai(problem, status)),
+            Self::Tei => serde_json::to_vec(&tei(problem, status)),
+            Self::Mcp => serde_json::to_vec(&mcp(problem, status)),
         };
         *response.status_mut() = status;
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response.headers_mut().remove(header::CONTENT_LENGTH);
-        *response.body_mut() = Body::from(body.to_string());
+        *response.body_mut() = Body::from(body.unwrap_or_default());
         response
     }
 }
@@ -50,9 +72,61 @@ fn message(problem: &Problem) -> String {
     }
 }
 
-fn openai(problem: &Problem, status: StatusCode) -> (StatusCode, Value) {
-    // What we call unprocessable is a bad request there, and its clients have a class for that.
-    let status = if status == StatusCode::UNPROCESSABLE_ENTITY { StatusCode::BAD_REQUEST } else { status };
+/// What clients of OpenAI's API parse.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct OpenAiFailure {
+    error: OpenAiError,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct OpenAiError {
+    /// A sentence for people, and what to do
+    message: String,
+    /// The class of errors there
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// The field that is to blame
+    param: Option<String>,
+    /// What programs decide by
+    code: &'static str,
+    /// What the server's log knows this failure by
+    error_id: String,
+}
+
+/// What clients of MCP parse: an error of JSON-RPC, to a request whose id was not looked at.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct McpFailure {
+    #[schemars(extend("const" = "2.0"))]
+    jsonrpc: &'static str,
+    id: Option<String>,
+    error: McpError,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct McpError {
+    /// The class of errors there
+    code: i32,
+    /// A sentence for people, and what to do
+    message: String,
+    data: Problem,
+}
+
+/// What clients of text-embeddings-inference parse.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct TeiFailure {
+    /// A sentence for people, and what to do
+    error: String,
+    /// The class of errors there
+    error_type: &'static str,
+    /// What programs decide by
+    code: &'static str,
+    /// The field that is to blame
+    field: Option<String>,
+    /// What the server's log knows this failure by
+    error_id: String,
+}
+
+fn openai(problem: Problem, status: StatusCode) -> OpenAiFailure {
     let kind = match status {
         StatusCode::UNAUTHORIZED => "authentication_error",
         StatusCode::FORBIDDEN => "permission_error",
@@ -60,31 +134,30 @@ fn openai(problem: &Problem, status: StatusCode) -> (StatusCode, Value) {
         status if status.is_server_error() => "server_error",
         _ => "invalid_request_error",
     };
-    let error = json!({
-        "message": message(problem),
-        "type": kind,
-        "param": problem.field,
-        "code": problem.code,
-        "error_id": problem.error_id,
-    });
-    (status, json!({ "error": error }))
+    let message = message(&problem);
+    let Problem { field, code, error_id, .. } = problem;
+    OpenAiFailure { error: OpenAiError { message, kind, param: field, code, error_id } }
 }
 
-fn tei(problem: &Problem, status: StatusCode) -> (StatusCode, Value) {
-    let (status, kind) = match (problem.code, status) {
-        ("empty_input", _) => (StatusCode::BAD_REQUEST, "Empty"),
-        ("overloaded" | "rate_limited", _) => (StatusCode::TOO_MANY_REQUESTS, "Overloaded"),
-        ("embedding_failed", _) => (StatusCode::FAILED_DEPENDENCY, "Backend"),
-        (_, StatusCode::SERVICE_UNAVAILABLE) => (status, "Unhealthy"),
-        (_, status) if status.is_server_error() => (status, "Backend"),
-        (_, status) => (status, "Validation"),
+fn mcp(problem: Problem, status: StatusCode) -> McpFailure {
+    let code = match problem.code {
+        "invalid_json" | "json_too_deep" => PARSE_ERROR,
+        _ if status.is_server_error() => INTERNAL_ERROR,
+        _ => INVALID_REQUEST,
     };
-    let body = json!({
-        "error": message(problem),
-        "error_type": kind,
-        "code": problem.code,
-        "field": problem.field,
-        "error_id": problem.error_id,
-    });
-    (status, body)
+    McpFailure { jsonrpc: "2.0", id: None, error: McpError { code, message: message(&problem), data: problem } }
+}
+
+fn tei(problem: Problem, status: StatusCode) -> TeiFailure {
+    let error_type = match (problem.code, status) {
+        ("empty_input", _) => "Empty",
+        ("overloaded" | "rate_limited", _) => "Overloaded",
+        (_, StatusCode::SERVICE_UNAVAILABLE) => "Unhealthy",
+        ("embedding_failed", _) => "Backend",
+        (_, status) if status.is_server_error() => "Backend",
+        _ => "Validation",
+    };
+    let error = message(&problem);
+    let Problem { field, code, error_id, .. } = problem;
+    TeiFailure { error, error_type, code, field, error_id }
 }

@@ -22,7 +22,7 @@ use crate::{
     Server, access,
     error::{Code, Failure, SOMETHING_WENT_WRONG, Shed},
     face::Face,
-    routes::{self, Entry, Patience, WITHOUT_KEY},
+    routes::{self, Entry, PROBES, Patience},
     shield::Shield,
     site,
 };
@@ -147,7 +147,7 @@ async fn observe(State(server): State<Server>, request: Request, next: Next) -> 
 
 /// A place among those that are worked on. Probes need none: they are asked most when it is full.
 fn enter(server: &Server, route: &'static str) -> Result<Option<Permit>, Failure> {
-    if WITHOUT_KEY.contains(&route) {
+    if PROBES.contains(&route) {
         return Ok(None);
     }
     server.admission().try_enter().map(Some).map_err(|_| full())

@@ -13,6 +13,7 @@ use axum::{
 };
 use holdfast_knowledge::HealthReport;
 use holdfast_resilience::health::{Component, Status, worst};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
@@ -24,20 +25,23 @@ use crate::{
 /// When an unready server is worth asking again.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
-#[derive(Debug, Serialize)]
-struct Alive {
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Alive {
     status: &'static str,
 }
 
-#[derive(Debug, Serialize)]
-struct Readiness {
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Readiness {
+    #[schemars(extend("enum" = ["ready", "degraded", "down"]))]
     status: &'static str,
     reason: Option<String>,
+    #[schemars(extend("format" = "date-time"))]
     checked_at: String,
 }
 
-#[derive(Debug, Serialize)]
-struct Summary {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "HealthSummary")]
+pub(crate) struct Summary {
     #[serde(flatten)]
     readiness: Readiness,
     version: &'static str,
@@ -45,9 +49,11 @@ struct Summary {
     components: Vec<Part>,
 }
 
-#[derive(Debug, Serialize)]
-struct Part {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "HealthPart")]
+pub(crate) struct Part {
     name: String,
+    #[schemars(extend("enum" = ["ready", "degraded", "down"]))]
     status: &'static str,
 }
 

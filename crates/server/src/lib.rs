@@ -3,7 +3,8 @@
 //! This crate has the only wire types. It does not know SQL, settings files, the environment, model files or how to
 //! spawn a process; it converts requests into façade calls and their results into answers. A request passes the door
 //! (`edge`) and the gate (`gate`), where it is looked at whom it is meant for (`site`) and whether it is let in (`access`, `limits`), is found in the route table (`routes`), is read by an extractor (`input`) and handled in `api`, `embeddings` or `mcp`;
-//! what fails becomes a coded answer in `error`, in the shape its clients parse (`face`).
+//! what fails becomes a coded answer in `error`, in the shape its clients parse (`face`). What all of them take and answer
+//! is described by `description`.
 
 mod listen;
 
@@ -44,6 +45,8 @@ mod mcp;
 mod health;
 
 pub mod metrics;
+
+mod description;
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
@@ -240,6 +243,11 @@ pub struct RouteInfo {
     pub owner_only: bool,
 }
 
+/// The description of the API, as OpenAPI 3.1 and readable.
+pub fn openapi() -> String {
+    format!("{:#}", description::document())
+}
+
 struct Shared {
     config: ArcSwap<Config>,
     /// How the last reload of the settings went.
@@ -314,7 +322,7 @@ impl Server {
         Ok(server)
     }
 
-    /// The routes for everybody: all but the probes need a key.
+    /// The routes for everybody: all but those of [`Server::routes`] that are open need a key.
     pub fn network(&self) -> Router {
         routes::router(self, Entry::Network)
     }

@@ -16,7 +16,9 @@ use holdfast_storage::Scope::{
 };
 
 use crate::{
-    Server, api, embeddings,
+    Server, api,
+    description::pages,
+    embeddings,
     error::{Code, Failure},
     face::Face,
     gate, health, mcp, metrics,
@@ -31,8 +33,23 @@ pub(crate) enum Entry {
     Owner,
 }
 
-/// The only paths that answer without a key.
-pub(crate) const WITHOUT_KEY: [&str; 4] = ["/health/live", "/health/ready", "/health/startup", "/health"];
+/// The probes, which are answered also when there is no place for another request.
+pub(crate) const PROBES: [&str; 4] = ["/health/live", "/health/ready", "/health/startup", "/health"];
+
+/// The only paths that answer without a key: the probes, and the description of the interface with its page. A browser
+/// sends no key with a navigation, and neither tells anything of what is stored or which version runs.
+pub(crate) const WITHOUT_KEY: [&str; 10] = [
+    PROBES[0],
+    PROBES[1],
+    PROBES[2],
+    PROBES[3],
+    "/api/openapi.json",
+    "/api/docs",
+    "/api/docs/start.js",
+    "/api/docs/swagger-ui.js",
+    "/api/docs/swagger-ui.css",
+    "/api/docs/icon.png",
+];
 
 /// How long a request may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +138,7 @@ impl Route {
     }
 }
 
-/// What the probes ask of those who ask them.
+/// What is asked of those who need no key.
 const OPEN: &[Action] = &[(Verb::Get, None)];
 
 const fn get_with(scope: Scope) -> Action {
@@ -185,8 +202,14 @@ pub(crate) const ROUTES: &[Route] = &[
     Route::new("/health/live", OPEN, || get(health::live)),
     Route::new("/health/ready", OPEN, || get(health::ready)),
     Route::new("/health/startup", OPEN, || get(health::startup)),
+    Route::new("/api/openapi.json", OPEN, || get(pages::document)),
+    Route::new("/api/docs", OPEN, || get(pages::page)),
+    Route::new("/api/docs/start.js", OPEN, || get(pages::start)),
+    Route::new("/api/docs/swagger-ui.js", OPEN, || get(pages::program)),
+    Route::new("/api/docs/swagger-ui.css", OPEN, || get(pages::style)),
+    Route::new("/api/docs/icon.png", OPEN, || get(pages::icon)),
     Route::new("/metrics", &[get_with(MetricsRead)], || get(metrics::show)),
-    Route::new("/mcp", &[post_with(Mcp)], || post(mcp::http::call)),
+    Route::new("/mcp", &[post_with(Mcp)], || post(mcp::http::call)).face(Face::Mcp),
     Route::new("/mcp/stdio", &[get_with(Mcp)], || get(mcp::stream::upgrade)).owner_only(),
 ];
 

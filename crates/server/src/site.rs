@@ -23,7 +23,7 @@ use crate::{
     edge::Peer,
     error::{Code, Failure},
     gate,
-    routes::{self, Entry, WITHOUT_KEY},
+    routes::{self, Entry, PROBES},
 };
 
 /// The longest name of a host, RFC 1035, section 2.3.4.
@@ -53,7 +53,7 @@ pub(crate) async fn check(
     next: Next,
 ) -> Result<Response, Failure> {
     let route = gate::route(&request);
-    if entry == Entry::Owner || WITHOUT_KEY.contains(&route) {
+    if entry == Entry::Owner || PROBES.contains(&route) {
         return Ok(next.run(request).await);
     }
     let config = server.config();

@@ -22,7 +22,7 @@ mod caller;
 mod directory;
 mod disk;
 mod error;
-mod filter;
+pub mod filter;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod key;

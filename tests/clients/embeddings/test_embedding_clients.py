@@ -97,6 +97,53 @@ def test_openai_raises_its_own_errors(client, server):
         stranger.embeddings.create(model=MODEL, input="x")
 
 
+def key_of(server, role):
+    made = server.request("POST", "/api/v1/keys", {"name": f"a {role}", "roles": [role]})
+    assert made.status == 201, made.body
+    return made.json()["key"]
+
+
+def test_openais_errors_have_the_code_and_the_error_id(server, client):
+    """Each is raised as the class that programs catch, and leads to the server's log."""
+
+    def with_key(key):
+        return openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0)
+
+    cases = [
+        (openai.AuthenticationError, with_key("hf_wrong"), {"input": "x"}, "unauthorized", "authentication_error"),
+        (openai.PermissionDeniedError, with_key(key_of(server, "metrics")), {"input": "x"}, "forbidden", "permission_error"),
+        (openai.NotFoundError, client, {"input": "x", "model": "unheard-of"}, "model_not_found", "invalid_request_error"),
+        (openai.BadRequestError, client, {"input": " "}, "empty_input", "invalid_request_error"),
+        (openai.BadRequestError, client, {"input": "x", "dimensions": 7}, "invalid_field", "invalid_request_error"),
+    ]
+    for kind, asking, request, code, word in cases:
+        with pytest.raises(kind) as raised:
+            asking.embeddings.create(**{"model": MODEL, **request})
+        error = raised.value
+        assert (error.code, error.type) == (code, word), error.body
+        assert len(error.body["error_id"]) == 32 and error.request_id, error.body
+
+
+def test_the_hubs_client_raises_what_leads_to_the_code_and_the_error_id(server):
+    def asking(key, path="embed"):
+        return InferenceClient(model=f"{server.url}/{path}", token=key)
+
+    cases = [
+        (asking("hf_wrong"), "x", 401, "unauthorized", "Validation"),
+        (asking(key_of(server, "metrics")), "x", 403, "forbidden", "Validation"),
+        (asking(server.key, "embedd"), "x", 404, "route_not_found", None),
+        (asking(server.key), " ", 400, "empty_input", "Empty"),
+        (asking(server.key), ["x"] * 2_049, 413, "too_many_texts", "Validation"),
+    ]
+    for client, text, status, code, word in cases:
+        with pytest.raises(HfHubHTTPError) as raised:
+            client.feature_extraction(text)
+        response = raised.value.response
+        told = response.json()
+        assert (response.status_code, told["code"], told.get("error_type")) == (status, code, word), told
+        assert len(told["error_id"]) == 32, told
+
+
 def test_a_text_beyond_the_window_is_refused_or_cut_as_the_request_says(client, server):
     with pytest.raises(openai.APIStatusError, match="more than the 256 tokens") as refused:
         client.embeddings.create(model=MODEL, input=["x", TOO_LONG])

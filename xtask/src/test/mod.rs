@@ -8,6 +8,7 @@
 //! | `HOLDFAST_TEST_BINARY` | the built `holdfast` program |
 //! | `HOLDFAST_TEST_MODELS` | the folder with the embedding model's files, as `models/` of a data directory |
 //! | `HOLDFAST_TEST_PYTHON` | the interpreter whose environment has the MCP client |
+//! | `HOLDFAST_FUZZ_SECONDS` | how long the API is fuzzed, where it is not the usual short time |
 
 mod needs;
 
@@ -32,6 +33,17 @@ pub struct Options {
     /// Run only the tests whose name contains this
     #[arg(long, value_name = "FILTER")]
     only: Option<String>,
+}
+
+/// What `cargo xtask fuzz-api` can be told.
+#[derive(clap::Args)]
+pub struct FuzzOptions {
+    /// Fetch what is missing, as `cargo xtask test --install` does
+    #[arg(long)]
+    install: bool,
+    /// How long, with a key and again without one
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    seconds: u32,
 }
 
 /// Where the things lie that tests are told about.
@@ -82,6 +94,22 @@ pub fn run(repository: &Repository, options: &Options) -> Result<()> {
     test_clients(&places, options.only.as_deref())?;
     shell::say("xtask test: every stage passed");
     Ok(())
+}
+
+/// Runs the tests that fuzz the API, and nothing else, for so long; what schemathesis reports is shown.
+pub fn fuzz_api(repository: &Repository, options: &FuzzOptions) -> Result<()> {
+    let places = Places::of(repository)?;
+    needs::ensure_tools(&places, options.install)?;
+    build(&places)?;
+    needs::ensure_model(&places, options.install)?;
+    stage("schemathesis");
+    let mut pytest = places.command(places.environments[0].python());
+    pytest
+        .args(["-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", "tests/clients/test_description.py", "-k"])
+        .arg("schemathesis")
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("HOLDFAST_FUZZ_SECONDS", options.seconds.to_string());
+    shell::run(&mut pytest)
 }
 
 /// Builds the program and all tests before the first test runs: the model is fetched by the program itself.

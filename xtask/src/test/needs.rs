@@ -21,9 +21,16 @@ struct Program {
     purpose: &'static str,
 }
 
-const PROGRAMS: [Program; 7] = [
+const PROGRAMS: [Program; 10] = [
     Program { name: "git", package: "git", purpose: "tidy reads the list of tracked files" },
     Program { name: "python3", package: "python3", purpose: "the MCP and HTTP clients are Python" },
+    Program { name: "bash", package: "bash", purpose: "the documents' examples are run by it" },
+    Program { name: "curl", package: "curl", purpose: "the documents' examples use it" },
+    Program {
+        name: "chromium-headless-shell",
+        package: "chromium-headless-shell",
+        purpose: "a real browser opens the API's page",
+    },
     Program { name: "openssl", package: "openssl", purpose: "tests let it judge the certificates that are made" },
     Program { name: "strace", package: "strace", purpose: "fault tests inject I/O errors" },
     Program { name: "mkfs.ext4", package: "e2fsprogs", purpose: "power-loss tests make a small file system" },

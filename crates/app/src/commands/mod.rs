@@ -140,6 +140,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Config(action) => return config::run(session, action),
         Command::Metrics => metrics::run(session)?,
         Command::Tls(action) => tls::run(session, action)?,
+        Command::Openapi => session.output.line(&holdfast_server::openapi())?,
         Command::Mcp => Box::pin(mcp::run(session)).await?,
         Command::Bench(action) => Box::pin(bench::run(session, action)).await?,
         Command::Completions { shell } => {

@@ -2,50 +2,62 @@
 
 use axum::{Json, extract::State, http::StatusCode};
 use holdfast_knowledge::CollectionInfo;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Server,
     api::{PAGE_DEFAULT, PAGE_MAX, PageParams},
+    description,
     error::Failure,
     input::{Authenticated, Body, Params, Segment, within},
     timestamp,
 };
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "NewCollection")]
 pub(crate) struct CreateBody {
+    #[schemars(regex(pattern = description::COLLECTION_NAME))]
     name: String,
+    /// The model its texts are embedded with; the default model where absent
     model: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Reembedding")]
 pub(crate) struct ReembedBody {
     model: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "CollectionList")]
 pub(crate) struct ListAnswer {
     collections: Vec<CollectionAnswer>,
     next_cursor: Option<String>,
 }
 
 /// A collection.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Collection")]
 pub(crate) struct CollectionAnswer {
     name: String,
     model: String,
+    /// The fingerprint of its embedding space; null before the first document
     space: Option<String>,
+    /// Numbers of a vector; null before the first document
     dimensions: Option<usize>,
     documents: u64,
     chunks: u64,
+    /// The model that it is being moved to
     building: Option<String>,
+    #[schemars(extend("format" = "date-time"))]
     created_at: String,
 }
 
 /// The job that does what was asked for.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct JobStarted {
     pub(crate) job_id: String,
 }

@@ -2,6 +2,7 @@
 
 use axum::{Json, extract::State};
 use holdfast_knowledge::{Finding, Fix};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -10,20 +11,23 @@ use crate::{
     input::{Authenticated, Body},
 };
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "DoctorRequest")]
 pub(crate) struct DoctorBody {
+    /// Whether to put right what can be
     #[serde(default)]
     fix: bool,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct DoctorAnswer {
     findings: Vec<FindingAnswer>,
 }
 
-#[derive(Debug, Serialize)]
-struct FindingAnswer {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Finding")]
+pub(crate) struct FindingAnswer {
     code: &'static str,
     detail: String,
     fixed: bool,

@@ -8,13 +8,14 @@ use axum::{
 };
 use holdfast_knowledge::{DocumentContent, DocumentPage, NewDocument, PutDocuments};
 use holdfast_storage::{documents::Document, jobs::ItemStatus};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
     Server,
     api::{DEFAULT_COLLECTION, PAGE_DEFAULT, PAGE_MAX, Trouble},
-    distinct,
+    description, distinct,
     error::Failure,
     input::{Authenticated, Body, Idempotency, Params, Segment, at_most, within},
     limits::{self, Meter},
@@ -22,23 +23,40 @@ use crate::{
 };
 
 /// Documents to be stored.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "PutDocuments")]
 pub(crate) struct PutBody {
+    /// `default` where absent
+    #[schemars(regex(pattern = description::COLLECTION_NAME))]
     collection: Option<String>,
+    /// The documents; the server's `limits.max_documents` bounds how many
+    #[schemars(length(min = 1, max = description::DOCUMENTS_MAX))]
     documents: Vec<DocumentBody>,
+    /// Whether to wait until they are findable, up to 30 s; then the answer is 202
     #[serde(default = "yes")]
     wait: bool,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct DocumentBody {
+#[schemars(rename = "NewDocument")]
+pub(crate) struct DocumentBody {
+    /// Replaces the document of this id; derived from path or content where absent
+    #[schemars(length(min = 1, max = description::TEXT_MAX), regex(pattern = description::NO_CONTROL))]
     id: Option<String>,
+    /// What it is known by; it also tells the type of the content
+    #[schemars(length(min = 1, max = description::TEXT_MAX), regex(pattern = description::NO_CONTROL))]
     path: Option<String>,
+    /// The first heading where absent
+    #[schemars(length(min = 1, max = description::TEXT_MAX), regex(pattern = description::NO_CONTROL))]
     title: Option<String>,
     content: String,
+    /// A media type; found out where absent
+    #[schemars(length(min = 1, max = description::TEXT_MAX), regex(pattern = description::NO_CONTROL))]
     content_type: Option<String>,
+    /// What filters can ask for: at most 16 KiB, 8 levels deep
+    #[schemars(with = "Option<serde_json::Map<String, Value>>")]
     #[serde(default, deserialize_with = "distinct::value")]
     metadata: Value,
 }
@@ -48,48 +66,59 @@ fn yes() -> bool {
 }
 
 /// What became of documents that were handed over.
-#[derive(Debug, Serialize)]
-struct PutAnswer {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "StoredDocuments")]
+pub(crate) struct PutAnswer {
     job_id: String,
     documents: Vec<StoredDocument>,
 }
 
 /// What became of one.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct StoredDocument {
     id: Option<String>,
     revision: Option<i64>,
     chunks: Option<i64>,
-    /// `indexed`, `refused`, or `queued` while it waits.
+    /// `indexed`, `refused`, or `queued` while it waits
     status: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Trouble>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ListParams {
+    /// The collection; `default` where absent
+    #[schemars(regex(pattern = description::COLLECTION_NAME))]
     collection: Option<String>,
+    /// Only documents of the source of this id
     source: Option<String>,
+    /// `next_cursor` of the page before; the first page where absent
     cursor: Option<String>,
+    /// The most items of the page; 100 where absent
+    #[schemars(range(min = 1, max = PAGE_MAX))]
     limit: Option<i64>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CollectionParam {
+    /// The collection; `default` where absent
+    #[schemars(regex(pattern = description::COLLECTION_NAME))]
     collection: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "DocumentList")]
 pub(crate) struct ListAnswer {
     documents: Vec<DocumentAnswer>,
     next_cursor: Option<String>,
 }
 
 /// A document without its text.
-#[derive(Debug, Serialize)]
-struct DocumentAnswer {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Document")]
+pub(crate) struct DocumentAnswer {
     id: String,
     collection: String,
     source: Option<String>,
@@ -98,12 +127,16 @@ struct DocumentAnswer {
     content_type: String,
     revision: i64,
     size_bytes: u64,
+    #[schemars(with = "serde_json::Map<String, Value>")]
     metadata: Value,
+    #[schemars(extend("format" = "date-time"))]
     created_at: String,
+    #[schemars(extend("format" = "date-time"))]
     updated_at: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "DocumentContent")]
 pub(crate) struct ContentAnswer {
     #[serde(flatten)]
     document: DocumentAnswer,

@@ -3,6 +3,7 @@
 use axum::{Json, extract::State};
 use holdfast_knowledge::JobReport;
 use holdfast_storage::jobs::{Job, Progress};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
@@ -13,35 +14,43 @@ use crate::{
     timestamp,
 };
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "JobList")]
 pub(crate) struct ListAnswer {
     jobs: Vec<JobAnswer>,
     next_cursor: Option<String>,
 }
 
 /// A job.
-#[derive(Debug, Serialize)]
-struct JobAnswer {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Job")]
+pub(crate) struct JobAnswer {
     id: String,
+    #[schemars(extend("enum" = ["documents", "source", "reembed"]))]
     kind: String,
+    #[schemars(extend("enum" = ["queued", "running", "done", "failed"]))]
     state: &'static str,
     collection: Option<String>,
     source: Option<String>,
     progress: ProgressAnswer,
     error: Option<Trouble>,
+    #[schemars(extend("format" = "date-time"))]
     created_at: String,
+    #[schemars(extend("format" = "date-time"))]
     finished_at: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
-struct ProgressAnswer {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Progress")]
+pub(crate) struct ProgressAnswer {
     total: u64,
     done: u64,
     skipped: u64,
     failed: u64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "JobReport")]
 pub(crate) struct ReportAnswer {
     #[serde(flatten)]
     job: JobAnswer,

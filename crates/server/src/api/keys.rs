@@ -17,10 +17,11 @@ use holdfast_storage::{
     Grants, Role,
     keys::{ApiKey, KeyTerms, Secret, unix_ms},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Server,
+    Server, description,
     error::Failure,
     input::{Authenticated, Body, Segment, at_most, one_of, within},
     timestamp,
@@ -38,50 +39,73 @@ const GRACE_S_MAX: usize = 30 * 86_400;
 /// How long a former secret is taken where nothing is said: a day to bring the new one everywhere.
 const GRACE_S_DEFAULT: usize = 86_400;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "NewKey")]
 pub(crate) struct CreateBody {
+    #[schemars(length(min = 1, max = NAME_CHARS_MAX), regex(pattern = description::NAME))]
     name: String,
+    /// What it is for; `["admin"]` where absent
+    #[schemars(with = "Option<Vec<description::RoleName>>", length(min = 1, max = Role::ALL.len()))]
     roles: Option<Vec<String>>,
+    /// The collections it may see; all where absent
+    #[schemars(length(max = COLLECTIONS_MAX), inner(regex(pattern = description::COLLECTION_NAME)))]
     collections: Option<Vec<String>>,
+    /// The addresses or ranges it may be used from; anywhere where absent
+    #[schemars(length(min = 1, max = ADDRESSES_MAX))]
     addresses: Option<Vec<String>>,
+    /// How many seconds it is valid; for good where absent
+    #[schemars(range(min = 1, max = EXPIRY_S_MAX))]
     expires_in_s: Option<i64>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Rotation")]
 pub(crate) struct RotateBody {
+    /// How many seconds the former secret is still taken; a day where absent
+    #[schemars(range(min = 0, max = GRACE_S_MAX))]
     grace_s: Option<i64>,
 }
 
 /// A key with its secret, which is shown this once.
-#[derive(Serialize)]
-struct SecretAnswer<'a> {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "KeyWithSecret")]
+pub(crate) struct SecretAnswer<'a> {
     #[serde(flatten)]
     about: KeyAnswer,
+    /// The secret, shown this once
     key: &'a str,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "KeyList")]
 pub(crate) struct ListAnswer {
     keys: Vec<KeyAnswer>,
     next_cursor: Option<String>,
 }
 
 /// A key, without its secret.
-#[derive(Debug, Serialize)]
-struct KeyAnswer {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Key")]
+pub(crate) struct KeyAnswer {
     id: String,
     name: String,
+    #[schemars(with = "Vec<description::RoleName>")]
     roles: Vec<&'static str>,
-    /// Nothing for all.
+    /// The collections it may see; null for all
     collections: Option<Vec<String>>,
-    /// Nothing for everywhere.
+    /// Where it may be used from; null for anywhere
     addresses: Option<Vec<String>>,
+    #[schemars(extend("format" = "date-time"))]
     created_at: String,
+    #[schemars(extend("format" = "date-time"))]
     expires_at: Option<String>,
+    #[schemars(extend("format" = "date-time"))]
     revoked_at: Option<String>,
+    #[schemars(extend("format" = "date-time"))]
     last_used_at: Option<String>,
+    #[schemars(extend("format" = "date-time"))]
     former_secret_until: Option<String>,
 }
 

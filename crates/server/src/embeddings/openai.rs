@@ -6,51 +6,65 @@
 use axum::{extract::State, response::Response};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use holdfast_embedding::{Input, Priority, Purpose, Request, Reuse, Scale, Shape};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Inputs, Item, Place, TEXTS_MAX, answer, charge, json, model, overlong};
 use crate::{
-    Server,
+    Server, description,
     error::{Code, Failure},
     input::{Authenticated, Body, one_of},
     limits::Meter,
 };
 
 /// Fields that are not listed are hints of other servers' clients; they change nothing.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "EmbeddingsRequest")]
 pub(crate) struct EmbeddingsBody {
     input: Inputs,
+    /// A model; the default one where absent
     model: Option<String>,
+    /// How the vectors are written; as numbers where absent
+    #[schemars(extend("enum" = description::words(&ENCODINGS)))]
     encoding_format: Option<String>,
+    /// How many numbers a vector has; as many as the model gives where absent
     dimensions: Option<u32>,
+    /// Whether a text longer than the model reads is cut; it is refused where absent
     truncate: Option<bool>,
+    /// Which end is cut off; the right where absent
+    #[schemars(extend("enum" = ["Right", "right", "Left", "left", null]))]
     truncation_direction: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
-struct EmbeddingsAnswer<'a> {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Embeddings")]
+pub(crate) struct EmbeddingsAnswer<'a> {
+    #[schemars(extend("const" = "list"))]
     object: &'static str,
     data: Vec<Datum>,
     model: &'a str,
     usage: Usage,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Embedding")]
 struct Datum {
+    #[schemars(extend("const" = "embedding"))]
     object: &'static str,
     index: usize,
     embedding: Vector,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 enum Vector {
+    /// Its numbers
     Numbers(Vec<f32>),
-    /// Its numbers as 32-bit floats, least significant byte first.
+    /// Its numbers as 32-bit floats, least significant byte first
     Base64(String),
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Usage {
     prompt_tokens: usize,
     total_tokens: usize,
@@ -62,6 +76,9 @@ enum Encoding {
     Base64,
 }
 
+/// The words for how vectors are written.
+const ENCODINGS: [(&str, Encoding); 2] = [("float", Encoding::Float), ("base64", Encoding::Base64)];
+
 pub(crate) async fn embeddings(
     State(server): State<Server>,
     Authenticated(_): Authenticated,
@@ -69,8 +86,7 @@ pub(crate) async fn embeddings(
     body: Body<EmbeddingsBody>,
 ) -> Result<Response, Failure> {
     let body = body.value;
-    let words = [("float", Encoding::Float), ("base64", Encoding::Base64)];
-    let encoding = one_of("encoding_format", body.encoding_format.as_deref(), Encoding::Float, &words)?;
+    let encoding = one_of("encoding_format", body.encoding_format.as_deref(), Encoding::Float, &ENCODINGS)?;
     let overlong = overlong(body.truncate, body.truncation_direction.as_deref())?;
     let (items, place) = body.input.checked("input", TEXTS_MAX)?;
     charge(&meter, &items)?;

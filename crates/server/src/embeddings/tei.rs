@@ -7,11 +7,12 @@ use holdfast_embedding::{
     Token,
 };
 use holdfast_resilience::admission::Permit;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Inputs, Item, TEXTS_MAX, answer, charge, held, json, model, overlong, respond, to_json};
+use super::{Inputs, Item, TEXTS_MAX, Texts, answer, charge, held, json, model, overlong, respond, to_json};
 use crate::{
-    Server,
+    Server, description,
     error::{Code, Failure},
     input::{Authenticated, Body},
     limits::Meter,
@@ -22,53 +23,81 @@ const WHOLE_TEXTS_MAX: usize = 32;
 /// The most bytes of text whose tokens are spelled out: each of them may be a token, which is told in some 60 bytes.
 const SPELLED_BYTES_MAX: usize = 1 << 20;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "EmbedRequest")]
 pub(crate) struct EmbedBody {
     inputs: Inputs,
+    /// Whether vectors get length 1; they do where absent
     normalize: Option<bool>,
+    /// How many numbers a vector has; as many as the model gives where absent
     dimensions: Option<u32>,
+    /// What the texts are to the model: `query`, or `document` (also `passage`), where it knows them apart
+    #[schemars(extend("enum" = ["query", "document", "passage", null]))]
     prompt_name: Option<String>,
+    /// Whether a text longer than the model reads is cut; it is refused where absent
     truncate: Option<bool>,
+    /// Which end is cut off; the right where absent
+    #[schemars(extend("enum" = ["Right", "right", "Left", "left", null]))]
     truncation_direction: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "EmbedAllRequest")]
 pub(crate) struct EmbedAllBody {
     inputs: Inputs,
+    /// What the texts are to the model: `query`, or `document` (also `passage`), where it knows them apart
+    #[schemars(extend("enum" = ["query", "document", "passage", null]))]
     prompt_name: Option<String>,
+    /// Whether a text longer than the model reads is cut; it is refused where absent
     truncate: Option<bool>,
+    /// Which end is cut off; the right where absent
+    #[schemars(extend("enum" = ["Right", "right", "Left", "left", null]))]
     truncation_direction: Option<String>,
 }
 
 /// How texts are read. The other bodies spell these fields out: to flatten them in would keep unknown ones in memory.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 struct Reading {
+    /// What the texts are to the model: `query`, or `document` (also `passage`), where it knows them apart
+    #[schemars(extend("enum" = ["query", "document", "passage", null]))]
     prompt_name: Option<String>,
+    /// Whether a text longer than the model reads is cut; it is refused where absent
     truncate: Option<bool>,
+    /// Which end is cut off; the right where absent
+    #[schemars(extend("enum" = ["Right", "right", "Left", "left", null]))]
     truncation_direction: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "TokenizeRequest")]
 pub(crate) struct TokenizeBody {
+    #[schemars(with = "Texts")]
     inputs: Inputs,
+    /// Whether the tokens that the model puts around a text are told too; they are where absent
     add_special_tokens: Option<bool>,
+    /// What the texts are to the model: `query`, or `document` (also `passage`), where it knows them apart
+    #[schemars(extend("enum" = ["query", "document", "passage", null]))]
     prompt_name: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "SimilarityRequest")]
 pub(crate) struct SimilarityBody {
     inputs: Comparison,
     parameters: Option<Reading>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Comparison {
+    #[schemars(regex(pattern = description::NOT_BLANK))]
     source_sentence: String,
+    #[schemars(with = "Vec<String>", length(min = 1, max = TEXTS_MAX - 1), inner(regex(pattern = description::NOT_BLANK)))]
     sentences: Inputs,
 }
 
-#[derive(Debug, Serialize)]
-struct InfoAnswer<'a> {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Info")]
+pub(crate) struct InfoAnswer<'a> {
     model_id: &'a str,
     model_sha: &'a str,
     model_dtype: &'static str,
@@ -84,18 +113,19 @@ struct InfoAnswer<'a> {
     version: &'static str,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct ModelType {
     embedding: PoolingInfo,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct PoolingInfo {
     pooling: &'static str,
 }
 
-#[derive(Debug, Serialize)]
-struct SimpleToken<'a> {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Token")]
+pub(crate) struct SimpleToken<'a> {
     id: u32,
     text: &'a str,
     special: bool,

@@ -2,21 +2,21 @@
 //!
 //! No sessions are kept, in either generation of the protocol: nothing here needs them, and so any replica can answer
 //! any request. Limits and checks of this server come first; what the protocol library refuses as plain text becomes a
-//! coded answer.
+//! coded answer, in the shape that `face` gives to all failures of this route.
 
 use std::sync::Arc;
 
 use axum::{
     body::{Body, Bytes},
     extract::{Request, State},
-    http::{HeaderValue, StatusCode, header},
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use http_body_util::BodyExt;
 use rmcp::transport::streamable_http_server::{
     StreamableHttpServerConfig, StreamableHttpService, session::never::NeverSessionManager,
 };
-use serde_json::{error::Category, json};
+use serde_json::error::Category;
 
 use crate::{
     Server,
@@ -25,10 +25,6 @@ use crate::{
     input,
     mcp::Tools,
 };
-
-/// JSON-RPC 2.0, section 5.1.
-const PARSE_ERROR: i32 = -32_700;
-const INVALID_REQUEST: i32 = -32_600;
 
 pub(crate) async fn call(State(server): State<Server>, request: Request) -> Response {
     let request = match checked(&server, request).await {
@@ -55,14 +51,13 @@ async fn checked(server: &Server, request: Request) -> Result<Request<http_body_
     let mut whole = Request::new(body);
     whole.extensions_mut().clone_from(&parts.extensions);
     let bytes = input::bounded(whole, server).await.map_err(|failure| Box::new(failure.into_response()))?;
-    input::check_depth(&bytes, server.config().max_json_depth)
-        .map_err(|failure| Box::new(json_rpc(PARSE_ERROR, failure)))?;
+    input::check_depth(&bytes, server.config().max_json_depth).map_err(|failure| Box::new(failure.into_response()))?;
     if let Err(error) = serde_json::from_slice::<Distinct>(&bytes) {
-        let (number, code) = match error.classify() {
-            Category::Data => (INVALID_REQUEST, Code::InvalidRequest),
-            _ => (PARSE_ERROR, Code::InvalidJson),
+        let code = match error.classify() {
+            Category::Data => Code::InvalidRequest,
+            _ => Code::InvalidJson,
         };
-        return Err(Box::new(json_rpc(number, Failure::new(code, error.to_string()))));
+        return Err(Box::new(Failure::new(code, error.to_string()).into_response()));
     }
     Ok(Request::from_parts(parts, http_body_util::Full::new(bytes)))
 }
@@ -92,24 +87,9 @@ fn refused(status: StatusCode, told: &str) -> Response {
         StatusCode::NOT_ACCEPTABLE => Failure::new(Code::NotAcceptable, told).into_response(),
         // The content type was right: the JSON is no message.
         StatusCode::UNSUPPORTED_MEDIA_TYPE => {
-            let failure = Failure::new(Code::InvalidRequest, "the body is not a JSON-RPC message of MCP").cause(told);
-            json_rpc(INVALID_REQUEST, failure)
+            Failure::new(Code::InvalidRequest, "the body is not a JSON-RPC message of MCP").cause(told).into_response()
         }
         status if status.is_client_error() => Failure::new(Code::InvalidRequest, told).into_response(),
         _ => Failure::new(Code::Internal, SOMETHING_WENT_WRONG).cause(told).into_response(),
     }
-}
-
-/// A failure in the shape MCP clients parse, without an id, since none could be read.
-fn json_rpc(code: i32, failure: Failure) -> Response {
-    let problem = failure.report();
-    let body = json!({
-        "jsonrpc": "2.0",
-        "id": null,
-        "error": { "code": code, "message": problem.text(), "data": problem },
-    });
-    let mut response = Response::new(Body::from(body.to_string()));
-    *response.status_mut() = StatusCode::BAD_REQUEST;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
 }

@@ -23,6 +23,8 @@ use tempfile::TempDir;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
+use crate::description;
+
 /// The name of the tiny model.
 pub const TINY: &str = "tiny";
 /// Longer than anything here takes.
@@ -214,10 +216,14 @@ impl House {
 /// Sends a request through a router, with the `Host` that every client sends.
 pub async fn ask(router: Router, mut request: Request<Body>) -> Result<Reply> {
     request.headers_mut().entry(header::HOST).or_insert(header::HeaderValue::from_static("localhost"));
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let response = tokio::time::timeout(PATIENCE, router.oneshot(request)).await??;
     let (parts, body) = response.into_parts();
     let body = body.collect().await?.to_bytes();
-    Ok(Reply { status: parts.status.as_u16(), headers: parts.headers, body })
+    let reply = Reply { status: parts.status.as_u16(), headers: parts.headers, body };
+    // Whatever a test is about, the answer has to be one that the description has.
+    description::check(&method, &path, &reply)?;
+    Ok(reply)
 }
 
 impl Reply {
@@ -258,12 +264,13 @@ impl Reply {
         let error = match path {
             "/v1/embeddings" => self.json()?["error"].take(),
             "/embed" | "/embed_all" | "/similarity" | "/tokenize" | "/info" => self.json()?,
+            "/mcp" => self.json()?["error"]["data"].take(),
             _ => return self.problem(status, code).map(|_| ()),
         };
         ensure!(self.status == status && error["code"] == code, "{} instead of {status} {code}: {error}", self.status);
         ensure!(self.header("content-type") == Some("application/json"), "{:?}", self.headers);
         ensure!(error["error_id"].as_str().is_some_and(|id| !id.is_empty()), "{error}");
-        let told = [&error["message"], &error["error"]];
+        let told = [&error["message"], &error["error"], &error["detail"]];
         ensure!(told.iter().any(|text| text.as_str().is_some_and(|text| !text.is_empty())), "{error}");
         Ok(())
     }

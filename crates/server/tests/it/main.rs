@@ -4,6 +4,8 @@ mod house;
 
 mod access;
 
+mod description;
+
 mod grants;
 
 mod knowledge;

@@ -147,10 +147,10 @@ async fn another_host_or_page_may_not_call() -> Result<()> {
             let tools = reply.expect(200).with_context(|| format!("{name}: {value}"))?;
             ensure!(tools["result"]["tools"].as_array().map(Vec::len) == Some(5), "{tools}");
         } else {
-            reply.problem(403, "forbidden_host").with_context(|| format!("{name}: {value}"))?;
+            reply.failure("/mcp", 403, "forbidden_host").with_context(|| format!("{name}: {value}"))?;
         }
     }
     let request = house.request(Method::POST, "/mcp").header(header::CONTENT_TYPE, "application/json");
-    house.send(request.body(list.into())?).await?.problem(406, "not_acceptable")?;
+    house.send(request.body(list.into())?).await?.failure("/mcp", 406, "not_acceptable")?;
     house.close().await
 }

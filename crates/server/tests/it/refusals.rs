@@ -125,7 +125,7 @@ async fn bodies_too_large_or_of_another_kind() -> Result<()> {
     // Without a length the body is counted as it comes.
     let pieces = stream::iter((0..200).map(|_| Ok::<_, std::io::Error>("          ")));
     house.post_text("/api/v1/documents", Body::from_stream(pieces)).await?.problem(413, "body_too_large")?;
-    house.post_text("/mcp", "x".repeat(1_001)).await?.problem(413, "body_too_large")?;
+    house.post_text("/mcp", "x".repeat(1_001)).await?.failure("/mcp", 413, "body_too_large")?;
     let four = json!({ "documents": vec![json!({ "content": "x" }); 4] });
     house.post("/api/v1/documents", four).await?.problem(422, "invalid_field")?;
     house.post("/api/v1/documents", json!({ "documents": [] })).await?.problem(422, "invalid_field")?;
