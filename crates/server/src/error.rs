@@ -186,7 +186,7 @@ impl Code {
 
     /// Whether it passes by itself, so that answers can say when to ask again.
     pub(crate) const fn passes(self) -> bool {
-        self.retry_after().is_some() || matches!(self, Self::ModelNotReady)
+        self.retry_after().is_some() || matches!(self, Self::ModelNotReady | Self::RateLimited)
     }
 }
 

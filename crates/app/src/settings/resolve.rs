@@ -658,7 +658,12 @@ mod tests {
         check("[server]\nlisten = '0.0.0.0:80'", "server.listen", "without encryption", "server.listen_tls");
         check("[server]\nlisten_tls = 'x'", "server.listen_tls", "is \"x\"", "0.0.0.0:8443");
         check("[server]\nlisten_tls = '127.0.0.1:8088'", "server.listen_tls", "the same", "another port");
-        check("[server]\nlisten_tls = '0.0.0.0:1'\n[limits]\nenabled = false", "limits.enabled", "other machines", "loopback");
+        check(
+            "[server]\nlisten_tls = '0.0.0.0:1'\n[limits]\nenabled = false",
+            "limits.enabled",
+            "other machines",
+            "loopback",
+        );
         check("[server]\nredirect_http = true", "server.redirect_http", "nowhere", "server.listen_tls");
         check("[server]\nclient_timeout_s = 0", "server.client_timeout_s", "is 0", "from 1 to 600");
         check("[tls]\ncertificate_file = 'a.pem'", "tls.certificate_file", "\"a.pem\"", "absolute");

@@ -23,7 +23,8 @@ pub(crate) struct StatusAnswer {
 }
 
 /// What waits at a place that has a bound, or is inside.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Queue")]
 struct QueueAnswer {
     name: &'static str,
     length: usize,
@@ -31,9 +32,11 @@ struct QueueAnswer {
 }
 
 /// What the breaker of a remote model lets through.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Breaker")]
 struct BreakerAnswer {
     name: String,
+    #[schemars(extend("enum" = ["closed", "half_open", "open"]))]
     state: &'static str,
 }
 

@@ -14,7 +14,7 @@ use super::{Tag, object, schema::Schemas};
 use crate::{
     error::{Code, Problem},
     face::{Face, McpFailure, OpenAiFailure, TeiFailure},
-    routes::{Route, Verb},
+    routes::{PROBES, Route, Verb},
 };
 
 /// What any request can fail with that is let in.
@@ -23,6 +23,7 @@ const COMMON: &[Code] = &[Code::Overloaded, Code::ShuttingDown, Code::DeadlineEx
 const WITH_KEY: &[Code] = &[
     Code::Unauthorized,
     Code::Forbidden,
+    Code::RateLimited,
     Code::StorageUnavailable,
     Code::StorageReadOnly,
     Code::StorageFull,
@@ -35,8 +36,11 @@ const WITH_BODY: &[Code] = &[
     Code::InvalidBody,
     Code::InvalidField,
     Code::BodyTooLarge,
+    Code::BodyTooSlow,
     Code::UnsupportedMediaType,
 ];
+/// What any request can fail with that names who it is meant for, which is all but the probes.
+const WITH_HOST: &[Code] = &[Code::InvalidRequest, Code::ForbiddenHost];
 
 /// A method of a route, described.
 pub(super) struct Operation {
@@ -219,7 +223,8 @@ impl Operation {
         let common = if self.fails_plainly { &[] } else { COMMON };
         let with_key = if scope.is_some() { WITH_KEY } else { &[] };
         let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
-        for code in common.iter().chain(with_key).chain(&self.failures) {
+        let with_host = if PROBES.contains(&self.path) { &[] } else { WITH_HOST };
+        for code in common.iter().chain(with_key).chain(with_host).chain(&self.failures) {
             let codes = by_status.entry(face.status(code.as_str(), code.status()).as_u16()).or_default();
             if !codes.contains(code) {
                 codes.push(*code);
@@ -252,6 +257,11 @@ fn failed(face: Face, status: u16, codes: &[Code], schemas: &mut Schemas) -> Val
     if status == StatusCode::UNAUTHORIZED {
         headers.insert("WWW-Authenticate".to_owned(), header("WWW-Authenticate"));
     }
+    if codes.contains(&Code::RateLimited) {
+        for name in ["RateLimit", "RateLimit-Policy"] {
+            headers.insert(name.to_owned(), header(name));
+        }
+    }
     if codes.iter().any(|code| code.passes()) {
         headers.insert("Retry-After".to_owned(), header("Retry-After"));
     }
@@ -274,6 +284,8 @@ pub(super) fn headers() -> Value {
         "X-Request-ID": text("The request's own id, taken over or made, which every log line about it has"),
         "WWW-Authenticate": text("How to be let in: RFC 6750"),
         "Retry-After": number("Seconds after which asking again makes sense"),
+        "RateLimit": text("What remains of each limit and when it is full again: draft-ietf-httpapi-ratelimit-headers-09"),
+        "RateLimit-Policy": text("The limits that hold: draft-ietf-httpapi-ratelimit-headers-09"),
         "X-Holdfast-Truncated": number("How many texts were cut off"),
     })
 }
