@@ -88,8 +88,11 @@ struct Trial {
     lateness: Lateness,
 }
 
+/// What tries a part, and may block.
+type Attempt = fn(&Inner) -> Finding;
+
 /// What is tried where blocking is allowed, and how.
-const BLOCKING: [(&str, fn(&Inner) -> Finding); 6] = [
+const BLOCKING: [(&str, Attempt); 6] = [
     ("disk", try_disk),
     ("vectors", |inner| try_index(inner, "vectors")),
     ("lexical", |inner| try_index(inner, "lexical")),

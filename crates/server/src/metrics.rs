@@ -106,9 +106,6 @@ fn look_up(server: &Server) {
         };
         gauge!("holdfast_component_status", "component" => component.name).set(value);
     }
-    if server.tls_component().is_none() {
-        gauge!("holdfast_tls_certificate_expiry_timestamp_seconds").set(0.0);
-    }
     for queue in server.queues() {
         gauge!("holdfast_queue_length", "queue" => queue.name).set(queue.length as f64);
         gauge!("holdfast_queue_limit", "queue" => queue.name).set(queue.limit as f64);
@@ -127,6 +124,9 @@ fn describe(metric: &Metric) {
 fn seed(metric: &Metric) {
     if metric.name == "holdfast_http_requests_total" {
         return seed_requests();
+    }
+    if metric.name == "holdfast_tls_certificate_expiry_timestamp_seconds" {
+        return gauge!(metric.name).set(0.0);
     }
     if metric.kind == Kind::Gauge || metric.name.starts_with("process_") {
         return;

@@ -14,6 +14,8 @@ use std::{
 pub const DIMENSIONS: usize = 32;
 /// Tokens read of a text, the two special ones included.
 pub const WINDOW: usize = 64;
+/// The same of the model that reads longer ones.
+const WIDE_WINDOW: usize = 256;
 /// Layers of the network.
 pub const LAYERS: usize = 2;
 /// Attention heads.
@@ -46,21 +48,30 @@ pub fn write(folder: &Path) -> anyhow::Result<()> {
 
 /// As [`write`], with weights that depend on a seed: another seed is another embedding space.
 pub fn write_seeded(folder: &Path, seed: u64) -> anyhow::Result<()> {
+    write_shaped(folder, seed, WINDOW, POSITIONS)
+}
+
+/// As [`write`], for texts as long as those that a remote model is probed with.
+pub fn write_wide(folder: &Path) -> anyhow::Result<()> {
+    write_shaped(folder, 1, WIDE_WINDOW, WIDE_WINDOW)
+}
+
+fn write_shaped(folder: &Path, seed: u64, window: usize, positions: usize) -> anyhow::Result<()> {
     let vocabulary = vocabulary();
     fs::create_dir_all(folder.join("1_Pooling"))?;
-    fs::write(folder.join("model.safetensors"), weights(vocabulary.len(), seed)?)?;
+    fs::write(folder.join("model.safetensors"), weights(vocabulary.len(), seed, positions)?)?;
     fs::write(folder.join("tokenizer.json"), tokenizer(&vocabulary)?)?;
     fs::write(
         folder.join("config.json"),
         format!(
             r#"{{"model_type": "bert", "hidden_act": "gelu", "hidden_size": {DIMENSIONS},
 "num_attention_heads": {HEADS}, "num_hidden_layers": {LAYERS}, "intermediate_size": {INTERMEDIATE},
-"vocab_size": {}, "max_position_embeddings": {POSITIONS}, "type_vocab_size": 2, "layer_norm_eps": 1e-12}}
+"vocab_size": {}, "max_position_embeddings": {positions}, "type_vocab_size": 2, "layer_norm_eps": 1e-12}}
 "#,
             vocabulary.len()
         ),
     )?;
-    fs::write(folder.join("sentence_bert_config.json"), format!("{{\"max_seq_length\": {WINDOW}}}\n"))?;
+    fs::write(folder.join("sentence_bert_config.json"), format!("{{\"max_seq_length\": {window}}}\n"))?;
     fs::write(
         folder.join("modules.json"),
         r#"[{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
@@ -127,10 +138,10 @@ fn tokenizer(vocabulary: &[String]) -> anyhow::Result<String> {
 }
 
 /// The tensors of a BERT in the safetensors format: length of the header, header, numbers.
-fn weights(vocabulary: usize, seed: u64) -> anyhow::Result<Vec<u8>> {
+fn weights(vocabulary: usize, seed: u64, positions: usize) -> anyhow::Result<Vec<u8>> {
     let mut tensors = vec![
         ("embeddings.word_embeddings.weight".to_owned(), vec![vocabulary, DIMENSIONS], 1.0),
-        ("embeddings.position_embeddings.weight".to_owned(), vec![POSITIONS, DIMENSIONS], 0.02),
+        ("embeddings.position_embeddings.weight".to_owned(), vec![positions, DIMENSIONS], 0.02),
         ("embeddings.token_type_embeddings.weight".to_owned(), vec![2, DIMENSIONS], 0.02),
     ];
     norm(&mut tensors, "embeddings.LayerNorm");

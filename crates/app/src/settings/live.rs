@@ -53,6 +53,6 @@ mod tests {
         assert!(!changed.iter().any(|key| key == "log.level"), "it has the same value as before");
         let (live, at_start): (Vec<_>, Vec<_>) = changed.into_iter().partition(|key| is_live(key));
         assert!(live.iter().any(|key| key == "log.format"));
-        assert_eq!(at_start, ["models.deadline_s", "models.threads"]);
+        assert_eq!(at_start, ["models.deadline_s", "models.threads", "telemetry.trace_ratio"]);
     }
 }

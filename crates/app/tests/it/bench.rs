@@ -58,10 +58,13 @@ fn every_kind_of_request_is_sent_and_counted() -> Result<()> {
     adds_up(&by_network)?;
     assert_eq!(by_network["ok"], by_network["sent"], "{by_network}");
 
-    // Without a key nothing but the probe is answered, and each refusal is counted under its code.
+    // Without a key nothing but the probe is answered, and each refusal is counted under its code; who goes on without
+    // one is soon told to wait.
     let without = home.json(&[&ALL[..], &["embed=1", "--url", &url]].concat())?;
     adds_up(&without)?;
-    assert_eq!(without["routes"]["embed"]["errors"]["unauthorized"], without["sent"], "{without}");
+    let unauthorized = number(&without["routes"]["embed"]["errors"]["unauthorized"]);
+    assert_eq!(unauthorized + number(&without["refused"]), number(&without["sent"]), "{without}");
+    assert!(unauthorized > 0 && number(&without["ok"]) == 0, "{without}");
     assert_eq!(without["routes"]["embed"]["ok_ms"]["p50"], Value::Null);
     Ok(())
 }

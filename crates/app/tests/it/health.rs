@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -194,13 +195,14 @@ fn a_folder_that_went_away() -> Result<()> {
 
 #[test]
 fn a_remote_model_that_is_stopped_and_what_waits_for_it() -> Result<()> {
-    let far_home = Home::new()?;
+    let far_home = Home::remote()?;
     let far = far_home.up(&[])?;
     let far_address = far.address()?.to_owned();
     let key = far.listening["admin_key"].as_str().context("no key")?.to_owned();
     let patient = Patient::new()?;
     let key_file = patient.home.path("far.key");
     fs::write(&key_file, key)?;
+    fs::set_permissions(&key_file, fs::Permissions::from_mode(0o600))?;
     let (url, key_path) = (format!("http://{far_address}/v1"), key_file.to_str().context("not UTF-8")?.to_owned());
     patient.home.succeed(&["models", "connect", "far", "--url", &url, "--model", MODEL, "--key-file", &key_path])?;
     patient.home.succeed(&["collections", "create", "there", "--model", "far"])?;

@@ -39,9 +39,18 @@ impl Home {
 
     /// With the model, as `models pull` puts it there.
     pub fn new() -> Result<Self> {
+        Self::with_model(tiny_model::write)
+    }
+
+    /// The same for a server that others take for a remote model: it reads the texts that they try it with.
+    pub fn remote() -> Result<Self> {
+        Self::with_model(tiny_model::write_wide)
+    }
+
+    fn with_model(write: impl FnOnce(&Path) -> Result<()>) -> Result<Self> {
         let home = Self::bare()?;
         let model = home.path("model");
-        tiny_model::write(&model)?;
+        write(&model)?;
         let model = model.to_str().context("a path that is not UTF-8")?;
         home.succeed(&["models", "pull", MODEL, "--from", model])?;
         Ok(home)

@@ -22,7 +22,7 @@ fn lines(path: &Path) -> Result<Vec<String>> {
 }
 
 fn live(server: &Server) -> Result<()> {
-    let (status, _) = http(server.address()?, "GET /health/live HTTP/1.1\nhost: x\nconnection: close\n\n")?;
+    let (status, _) = http(server.address()?, "GET /health/live HTTP/1.1\nhost: localhost\nconnection: close\n\n")?;
     ensure!(status == 200, "{status}");
     Ok(())
 }
@@ -41,7 +41,7 @@ fn a_line_of_a_request_has_every_id_in_both_places() -> Result<()> {
     let (server, stderr) = up_telling(&home, &[])?;
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let request = format!(
-        "GET /api/v1/status HTTP/1.1\nhost: x\nconnection: close\nx-request-id: my-request\n\
+        "GET /api/v1/status HTTP/1.1\nhost: localhost\nconnection: close\nx-request-id: my-request\n\
          traceparent: 00-{trace}-00f067aa0ba902b7-01\nauthorization: Bearer hf_wrong\n\n"
     );
     let (status, body) = http(server.address()?, &request)?;
@@ -148,7 +148,7 @@ fn a_log_file_that_cannot_grow_harms_no_request() -> Result<()> {
 /// How many lines the metrics say were dropped.
 fn dropped(server: &Server, sink: &str) -> Result<f64> {
     let key = server.listening["admin_key"].as_str().context("no key")?;
-    let request = format!("GET /metrics HTTP/1.1\nhost: x\nconnection: close\nx-api-key: {key}\n\n");
+    let request = format!("GET /metrics HTTP/1.1\nhost: localhost\nconnection: close\nx-api-key: {key}\n\n");
     let (_, text) = http(server.address()?, &request)?;
     let series = format!("holdfast_log_lines_dropped_total{{sink=\"{sink}\"}} ");
     let value = text.lines().find_map(|line| line.strip_prefix(&*series)).with_context(|| format!("no {series}"))?;
@@ -165,7 +165,7 @@ fn a_standard_error_that_nobody_reads_holds_up_nobody() -> Result<()> {
     assert!(dropped(&server, "stderr")? == 0.0);
     let mut stream = TcpStream::connect(server.address()?)?;
     let mut answers = BufReader::new(stream.try_clone()?);
-    let request = "GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n".repeat(100);
+    let request = "GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(100);
     let mut line = String::new();
     for _ in 0..REQUESTS / 100 {
         stream.write_all(request.as_bytes())?;
@@ -191,9 +191,10 @@ fn log_files_stay_within_their_bounds() -> Result<()> {
     let (server, _) = up_telling(&home, &[])?;
     let folder = home.data_dir().join("logs");
     let mut stream = TcpStream::connect(server.address()?)?;
-    let request = "GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n".repeat(2_000);
-    stream
-        .write_all(format!("{request}GET /health/live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes())?;
+    let request = "GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(2_000);
+    stream.write_all(
+        format!("{request}GET /health/live HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").as_bytes(),
+    )?;
     std::io::copy(&mut stream, &mut std::io::sink())?;
     server.stop(Signal::TERM)?;
     let sizes: Result<Vec<u64>> = fs::read_dir(&folder)?.map(|entry| Ok(entry?.metadata()?.len())).collect();

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     io::Write,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -57,13 +58,14 @@ fn the_reference_of_metrics_is_what_the_program_prints() -> Result<()> {
 
 /// A server that has done a little of everything, and what it says of it; the second server is its remote model.
 fn busy() -> Result<(Home, String)> {
-    let (elsewhere, home) = (Home::new()?, Home::with_documents()?);
+    let (elsewhere, home) = (Home::remote()?, Home::with_documents()?);
     let (far, mut near) = (elsewhere.up(&[])?, home.up(&["docs"])?);
     near.event("indexed")?;
     let key_of = |server: &crate::home::Server| server.listening["admin_key"].as_str().map(str::to_owned);
     let (far_key, key) = (key_of(&far).context("no key")?, key_of(&near).context("no key")?);
     let key_file = home.path("far.key");
     fs::write(&key_file, far_key)?;
+    fs::set_permissions(&key_file, fs::Permissions::from_mode(0o600))?;
     let url = format!("http://{}/v1", far.address()?);
     let key_path = key_file.to_str().context("a path that is not UTF-8")?;
     home.succeed(&["models", "connect", "far", "--url", &url, "--model", MODEL, "--key-file", key_path])?;

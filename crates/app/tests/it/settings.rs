@@ -203,7 +203,7 @@ fn a_secret_comes_by_a_private_file_or_the_environment_and_is_never_shown() -> R
     insta::assert_snapshot!(home.told(&with_file(&["config", "check"])?), @r#"
     exit 0
     -- stdout
-    the settings can be used: 31 settings, 5 of them set by you
+    the settings can be used: 54 settings, 5 of them set by you
     profile none
     file [home]/settings.toml
     secret models.hub_token from file [home]/token, mode 0600

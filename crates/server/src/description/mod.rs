@@ -191,7 +191,7 @@ mod tests {
     fn every_code_is_described_somewhere() {
         let described = document()["paths"].to_string();
         // What comes about outside of any route, and where a handler is not reached through the network.
-        let elsewhere = [Code::RouteNotFound, Code::MethodNotAllowed, Code::UpgradeRequired];
+        let elsewhere = [Code::RouteNotFound, Code::MethodNotAllowed, Code::UpgradeRequired, Code::HttpsRequired];
         // What is reserved for kinds of things that no route has.
         let reserved = [Code::NotFound, Code::AlreadyExists];
         // What a single document of a batch is refused with, in an answer of 200.

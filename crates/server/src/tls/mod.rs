@@ -72,7 +72,10 @@ struct State {
 
 /// What the system says of the files; another answer means that one of them changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Look([Option<(u64, u64, i64, i64, u64)>; 2]);
+struct Look([Option<Trait>; 2]);
+
+/// What tells a file from the one it was.
+type Trait = (u64, u64, i64, i64, u64);
 
 /// Something that does not keep a certificate from being used, and should be mended.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -223,7 +223,7 @@ async fn only_the_probes_answer_under_another_name() -> Result<()> {
                 ["Host: evil\r\n", "Host: localhost.evil.example\r\n", "Origin: null\r\n", "Origin: https://evil\r\n"]
             {
                 let told = wire.ask(method, &path, more, "").await?;
-                if route.open {
+                if route.path.starts_with("/health") {
                     ensure!(told.status() == 200, "{path} {more}: {told:?}");
                     ensure!(told.header("access-control-allow-origin").is_none(), "{told:?}");
                 } else {
@@ -315,6 +315,11 @@ async fn every_answer_tells_a_browser_to_be_careful() -> Result<()> {
             ("cross-origin-resource-policy", "same-origin"),
             ("cache-control", "no-store"),
         ] {
+            // The description and its page have nothing of anybody's in them.
+            if name == "cache-control" && ["/api/docs", "/api/openapi.json"].iter().any(|page| about.starts_with(page))
+            {
+                continue;
+            }
             ensure!(told.headers(name) == [value], "{about}: {name}: {told:?}");
         }
         let policy = told.header("content-security-policy").context("no policy")?;

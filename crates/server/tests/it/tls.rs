@@ -291,7 +291,12 @@ async fn shutdown_finishes_what_http_2_has_begun() -> Result<()> {
     })
     .await??;
     secure.house.shutdown.cancel();
-    feed.try_send(Ok(hyper::body::Frame::data(Bytes::copy_from_slice(rest))))?;
+    // The queue is full until the server has read more.
+    within(async {
+        std::future::poll_fn(|context| feed.poll_ready(context)).await?;
+        feed.start_send(Ok(hyper::body::Frame::data(Bytes::copy_from_slice(rest))))
+    })
+    .await??;
     drop(feed);
     let response = within(&mut answer).await??;
     let status = response.status();

@@ -19,11 +19,8 @@ impl Bench {
         (key.id, secret.reveal().to_owned())
     }
 
-    fn caller(&self, secret: &str) -> Caller {
-        match self.storage.authenticate(secret, None).unwrap() {
-            Authentication::Granted(caller) => caller,
-            Authentication::Refused(refusal) => panic!("{refusal:?}"),
-        }
+    fn caller(&self, secret: &str) -> Option<Caller> {
+        granted(self.storage.authenticate(secret, None).unwrap())
     }
 
     fn refusal(&self, secret: &str, address: Option<IpAddr>) -> Option<Refusal> {
@@ -31,6 +28,13 @@ impl Bench {
             Authentication::Granted(_) => None,
             Authentication::Refused(refusal) => Some(refusal),
         }
+    }
+}
+
+fn granted(found: Authentication) -> Option<Caller> {
+    match found {
+        Authentication::Granted(caller) => Some(caller),
+        Authentication::Refused(_) => None,
     }
 }
 
@@ -49,7 +53,7 @@ async fn a_key_opens_until_it_is_revoked_and_is_nowhere_in_the_files() {
     let text = secret.reveal().to_owned();
     assert!(is_well_formed(&text), "{}", text.len());
     assert!(!format!("{secret:?}").contains(&text));
-    assert_eq!(bench.caller(&text).id(), key.id);
+    assert_eq!(bench.caller(&text).unwrap().id(), key.id);
     for wrong in ["", "hf_", "x", &text[..51], &format!("{text}0"), &text.to_uppercase()] {
         assert_eq!(bench.refusal(wrong, None), Some(Refusal::Unknown), "{wrong}");
     }
@@ -68,7 +72,7 @@ async fn what_a_key_may_do_is_what_its_roles_stand_for() {
     let grants = Grants::only(["notes".to_owned()]);
     let roles = vec![Role::Reader, Role::Metrics];
     let (id, secret) = bench.key(KeyTerms { roles, grants: grants.clone(), ..admin() }).await;
-    let caller = bench.caller(&secret);
+    let caller = bench.caller(&secret).unwrap();
     assert!(caller.may(Scope::Search) && caller.may(Scope::MetricsRead) && !caller.may(Scope::DocumentsWrite));
     assert_eq!((caller.id(), caller.grants()), (id.as_str(), &grants));
     let expired = KeyTerms { expires_at_ms: in_seconds(0), ..admin() };
@@ -88,7 +92,7 @@ async fn a_rotated_key_has_two_secrets_for_a_while() {
     let (key, second) = bench.storage.rotate_key(&owner, id.clone(), hour).await.unwrap();
     assert!(key.former_secret_until_ms.is_some());
     for secret in [&first, second.reveal()] {
-        assert_eq!(bench.caller(secret).id(), id);
+        assert_eq!(bench.caller(secret).unwrap().id(), id);
     }
     for _ in 0..10 {
         bench.storage.rotate_key(&owner, id.clone(), hour).await.unwrap();
@@ -100,7 +104,7 @@ async fn a_rotated_key_has_two_secrets_for_a_while() {
     for secret in [&first, second.reveal()] {
         assert_ne!(bench.refusal(secret, None), None);
     }
-    assert_eq!(bench.caller(third.reveal()).id(), id);
+    assert_eq!(bench.caller(third.reveal()).unwrap().id(), id);
     bench.storage.revoke_key(&owner, id.clone()).await.unwrap();
     let again = bench.storage.rotate_key(&owner, id, hour).await;
     assert!(matches!(again, Err(StorageError::NotFound { what: "key", .. })), "a revoked key does not come back");
@@ -117,10 +121,7 @@ async fn nobody_gives_away_more_than_they_have() {
         ..admin()
     };
     let secret = bench.key(terms.clone()).await.1;
-    let maker = match storage.authenticate(&secret, Some([10, 0, 0, 1].into())).unwrap() {
-        Authentication::Granted(caller) => caller,
-        Authentication::Refused(refusal) => panic!("{refusal:?}"),
-    };
+    let maker = granted(storage.authenticate(&secret, Some([10, 0, 0, 1].into())).unwrap()).unwrap();
     let (wider, _) = bench.key(admin()).await;
     for too_much in [
         KeyTerms { grants: Grants::All, ..terms.clone() },
@@ -149,7 +150,7 @@ async fn nobody_gives_away_more_than_they_have() {
 async fn the_last_use_is_written_down_and_keys_are_not_endless() {
     let bench = Bench::new().await;
     let (id, secret) = bench.key(admin()).await;
-    bench.caller(&secret);
+    bench.caller(&secret).unwrap();
     bench.storage.note_used_keys().await.unwrap();
     let keys = bench.storage.keys(&Caller::owner()).unwrap();
     assert!(keys.iter().any(|key| key.id == id && key.last_used_at_ms >= Some(key.created_at_ms)));

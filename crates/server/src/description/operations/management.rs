@@ -107,7 +107,11 @@ fn models(schemas: &mut Schemas) -> [Operation; 4] {
 fn whole(schemas: &mut Schemas) -> [Operation; 3] {
     let component =
         json!({ "name": "database", "status": "ready", "reason": null, "since": "2026-01-31T23:59:59.123Z" });
-    let status = json!({ "status": "ready", "version": "0.1.0", "uptime_seconds": 3600, "components": [component] });
+    let status = json!({
+        "status": "ready", "version": "0.1.0", "uptime_seconds": 3600, "components": [component],
+        "queues": [{ "name": "http_requests", "length": 1, "limit": 256 }],
+        "breakers": [{ "name": "another-server", "state": "closed" }],
+    });
     let metrics = "# HELP holdfast_uptime_seconds Time since the server was built\n# TYPE holdfast_uptime_seconds gauge\nholdfast_uptime_seconds 3600\n";
     let metrics =
         json!({ "text/plain": { "schema": { "type": "string" }, "examples": { "example": { "value": metrics } } } });
