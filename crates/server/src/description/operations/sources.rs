@@ -35,7 +35,7 @@ pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
         ),
         Operation::new(Post, "/api/v1/sources", "add_source", Tag::Sources, "Follow a folder or a file")
             .about("The server reads it as itself: whoever may add sources may read what the server may read.")
-            .body::<AddBody>(schemas, json!({ "path": "/home/me/notes" }))
+            .body::<AddBody>(schemas, json!({ "path": "/srv/notes" }))
             .answer::<AddAnswer>(
                 schemas,
                 202,
@@ -79,7 +79,7 @@ pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
             200,
             "A page of files",
             json!({
-                "skipped": [{ "path": "/home/me/notes/photo.jpg", "code": "binary", "detail": "it is not a text" }],
+                "skipped": [{ "path": "/srv/notes/photo.jpg", "code": "binary", "detail": "it is not a text" }],
                 "next_cursor": null,
             }),
         )
@@ -107,7 +107,7 @@ pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
 
 fn source() -> Value {
     json!({
-        "id": "src_2c26b46b68ffc68f", "collection": "default", "path": "/home/me/notes", "files": 12, "skipped": 1,
+        "id": "src_2c26b46b68ffc68f", "collection": "default", "path": "/srv/notes", "files": 12, "skipped": 1,
         "last_error": null, "created_at": "2026-01-31T23:59:59.123Z", "scanned_at": "2026-01-31T23:59:59.456Z",
     })
 }
