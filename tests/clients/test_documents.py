@@ -29,7 +29,7 @@ MARK = "end-of-command"
 
 def documents():
     listed = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    return [path for path in listed.split() if not path.startswith("tests/fixtures/")]
+    return [path for path in listed.split() if not path.startswith(("tests/fixtures/", "fuzz/"))]
 
 
 def blocks(path):

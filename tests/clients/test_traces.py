@@ -141,6 +141,7 @@ def test_spans_and_logs_arrive_with_their_names_and_without_texts(binary, tmp_pa
             events.wait_for("indexed")
             key_file = tmp_path / "far.key"
             key_file.write_text(far.key)
+            key_file.chmod(0o600)
             connect = [binary, "--data-dir", near_data, "models", "connect", "far", "--url", far.url, "--api", "tei",
                        "--key-file", key_file]
             subprocess.run(connect, check=True, capture_output=True)
@@ -240,6 +241,7 @@ def test_without_a_collector_the_trace_is_passed_on(binary, tmp_path):
             until_ready(near)
             key_file = tmp_path / "far.key"
             key_file.write_text(far.key)
+            key_file.chmod(0o600)
             connect = [binary, "--data-dir", near_data, "models", "connect", "far", "--url", far.url, "--api", "tei",
                        "--key-file", key_file]
             subprocess.run(connect, check=True, capture_output=True)

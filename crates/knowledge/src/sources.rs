@@ -38,7 +38,7 @@ impl Knowledge {
         };
         let source = inner.storage.add_source(collection_id, text.to_owned()).await?;
         for inside in others.iter().filter(|other| Path::new(&other.root).starts_with(&root)) {
-            inner.sources.quiet(inside.id).await;
+            inner.sources.end(inside.id).await;
             inner.storage.absorb_source(inside.id, source.id).await?;
         }
         self.sources_changed();
@@ -61,7 +61,7 @@ impl Knowledge {
     /// Forgets a source and removes the documents it brought; how many.
     pub async fn remove_source(&self, caller: &Caller, id: &str) -> Result<u64, KnowledgeError> {
         let source = self.inner.storage.source(caller.grants(), id)?;
-        self.inner.sources.quiet(source.id).await;
+        self.inner.sources.end(source.id).await;
         let removed = self.inner.storage.remove_source(source.id).await?;
         self.sources_changed();
         Ok(removed)

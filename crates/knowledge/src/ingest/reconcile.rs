@@ -100,12 +100,14 @@ struct Shared {
 struct Run {
     job_id: Option<String>,
     again: Option<Scope>,
+    /// Ends it before its time.
+    stop: CancellationToken,
 }
 
 /// What asking for a reconciliation came to.
 enum Joined {
-    /// None was running: the caller starts one.
-    Begins,
+    /// None was running: the caller starts one, which this ends.
+    Begins(CancellationToken),
     /// The one that runs does it too, under this job.
     Job(String),
     /// The one that runs does it too, under no job.
@@ -120,14 +122,18 @@ impl Sources {
 
     /// Reconciles a source under a new job, or has the running one go on once more. The job's id.
     pub(crate) async fn sync(&self, source: &Source, scope: Scope) -> Result<String, KnowledgeError> {
-        loop {
+        let mut scope = scope;
+        let stop = loop {
             match self.join(source.id, &scope) {
-                Joined::Begins => break,
+                Joined::Begins(stop) => break stop,
                 Joined::Job(id) => return Ok(id),
-                // What the watcher started has no job to answer with; it is over soon.
-                Joined::Unrecorded => self.quiet(source.id).await,
+                // What the watcher started has no job to answer with, and may be waiting for a model: it is done over.
+                Joined::Unrecorded => {
+                    scope = Scope::Everything;
+                    self.end(source.id).await;
+                }
             }
-        }
+        };
         let new_job =
             NewJob { kind: "source", collection_id: source.collection_id, source_id: Some(source.id), model: None };
         let job = match self.shared.parts.jobs.start(new_job).await {
@@ -142,28 +148,29 @@ impl Sources {
         if let Some(run) = self.lock().get_mut(&source.id) {
             run.job_id = Some(id.clone());
         }
-        self.spawn(source, scope, job);
+        self.spawn(source, scope, job, stop);
         Ok(id)
     }
 
     /// Reconciles a source because something may have changed, without a job on record.
     pub(crate) fn follow(&self, source: &Source, scope: Scope) {
-        if matches!(self.join(source.id, &scope), Joined::Begins) {
-            self.spawn(source, scope, Jobs::unrecorded());
+        if let Joined::Begins(stop) = self.join(source.id, &scope) {
+            self.spawn(source, scope, Jobs::unrecorded(), stop);
         }
     }
 
-    fn spawn(&self, source: &Source, scope: Scope, job: Arc<Job>) {
+    fn spawn(&self, source: &Source, scope: Scope, job: Arc<Job>, stop: CancellationToken) {
         let (sources, source) = (self.clone(), source.clone());
-        self.shared.parts.tasks.spawn(async move { sources.run(source, scope, job).await });
+        self.shared.parts.tasks.spawn(async move { sources.run(source, scope, job, stop).await });
     }
 
     /// Adds to a running reconciliation; where none runs, notes that one begins.
     fn join(&self, source_id: i64, scope: &Scope) -> Joined {
         let mut running = self.lock();
         let Some(run) = running.get_mut(&source_id) else {
-            running.insert(source_id, Run { job_id: None, again: None });
-            return Joined::Begins;
+            let stop = CancellationToken::new();
+            running.insert(source_id, Run { job_id: None, again: None, stop: stop.clone() });
+            return Joined::Begins(stop);
         };
         let again = run.again.take();
         run.again = Some(match again {
@@ -173,8 +180,17 @@ impl Sources {
         run.job_id.clone().map_or(Joined::Unrecorded, Joined::Job)
     }
 
+    /// Has a source's reconciliation end soon, whatever it waits for, and waits for that.
+    pub(crate) async fn end(&self, source_id: i64) {
+        if let Some(run) = self.lock().get_mut(&source_id) {
+            run.again = None;
+            run.stop.cancel();
+        }
+        self.quiet(source_id).await;
+    }
+
     /// Waits until a source is not being reconciled.
-    pub(crate) async fn quiet(&self, source_id: i64) {
+    async fn quiet(&self, source_id: i64) {
         loop {
             let idle = self.shared.idle.notified();
             tokio::pin!(idle);
@@ -186,10 +202,15 @@ impl Sources {
         }
     }
 
-    async fn run(self, source: Source, scope: Scope, job: Arc<Job>) {
-        let mut failure = self.pass(&source, &scope, &job).await.err();
+    async fn run(self, source: Source, scope: Scope, job: Arc<Job>, stop: CancellationToken) {
+        let mut failure = self.pass(&source, &scope, &job, &stop).await.err();
         while let Some(scope) = self.again_or_end(source.id) {
-            failure = self.pass(&source, &scope, &job).await.err();
+            failure = self.pass(&source, &scope, &job, &stop).await.err();
+        }
+        if stop.is_cancelled() {
+            // Whoever ended it removes the source or does it over.
+            let ended = ("source_ended".to_owned(), "the source was removed or read anew".to_owned());
+            return self.shared.parts.jobs.finish(&job, Some(ended)).await;
         }
         if matches!(failure, Some(KnowledgeError::ShuttingDown)) {
             // The next start ends the job as interrupted and scans anew.
@@ -226,9 +247,16 @@ impl Sources {
     }
 
     /// One walk over the source.
-    async fn pass(&self, source: &Source, scope: &Scope, job: &Arc<Job>) -> Result<(), KnowledgeError> {
+    async fn pass(
+        &self,
+        source: &Source,
+        scope: &Scope,
+        job: &Arc<Job>,
+        stop: &CancellationToken,
+    ) -> Result<(), KnowledgeError> {
         let target = tokio::select! {
             () = self.shared.parts.shutdown.cancelled() => return Err(KnowledgeError::ShuttingDown),
+            () = stop.cancelled() => return Ok(()),
             target = self.shared.parts.targets.active(&source.collection) => target?,
         };
         let (found, mut arriving) = mpsc::channel(FOUND_MAX);
@@ -236,6 +264,12 @@ impl Sources {
         let walk = self.walk(PathBuf::from(&source.root), found);
         let mut seen = Seen::default();
         while let Some(found) = arriving.recv().await {
+            if stop.is_cancelled() {
+                drop(arriving);
+                // What is in the pipeline names the source, and is let through.
+                self.shared.parts.jobs.settled(job).await;
+                return Ok(());
+            }
             self.meet(source, scope, &target, job, found, &mut seen).await?;
             self.shared.parts.jobs.note(job).await;
         }
@@ -252,14 +286,15 @@ impl Sources {
             return Err(KnowledgeError::ShuttingDown);
         }
         self.forget_missing(source, &seen, job).await?;
-        self.findable(&target).await
+        self.findable(&target, stop).await
     }
 
     /// Done means that a search finds it.
-    async fn findable(&self, target: &Target) -> Result<(), KnowledgeError> {
+    async fn findable(&self, target: &Target, stop: &CancellationToken) -> Result<(), KnowledgeError> {
         let projections = self.shared.parts.storage.projections();
         tokio::select! {
             () = self.shared.parts.shutdown.cancelled() => Err(KnowledgeError::ShuttingDown),
+            () = stop.cancelled() => Ok(()),
             applied = projections.wait_current(target.generation.id, FINDABLE_WITHIN) => {
                 if applied? { Ok(()) } else { Err(KnowledgeError::Deadline { deadline: FINDABLE_WITHIN }) }
             }

@@ -200,3 +200,22 @@ async fn collections_are_made_listed_and_removed() -> Result<()> {
     house.post("/api/v1/collections/b/reembed", unknown).await?.problem(404, "model_not_found")?;
     house.close().await
 }
+
+/// A source used to be removed only once it had been read, which took for ever where its model never came.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_waits_for_its_model_is_removed_at_once() -> Result<()> {
+    let house = House::new().await?;
+    let made = house.post("/api/v1/collections", json!({ "name": "waiting", "model": "all-MiniLM-L6-v2" })).await?;
+    made.expect(201)?;
+    let folder = house.path().join("folder");
+    std::fs::create_dir(&folder)?;
+    std::fs::write(folder.join("a.md"), "moon")?;
+    let body = json!({ "collection": "waiting", "path": folder });
+    let added = house.post("/api/v1/sources", body).await?.expect(202)?;
+    let target = format!("/api/v1/sources/{}", added["source"]["id"].as_str().context("no id")?);
+    let removed = tokio::time::timeout(std::time::Duration::from_secs(10), house.delete(&target)).await;
+    removed.context("it waited for the model")??.expect(200)?;
+    house.get(&target).await?.problem(404, "source_not_found")?;
+    ensure!(house.get("/api/v1/jobs").await?.expect(200)?["jobs"].as_array().is_some_and(Vec::is_empty));
+    house.close().await
+}
