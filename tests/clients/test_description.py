@@ -57,8 +57,9 @@ def test_every_operation_says_what_it_asks_for(description):
 
 
 @pytest.fixture
-def own_server(binary, tmp_path):
-    """A server that may be spoilt."""
+def own_server(binary, tmp_path, monkeypatch):
+    """A server that may be spoilt, and that answers however often and with whatever key it is asked."""
+    monkeypatch.setenv("HOLDFAST_LIMITS__ENABLED", "false")
     with running(binary, furnish(tmp_path / "data"), FIXTURES / "docs") as server:
         yield server
 
