@@ -16,7 +16,7 @@ use axum::{
 };
 use holdfast_embedding::{ModelSource, Models};
 use holdfast_knowledge::{Knowledge, Watch};
-use holdfast_server::{Config, Observation, Parts, Server};
+use holdfast_server::{Config, LimitsConfig, Observation, Parts, Rate, Server};
 use holdfast_storage::{Caller, Role, Storage, keys::KeyTerms};
 use http_body_util::BodyExt;
 use serde_json::json;
@@ -93,7 +93,7 @@ async fn build(
     let knowledge = Knowledge::start(config, storage.clone(), models.clone(), stop.clone(), tasks.clone()).await?;
     let (_, secret) = storage.create_key(&Caller::owner(), KeyTerms::of("gate_cost", Role::Admin)).await?;
     let server = Server::build(Parts {
-        config: Config::default(),
+        config: Config { limits: limits(), ..Config::default() },
         knowledge,
         storage: storage.clone(),
         models,
@@ -126,4 +126,10 @@ fn cpu() -> Result<Duration> {
 #[expect(clippy::print_stdout, reason = "a figure is what this makes")]
 fn println(figure: &serde_json::Value) {
     println!("{figure}");
+}
+
+/// The limits in force, and none that is met: one client that does nothing else would meet the usual ones.
+fn limits() -> LimitsConfig {
+    let rate = Rate { per_second: 1_000_000, burst: 10_000_000 };
+    LimitsConfig { key_requests: rate, address_requests: rate, ..LimitsConfig::default() }
 }
