@@ -39,7 +39,7 @@ pub const USUAL: LogFileLimits = LogFileLimits {
 pub struct SharedLimits(Arc<ArcSwap<LogFileLimits>>);
 
 impl SharedLimits {
-    /// These, for now.
+    /// These, until others are set.
     pub fn new(limits: LogFileLimits) -> Self {
         Self(Arc::new(ArcSwap::from_pointee(limits)))
     }

@@ -142,7 +142,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// None for now: what fails on a connection is logged and ends that connection.
+    /// None of a connection, whose failure is logged and ends that connection only.
     pub async fn serve(&self, listener: TcpListener) -> io::Result<()> {
         let edge = Edge::new(self.network(), self.clone());
         self.run(listener, Reception::Plain, |server, guest| server.plain(guest, edge.clone())).await

@@ -439,7 +439,7 @@ fn the_component_says_when_the_certificate_ends() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn handshakes_that_are_not_finished_are_cut_and_hold_up_nobody() -> Result<()> {
-    let limits = Config { handshake_timeout: Duration::from_millis(600), max_handshakes: 8, ..Config::default() };
+    let limits = Config { handshake_timeout: Duration::from_secs(5), max_handshakes: 8, ..Config::default() };
     let secure = open(limits).await?;
     let mut silent = Vec::new();
     for round in 0..32 {
@@ -454,7 +454,7 @@ async fn handshakes_that_are_not_finished_are_cut_and_hold_up_nobody() -> Result
     let mut stream = secure.connect("localhost", &["http/1.1"]).await?;
     stream.write_all(secure.head("GET", "/health/live", "Connection: close\r\n").as_bytes()).await?;
     ensure!(rest(&mut stream).await?.starts_with("HTTP/1.1 200"));
-    ensure!(began.elapsed() < Duration::from_millis(500), "it waited for others");
+    ensure!(began.elapsed() < Duration::from_secs(4), "it waited until the others were cut off");
     for stream in &mut silent {
         rest(stream).await?;
     }
