@@ -128,6 +128,15 @@ def until_ready(server):
         time.sleep(0.1)
 
 
+def connect(binary, data_dir, far, tmp_path):
+    """Makes another server's model one of this server's."""
+    key_file = tmp_path / "far.key"
+    key_file.write_text(far.key)
+    key_file.chmod(0o600)
+    command = [binary, "--data-dir", data_dir, "models", "connect", "far", "--url", far.url, "--api", "tei", "--key-file", key_file]
+    subprocess.run(command, check=True, capture_output=True)
+
+
 def test_spans_and_logs_arrive_with_their_names_and_without_texts(binary, tmp_path):
     far_data, near_data = furnish(tmp_path / "far" / "data"), furnish(tmp_path / "near" / "data")
     with collecting() as collector:
@@ -139,12 +148,7 @@ def test_spans_and_logs_arrive_with_their_names_and_without_texts(binary, tmp_pa
             until_ready(far)
             until_ready(near)
             events.wait_for("indexed")
-            key_file = tmp_path / "far.key"
-            key_file.write_text(far.key)
-            key_file.chmod(0o600)
-            connect = [binary, "--data-dir", near_data, "models", "connect", "far", "--url", far.url, "--api", "tei",
-                       "--key-file", key_file]
-            subprocess.run(connect, check=True, capture_output=True)
+            connect(binary, near_data, far, tmp_path)
             headers = {"traceparent": f"00-{TRACE}-{PARENT}-01", "tracestate": "vendor=1"}
             deadline = time.monotonic() + PATIENCE_S
             body = {"model": "far", "input": [SECRET_TEXT]}
@@ -239,12 +243,7 @@ def test_without_a_collector_the_trace_is_passed_on(binary, tmp_path):
         with observed(binary, far_data, endpoint) as (far, _), starting(binary, near_data) as (near, _):
             until_ready(far)
             until_ready(near)
-            key_file = tmp_path / "far.key"
-            key_file.write_text(far.key)
-            key_file.chmod(0o600)
-            connect = [binary, "--data-dir", near_data, "models", "connect", "far", "--url", far.url, "--api", "tei",
-                       "--key-file", key_file]
-            subprocess.run(connect, check=True, capture_output=True)
+            connect(binary, near_data, far, tmp_path)
             headers = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
             deadline = time.monotonic() + PATIENCE_S
             while near.request("POST", "/v1/embeddings", {"model": "far", "input": ["warm"]}).status != 200:

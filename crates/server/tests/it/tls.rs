@@ -145,6 +145,17 @@ impl Secure {
         .await?
     }
 
+    /// Waits until nobody is connected.
+    async fn until_empty(&self) -> Result<()> {
+        within(async {
+            while self.house.server.active_connections() > 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await?;
+        Ok(())
+    }
+
     async fn close(self) -> Result<()> {
         self.house.shutdown.cancel();
         for serving in self.serving {
@@ -458,12 +469,7 @@ async fn handshakes_that_are_not_finished_are_cut_and_hold_up_nobody() -> Result
     for stream in &mut silent {
         rest(stream).await?;
     }
-    within(async {
-        while secure.house.server.active_connections() > 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await?;
+    secure.until_empty().await?;
     secure.close().await
 }
 
@@ -479,12 +485,7 @@ async fn a_client_of_http_2_that_stalls_is_cut_off() -> Result<()> {
     deaf.write_all(&[0, 0, 3, 1, 5, 0, 0, 0, 1, 0x82, 0x87, 0x84]).await?;
     rest(&mut mute).await?;
     rest(&mut deaf).await?;
-    within(async {
-        while secure.house.server.active_connections() > 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await?;
+    secure.until_empty().await?;
     secure.close().await
 }
 
