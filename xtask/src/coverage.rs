@@ -1,8 +1,9 @@
 //! `cargo xtask coverage`: which lines of each crate the Rust tests run.
 //!
 //! The compiler counts (`-C instrument-coverage`), in our own crates alone ([`crate::instrument`]); LLVM's own tools add
-//! up. Test code is not counted among the lines: a table of cases that runs says nothing about the code it is for. The
-//! program that tests start is instrumented too, so what only runs in a process of its own is seen.
+//! up. Files of tests are not counted among the lines; test modules within a source file are, since the counters do not
+//! tell them apart, so a figure is somewhat too high. The program that tests start is instrumented too, so what only runs
+//! in a process of its own is seen.
 
 use std::collections::BTreeMap;
 use std::fs;
