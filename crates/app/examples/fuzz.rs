@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 // The settings as the program compiles them, and what they need of the rest of it.
 #[path = "../src/settings/mod.rs"]
-#[expect(dead_code, reason = "only reading is fuzzed; the program uses the rest")]
+#[expect(dead_code, unused_imports, reason = "only reading is fuzzed; the program uses the rest")]
 mod settings;
 
 /// What `settings` needs of the program's `hint`.
@@ -54,7 +54,7 @@ fn read_settings(input: &[u8]) {
         return;
     }
     let place = settings::Place { data_dir: std::env::temp_dir(), file: settings::SettingsFile::Named(FILE.clone()) };
-    match settings::Settings::load(&place, &settings::Flags::default()) {
+    match settings::Layers::read(&place, &settings::Flags::default()).settings() {
         Ok(settings) => assert!(settings.listen.ip().is_loopback(), "{}", settings.listen),
         Err(settings::Problems(problems)) => {
             assert!(!problems.is_empty(), "refused without a problem");

@@ -36,21 +36,12 @@ use holdfast_resilience::health::{Component, Queue, Report};
 use tracing::{Span, Subscriber};
 use tracing_subscriber::{Layer, registry::LookupSpan};
 
+use crate::settings::OtlpSettings;
 use carried::Carried;
 use enabled::Exporter;
 
 /// How long the end of the program waits for the collector.
 pub const STOP_WITHIN: Duration = Duration::from_secs(3);
-
-/// Where traces and logs go.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct OtlpSettings {
-    /// The root of the collector's HTTP interface, such as `http://127.0.0.1:4318`; nothing keeps traces to ourselves.
-    pub endpoint: Option<String>,
-    /// Of the traces that begin here, the share that is kept, from 0 to 1. Those that began elsewhere are kept where they
-    /// were kept there.
-    pub trace_ratio: f64,
-}
 
 /// What exports for this process, once it was started.
 static EXPORTER: OnceLock<Exporter> = OnceLock::new();

@@ -34,7 +34,7 @@ pub use profile::Profile;
 pub use secret::{Input, SECRETS, Source as SecretSource};
 use tracing::level_filters::LevelFilter;
 
-use crate::{hint::Hint, otlp::OtlpSettings};
+use crate::hint::Hint;
 
 /// The annotated defaults: the first layer, the file of a first run, and the reference.
 pub const DEFAULTS: &str = include_str!("../../../../config/default.toml");
@@ -89,6 +89,16 @@ pub struct LogFileLimits {
     pub max_age: Duration,
     /// The most bytes of all together.
     pub max_total_bytes: u64,
+}
+
+/// Where traces and logs go.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OtlpSettings {
+    /// The root of the collector's HTTP interface, such as `http://127.0.0.1:4318`; nothing keeps traces to ourselves.
+    pub endpoint: Option<String>,
+    /// Of the traces that begin here, the share that is kept, from 0 to 1. Those that began elsewhere are kept where they
+    /// were kept there.
+    pub trace_ratio: f64,
 }
 
 /// The form of a log line.

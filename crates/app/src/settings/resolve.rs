@@ -19,11 +19,9 @@ use serde::de::DeserializeOwned;
 use toml::Value;
 use tracing::level_filters::LevelFilter;
 
-use crate::otlp::OtlpSettings;
-
 use super::{
-    Layers, LogFileLimits, LogFormat, LogSettings, Problem, Problems, Profile, SecretSource, Settings, absolute,
-    environment,
+    Layers, LogFileLimits, LogFormat, LogSettings, OtlpSettings, Problem, Problems, Profile, SecretSource, Settings,
+    absolute, environment,
 };
 
 /// 1 GiB: no limit of ours is sensibly above it.

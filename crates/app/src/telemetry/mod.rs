@@ -37,9 +37,9 @@ use tracing_subscriber::{
 };
 
 use crate::{
-    otlp::{self, OtlpSettings},
+    otlp,
     output::BARS,
-    settings::{LogFormat, LogSettings, environment},
+    settings::{LogFormat, LogSettings, OtlpSettings, environment},
 };
 use file::{LogFile, SharedLimits};
 use line::{Event, Form, SpanFields};
