@@ -165,29 +165,28 @@ impl Program {
         &self.holding
     }
 
-    /// Serves on the listeners until stopped. A listener that fails by itself stops the program through `failed`.
-    pub fn serve(&self, listeners: Listeners, failed: CancellationToken) {
+    /// Serves on the listeners until stopped.
+    pub fn serve(&self, listeners: Listeners) {
         let Listeners { network, encrypted, control } = listeners;
         let tasks = &self.stages[0].tasks;
         let redirect = encrypted.as_ref().map(|(door, tls)| (door.address.port(), tls.clone()));
         if let Some(Bound { listener, address }) = network {
-            let (server, failed) = (self.server.clone(), failed.clone());
+            let server = self.server.clone();
             // What is off loopback got here only in order to redirect.
             let redirect = redirect.filter(|_| !address.ip().is_loopback());
             tasks.spawn(async move {
-                let ended = match redirect {
+                match redirect {
                     Some((port, tls)) => server.serve_redirect(listener, tls, port).await,
                     None => server.serve(listener).await,
-                };
-                report(ended, "HTTP", &failed);
+                }
             });
         }
         if let Some((Bound { listener, .. }, tls)) = encrypted {
-            let (server, failed) = (self.server.clone(), failed.clone());
-            tasks.spawn(async move { report(server.serve_tls(listener, tls).await, "HTTPS", &failed) });
+            let server = self.server.clone();
+            tasks.spawn(async move { server.serve_tls(listener, tls).await });
         }
         let server = self.server.clone();
-        tasks.spawn(async move { report(server.serve_control(control).await, "control", &failed) });
+        tasks.spawn(async move { server.serve_control(control).await });
     }
 
     /// Reads the settings again whenever there is reason to, until stopped. A terminal that goes ends the program.
@@ -207,13 +206,6 @@ impl Program {
         if let Err(error) = tokio::task::spawn_blocking(move || storage.close()).await {
             tracing::error!(%error, "storage did not close: {error}");
         }
-    }
-}
-
-fn report(ended: std::io::Result<()>, listener: &str, failed: &CancellationToken) {
-    if let Err(error) = ended {
-        tracing::error!(%error, listener, "the {listener} listener failed: {error}");
-        failed.cancel();
     }
 }
 

@@ -16,7 +16,10 @@ use std::{
 };
 
 use holdfast_embedding::{EmbedError, Embedder, ModelState, Priority, Purpose, Request, Reuse};
-use holdfast_resilience::health::{Component, Queue, STALE_AFTER, Since, Status};
+use holdfast_resilience::{
+    breaker::State,
+    health::{Component, Queue, STALE_AFTER, Since, Status},
+};
 use holdfast_storage::{
     DiskSpace, Grants,
     projection::{Indexes, ProjectionStatus},
@@ -266,8 +269,7 @@ async fn try_embedding(inner: &Inner) -> Finding {
         Err(error) => return down(error),
     };
     if embedder.is_remote() {
-        // It may cost money: it is judged by its traffic, and by probes of its own once that fails.
-        return READY;
+        return remote_default(inner);
     }
     let texts = vec![PROBE.to_owned()];
     let probe = Request { reuse: Reuse::No, ..Request::of(texts, Purpose::Query, Priority::Interactive) };
@@ -276,6 +278,19 @@ async fn try_embedding(inner: &Inner) -> Finding {
         // Full of work is not broken.
         Err(error @ EmbedError::Overloaded { .. }) => degraded(error),
         Err(error) => down(error),
+    }
+}
+
+/// How the default model is where it is a remote one: it may cost money, so it is judged by its traffic, and by probes of
+/// its own once its breaker opened.
+fn remote_default(inner: &Inner) -> Finding {
+    let name = inner.models.default_model();
+    let report = inner.models.remotes().into_iter().find(|report| report.model == name);
+    match report.and_then(|report| Some((report.breaker, report.trouble?))) {
+        None => READY,
+        // What is down gets no traffic, so it is only called that while something else tries it.
+        Some((State::Closed, trouble)) => degraded(trouble),
+        Some((State::Open | State::HalfOpen, trouble)) => down(trouble),
     }
 }
 

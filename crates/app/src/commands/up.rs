@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use holdfast_storage::{DataDirectory, StorageError, keys::Secret};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -81,12 +81,11 @@ async fn serve(session: &Session, arguments: &arguments::Up, stop: &Cancellation
     let reloader = Reloader::new(session, Started { layers, hub_token }, program.server.clone(), log.clone())
         .context("failed to listen for SIGHUP")?;
     program.follow_settings(reloader, stop.clone());
-    let failed = CancellationToken::new();
-    let opened = open(session, arguments, &program, ports, &failed).await;
+    let opened = open(session, arguments, &program, ports).await;
 
     let transport = Transport::InProcess(Box::new(program));
     let result = match opened {
-        Ok(()) => until_stopped(session, arguments, &transport, &paths, &[stop, &failed]).await,
+        Ok(()) => until_stopped(session, arguments, &transport, &paths, stop).await,
         Err(error) => Err(error),
     };
     if session.output.form() == Form::Text && result.is_ok() {
@@ -95,9 +94,6 @@ async fn serve(session: &Session, arguments: &arguments::Up, stop: &Cancellation
     transport.close().await;
     log.end_files();
     result?;
-    if failed.is_cancelled() {
-        bail!("a listener failed; the log says why");
-    }
     if session.output.form() == Form::Json {
         session.output.json(&json!({ "event": "stopped" }))?;
     }
@@ -105,13 +101,7 @@ async fn serve(session: &Session, arguments: &arguments::Up, stop: &Cancellation
 }
 
 /// Opens the doors, and says where they are.
-async fn open(
-    session: &Session,
-    arguments: &arguments::Up,
-    program: &Program,
-    ports: Ports,
-    failed: &CancellationToken,
-) -> Result<()> {
+async fn open(session: &Session, arguments: &arguments::Up, program: &Program, ports: Ports) -> Result<()> {
     let is_unwatched = arguments.idle_exit.is_some();
     let network = if is_unwatched { Network::IfFree } else { Network::Required };
     let mut listeners = Listeners::bind(ports, network, program.holding().root()).await?;
@@ -119,7 +109,7 @@ async fn open(
     let admin_key = if is_unwatched { None } else { first_run::admin_key(&program.storage).await? };
     listeners.check_keys(&program.storage, network)?;
     let urls = Urls::of(&listeners);
-    program.serve(listeners, failed.clone());
+    program.serve(listeners);
     announce(session, program, &urls, admin_key.as_ref().map(Secret::reveal))
 }
 
@@ -129,7 +119,7 @@ async fn until_stopped(
     arguments: &arguments::Up,
     transport: &Transport,
     paths: &[PathBuf],
-    ends: &[&CancellationToken; 2],
+    stop: &CancellationToken,
 ) -> Result<()> {
     let working = async {
         if !paths.is_empty() {
@@ -142,8 +132,7 @@ async fn until_stopped(
     };
     tokio::select! {
         result = working => result,
-        () = ends[0].cancelled() => Ok(()),
-        () = ends[1].cancelled() => Ok(()),
+        () = stop.cancelled() => Ok(()),
     }
 }
 

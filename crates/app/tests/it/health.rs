@@ -2,8 +2,10 @@
 
 use std::{
     fs,
+    io::Write,
     os::unix::fs::PermissionsExt,
     path::PathBuf,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -33,10 +35,14 @@ impl Patient {
     }
 
     fn of(home: Home, server: Server) -> Result<Self> {
-        let key = server.listening["admin_key"].as_str().context("no key")?.to_owned();
-        let patient = Self { home, server, key };
+        let patient = Self::not_yet_well(home, server)?;
         patient.becomes_in("embedding", "ready", Duration::from_secs(60))?;
         Ok(patient)
+    }
+
+    fn not_yet_well(home: Home, server: Server) -> Result<Self> {
+        let key = server.listening["admin_key"].as_str().context("no key")?.to_owned();
+        Ok(Self { home, server, key })
     }
 
     fn ask(&self, method: &str, path: &str, body: &str) -> Result<(u16, String)> {
@@ -193,18 +199,66 @@ fn a_folder_that_went_away() -> Result<()> {
     )
 }
 
+/// Connects the model `far`, which another server has.
+fn connect(home: &Home, far: &Server) -> Result<()> {
+    let key_file = home.path("far.key");
+    fs::write(&key_file, far.listening["admin_key"].as_str().context("no key")?)?;
+    fs::set_permissions(&key_file, fs::Permissions::from_mode(0o600))?;
+    let (url, key_path) = (format!("http://{}/v1", far.address()?), key_file.to_str().context("not UTF-8")?.to_owned());
+    home.succeed(&["models", "connect", "far", "--url", &url, "--model", MODEL, "--key-file", &key_path])?;
+    Ok(())
+}
+
+#[test]
+fn a_model_that_is_not_there_yet() -> Result<()> {
+    let home = Home::bare()?;
+    let model = home.path("model");
+    holdfast_testkit::tiny_model::write(&model)?;
+    let server = home.up(&[])?;
+    let patient = Patient::not_yet_well(home, server)?;
+    let part = patient.becomes("embedding", "down")?;
+    ensure!(part["reason"].as_str().is_some_and(|reason| reason.contains("source")), "{part}");
+    patient.home.succeed(&["models", "pull", MODEL, "--from", model.to_str().context("not UTF-8")?])?;
+    patient.becomes("embedding", "ready")?;
+    Ok(())
+}
+
+#[test]
+fn a_default_model_on_another_machine_that_is_stopped() -> Result<()> {
+    let far_home = Home::remote()?;
+    let far = far_home.up(&[])?;
+    let far_address = far.address()?.to_owned();
+    let home = Home::bare()?;
+    connect(&home, &far)?;
+    fs::write(home.settings(), "[models]\ndefault = 'far'\nsources = []\n[log]\nlevel = 'warn'\n")?;
+    let server = home.up(&[])?;
+    let patient = Patient::of(home, server)?;
+    let mut again = None;
+    let embed = |patient: &Patient| patient.ask("POST", "/v1/embeddings", r#"{"model":"far","input":"new words"}"#);
+    patient.check(
+        "embedding",
+        "cannot be reached",
+        |patient| {
+            ensure!(far.stop(rustix::process::Signal::TERM)? == Some(0));
+            ensure!(embed(patient)?.0 == 503);
+            Ok(())
+        },
+        |_| {
+            again = Some(Server::start(far_home.command(&["up", "--listen", &far_address, "--json"]))?);
+            Ok(())
+        },
+    )?;
+    ensure!(again.is_some() && embed(&patient)?.0 == 200);
+    Ok(())
+}
+
 #[test]
 fn a_remote_model_that_is_stopped_and_what_waits_for_it() -> Result<()> {
     let far_home = Home::remote()?;
     let far = far_home.up(&[])?;
     let far_address = far.address()?.to_owned();
-    let key = far.listening["admin_key"].as_str().context("no key")?.to_owned();
     let patient = Patient::new()?;
-    let key_file = patient.home.path("far.key");
-    fs::write(&key_file, key)?;
-    fs::set_permissions(&key_file, fs::Permissions::from_mode(0o600))?;
-    let (url, key_path) = (format!("http://{far_address}/v1"), key_file.to_str().context("not UTF-8")?.to_owned());
-    patient.home.succeed(&["models", "connect", "far", "--url", &url, "--model", MODEL, "--key-file", &key_path])?;
+    connect(&patient.home, &far)?;
     patient.home.succeed(&["collections", "create", "there", "--model", "far"])?;
     let store = |patient: &Patient, id: &str| {
         let body =
@@ -239,5 +293,75 @@ fn log_lines_that_go_nowhere() -> Result<()> {
         part["status"] == "degraded" && part["reason"].as_str().is_some_and(|told| told.contains("lost")),
         "{part}"
     );
+    Ok(())
+}
+
+#[test]
+fn a_log_folder_in_whose_place_is_something_else() -> Result<()> {
+    let home = Home::new()?;
+    home.set("[log]\nlevel = 'debug'")?;
+    let server = home.up(&[])?;
+    let patient = Patient::of(home, server)?;
+    let folder = patient.data("logs");
+    patient.check(
+        "log",
+        "lines for the file are lost",
+        |_| {
+            fs::remove_dir_all(&folder)?;
+            Ok(fs::write(&folder, "in the way")?)
+        },
+        |_| Ok(fs::remove_file(&folder)?),
+    )
+}
+
+#[test]
+fn a_disk_that_is_full() -> Result<()> {
+    let home = Home::new()?;
+    let database = home.data_dir().join("db");
+    fs::create_dir_all(&database)?;
+    // A disk of its own for the database, in a namespace that whoever runs the tests may make.
+    let program = home.command(&["up", "--listen", "127.0.0.1:0", "--json"]);
+    let mut command = Command::new("/usr/bin/unshare");
+    command.args(["-Urm", "sh", "-c", r#"mount -t tmpfs -o size=24m,mode=0700 none "$0" && exec "$@""#]);
+    command.arg(&database).arg(program.get_program()).args(program.get_args());
+    command.env_clear().env("HOME", home.path("")).env("PATH", "/usr/bin:/bin").current_dir(home.path(""));
+    let server = Server::start(command)?;
+    let process = home.holder()?.as_raw_nonzero();
+    let filler = PathBuf::from(format!("/proc/{process}/root{}", database.join("filler").display()));
+    let patient = Patient::of(home, server)?;
+    let store = |id: &str| {
+        let words = "A document of some words. ".repeat(2_000);
+        patient.ask("POST", "/api/v1/documents", &format!(r#"{{"documents":[{{"id":"{id}","content":"{words}"}}]}}"#))
+    };
+    ensure!(store("before")?.0 == 200);
+    patient.check(
+        "disk",
+        "No space left",
+        |_| {
+            let mut file = fs::File::create(&filler)?;
+            let full = loop {
+                match file.write_all(&[b'x'; 64 << 10]) {
+                    Ok(()) => {}
+                    Err(error) => break error,
+                }
+            };
+            ensure!(full.kind() == std::io::ErrorKind::StorageFull, "{full}");
+            // What cannot be kept is refused, and what is there is answered.
+            let mut refused = (0, String::new());
+            for number in 0..50 {
+                refused = store(&format!("during-{number}"))?;
+                if refused.0 != 200 {
+                    break;
+                }
+            }
+            ensure!(refused.0 == 507 && refused.1.contains("storage_full"), "{refused:?}");
+            ensure!(patient.ask("GET", "/api/v1/documents/before", "")?.0 == 200);
+            Ok(())
+        },
+        |_| Ok(fs::remove_file(&filler)?),
+    )?;
+    let (status, answer) = store("after")?;
+    ensure!(status == 200, "{answer}");
+    ensure!(patient.ask("GET", "/api/v1/documents/before", "")?.0 == 200);
     Ok(())
 }

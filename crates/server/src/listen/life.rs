@@ -29,6 +29,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Slower than this for long is nobody who wants an answer: a modem of the 1980s had as much.
 pub(super) const RATE_BYTES_PER_SECOND: u64 = 1_024;
+/// How long a client that is still sending is heard after the last word was said to it, and in what pieces.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_READ_BYTES: usize = 4 << 10;
 /// Looks at a connection within the time it may stall.
 const LOOKS: u32 = 4;
 
@@ -302,15 +305,18 @@ impl HttpBody for Answer {
     }
 }
 
-/// A stream whose writes are counted.
+/// A stream whose writes are counted, and whose end does not take the last words from the client: a system that closes
+/// a connection with something unread tells the client that it is broken, and what was sent before is lost there.
 pub(super) struct Counted<S> {
     pub(super) stream: S,
     life: Arc<Life>,
+    /// How long what still comes is read and thrown away, once everything was said and something came.
+    lingers: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Counted<S> {
     pub(super) fn new(stream: S, life: Arc<Life>) -> Self {
-        Self { stream, life }
+        Self { stream, life, lingers: None }
     }
 
     fn count(&self, written: &Poll<io::Result<usize>>) {
@@ -326,7 +332,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write(context, bytes);
@@ -354,7 +360,28 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+        let this = self.get_mut();
+        if this.lingers.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
+        }
+        let mut thrown_away = [0; LINGER_READ_BYTES];
+        loop {
+            let mut into = ReadBuf::new(&mut thrown_away);
+            match Pin::new(&mut this.stream).poll_read(context, &mut into) {
+                Poll::Ready(Ok(())) if !into.filled().is_empty() => {
+                    let over = this.lingers.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
+                    if over.as_mut().poll(context).is_ready() {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                // The client has closed too, or is gone.
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                Poll::Pending => {
+                    let Some(over) = &mut this.lingers else { return Poll::Ready(Ok(())) };
+                    return over.as_mut().poll(context).map(Ok);
+                }
+            }
+        }
     }
 }
 

@@ -138,59 +138,39 @@ enum Reception {
 }
 
 impl Server {
-    /// Serves the network routes on a listener until shutdown, without encryption.
-    ///
-    /// # Errors
-    ///
-    /// None of a connection, whose failure is logged and ends that connection only.
-    pub async fn serve(&self, listener: TcpListener) -> io::Result<()> {
+    /// Serves the network routes on a listener until shutdown, without encryption. What goes wrong with a connection is
+    /// logged and ends that connection only.
+    pub async fn serve(&self, listener: TcpListener) {
         let edge = Edge::new(self.network(), self.clone());
-        self.run(listener, Reception::Plain, |server, guest| server.plain(guest, edge.clone())).await
+        self.run(listener, Reception::Plain, |server, guest| server.plain(guest, edge.clone())).await;
     }
 
     /// The same with TLS 1.2 or 1.3, HTTP/2 or HTTP/1.1 as the client likes. A client that speaks plain HTTP is told so.
-    ///
-    /// # Errors
-    ///
-    /// As [`Server::serve`].
-    pub async fn serve_tls(&self, listener: TcpListener, tls: Tls) -> io::Result<()> {
+    pub async fn serve_tls(&self, listener: TcpListener, tls: Tls) {
         let ways = Ways {
             encrypted: Edge::new(self.network(), self.clone()),
             plain: Edge::guarded(self.clone(), Doorman::Refuses),
         };
         self.watch_tls(&tls);
         self.run(listener, Reception::Encrypted, |server, guest| server.encrypted(guest, ways.clone(), tls.clone()))
-            .await
+            .await;
     }
 
     /// Sends whoever speaks plain HTTP to the port where TLS is spoken, and refuses those that sent a credential in the
     /// clear. Nothing of the API is served.
-    ///
-    /// # Errors
-    ///
-    /// As [`Server::serve`].
-    pub async fn serve_redirect(&self, listener: TcpListener, tls: Tls, port: u16) -> io::Result<()> {
+    pub async fn serve_redirect(&self, listener: TcpListener, tls: Tls, port: u16) {
         let edge = Edge::guarded(self.clone(), Doorman::Redirects { tls, port });
-        self.run(listener, Reception::Plain, |server, guest| server.plain(guest, edge.clone())).await
+        self.run(listener, Reception::Plain, |server, guest| server.plain(guest, edge.clone())).await;
     }
 
     /// Serves the owner's routes on the control socket until shutdown. Only the user this process runs as, and root,
     /// are let in.
-    ///
-    /// # Errors
-    ///
-    /// As [`Server::serve`].
-    pub async fn serve_control(&self, listener: UnixListener) -> io::Result<()> {
+    pub async fn serve_control(&self, listener: UnixListener) {
         let edge = Edge::new(self.owner(), self.clone());
-        self.run(listener, Reception::Plain, |server, guest| server.plain(guest, edge.clone())).await
+        self.run(listener, Reception::Plain, |server, guest| server.plain(guest, edge.clone())).await;
     }
 
-    async fn run<D, F>(
-        &self,
-        door: D,
-        reception: Reception,
-        serve: impl Fn(Self, Guest<D::Stream>) -> F,
-    ) -> io::Result<()>
+    async fn run<D, F>(&self, door: D, reception: Reception, serve: impl Fn(Self, Guest<D::Stream>) -> F)
     where
         D: Door,
         F: Future<Output = ()> + Send + 'static,
@@ -222,7 +202,6 @@ impl Server {
             tracing::warn!("requests are still running after the grace of shutdown and are cut off");
             self.cut_off().cancel();
         }
-        Ok(())
     }
 
     /// The next connection and its place, or nothing where there was none to be had.

@@ -119,11 +119,11 @@ async fn what_is_too_large_or_never_ends_is_cut_off() -> Result<()> {
     let config = Config { max_body_bytes: 100_000, header_timeout: Duration::from_secs(2), ..Config::default() };
     let wire = Wire::open(config).await?;
     let told = wire.ask("GET", "/api/v1/jobs", &format!("X-Large: {}\r\n", "x".repeat(10_000_000)), "").await?;
-    ensure!([0, 431].contains(&told.status()), "{}", told.status());
+    ensure!(told.status() == 431, "{}", told.status());
     let told = wire.ask("GET", "/api/v1/jobs", &"X-Many: x\r\n".repeat(10_000), "").await?;
-    ensure!([0, 431].contains(&told.status()), "{}", told.status());
+    ensure!(told.status() == 431, "{}", told.status());
     let told = wire.ask("GET", &format!("/{}", "x".repeat(10_000_000)), "", "").await?;
-    ensure!([0, 414, 431].contains(&told.status()), "{}", told.status());
+    ensure!([414, 431].contains(&told.status()), "{}", told.status());
 
     // A length that is too much is refused before it is sent, chunks as soon as they are too many.
     let more = "Content-Type: application/json\r\nContent-Length: 100001\r\n";

@@ -15,7 +15,7 @@ use crate::house::{House, PATIENCE};
 pub struct Wire {
     pub house: House,
     pub address: SocketAddr,
-    serving: JoinHandle<std::io::Result<()>>,
+    serving: JoinHandle<()>,
 }
 
 /// Everything that came back on a connection.
@@ -65,7 +65,7 @@ impl Wire {
 
     pub async fn close(self) -> Result<()> {
         self.house.shutdown.cancel();
-        tokio::time::timeout(PATIENCE, self.serving).await.context("the listener did not end")???;
+        tokio::time::timeout(PATIENCE, self.serving).await.context("the listener did not end")??;
         self.house.close().await
     }
 }
