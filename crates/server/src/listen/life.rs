@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Slower than this for long is nobody who wants an answer: a modem of the 1980s had as much.
 pub(super) const RATE_BYTES_PER_SECOND: u64 = 1_024;
-/// How long a client that is still sending is heard after the last word was said to it, and in what pieces.
+/// How long a client that has not closed is heard after the last word was said to it, and in what pieces.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_READ_BYTES: usize = 4 << 10;
 /// Looks at a connection within the time it may stall.
@@ -58,6 +58,8 @@ pub(crate) struct Life {
     /// Since when the client is awaited.
     awaited_since_ms: AtomicU64,
     in_handshake: AtomicBool,
+    /// The server stops, and nobody is waited for any more.
+    in_haste: AtomicBool,
     end: CancellationToken,
 }
 
@@ -78,6 +80,7 @@ impl Life {
             written: AtomicU64::new(0),
             awaited_since_ms: AtomicU64::new(now_ms()),
             in_handshake: AtomicBool::new(in_handshake),
+            in_haste: AtomicBool::new(false),
             end: CancellationToken::new(),
         })
     }
@@ -107,6 +110,11 @@ impl Life {
 
     pub(super) fn handshake_done(&self) {
         self.in_handshake.store(false, Ordering::Relaxed);
+    }
+
+    /// Closes without waiting for what the client may still be sending.
+    pub(super) fn hurry(&self) {
+        self.in_haste.store(true, Ordering::Relaxed);
     }
 
     /// Has the connection closed at once.
@@ -310,7 +318,7 @@ impl HttpBody for Answer {
 pub(super) struct Counted<S> {
     pub(super) stream: S,
     life: Arc<Life>,
-    /// How long what still comes is read and thrown away, once everything was said and something came.
+    /// Once everything was said: how long what still comes is read and thrown away.
     lingers: Option<Pin<Box<Sleep>>>,
 }
 
@@ -361,25 +369,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Counted<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.lingers.is_none() {
-            ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
-        }
+        let over = match &mut this.lingers {
+            Some(over) => over,
+            None => {
+                ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
+                this.lingers.insert(Box::pin(tokio::time::sleep(LINGER)))
+            }
+        };
         let mut thrown_away = [0; LINGER_READ_BYTES];
         loop {
+            if this.life.in_haste.load(Ordering::Relaxed) || over.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
             let mut into = ReadBuf::new(&mut thrown_away);
-            match Pin::new(&mut this.stream).poll_read(context, &mut into) {
-                Poll::Ready(Ok(())) if !into.filled().is_empty() => {
-                    let over = this.lingers.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
-                    if over.as_mut().poll(context).is_ready() {
-                        return Poll::Ready(Ok(()));
-                    }
-                }
-                // The client has closed too, or is gone.
-                Poll::Ready(_) => return Poll::Ready(Ok(())),
-                Poll::Pending => {
-                    let Some(over) = &mut this.lingers else { return Poll::Ready(Ok(())) };
-                    return over.as_mut().poll(context).map(Ok);
-                }
+            let read = ready!(Pin::new(&mut this.stream).poll_read(context, &mut into));
+            // The client has closed too, or is gone.
+            if read.is_err() || into.filled().is_empty() {
+                return Poll::Ready(Ok(()));
             }
         }
     }

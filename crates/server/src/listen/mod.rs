@@ -309,7 +309,10 @@ impl Server {
                 // The client may hear of it and may not; the connection ends either way.
                 return tokio::time::timeout(FAREWELL, connection).await.unwrap_or(Ok(()));
             }
-            () = self.shutdown().cancelled() => connection.as_mut().finish(),
+            () = self.shutdown().cancelled() => {
+                life.hurry();
+                connection.as_mut().finish();
+            }
         }
         // What has not become a request by now need not any more.
         tokio::select! {
