@@ -4,6 +4,7 @@
 
 pub mod admission;
 pub mod breaker;
+pub mod budget;
 pub mod health;
 pub mod rate;
 pub mod shares;

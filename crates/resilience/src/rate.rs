@@ -239,7 +239,7 @@ impl<K: Hash + Eq> RateLimiter<K> {
 
 impl<K: Hash + Eq> Shard<K> {
     fn forget_full(&mut self, quota: &Quota, now_ns: u64) {
-        if self.looked_through_ns.is_some_and(|last| now_ns - last < LOOKED_THROUGH_EVERY_NS) {
+        if self.looked_through_ns.is_some_and(|last| now_ns.saturating_sub(last) < LOOKED_THROUGH_EVERY_NS) {
             return;
         }
         self.looked_through_ns = Some(now_ns);

@@ -32,6 +32,8 @@ use crate::{
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// What is looked up where no key was given, so that it takes as long as a wrong one. No key is like it.
 const NO_KEY: &str = "hf_none";
+/// Parameters that people put keys in, though no key is taken from there.
+const KEY_PARAMETERS: [&str; 5] = ["key", "api_key", "apikey", "token", "access_token"];
 /// How often it is written down which keys were used.
 const NOTED_EVERY: Duration = Duration::from_secs(30);
 
@@ -123,10 +125,10 @@ impl<'a> Credential<'a> {
 }
 
 /// Whether a query string has what looks like one of our keys, or a name that others use for theirs.
-fn has_key(query: &str) -> bool {
-    query.split('&').any(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        value.starts_with("hf_") || matches!(name, "key" | "api_key" | "apikey" | "access_token" | "token")
+pub(crate) fn has_key(query: &str) -> bool {
+    query.split(['&', ';']).any(|pair| {
+        let name = pair.split('=').next().unwrap_or_default();
+        pair.contains("hf_") || KEY_PARAMETERS.iter().any(|known| name.eq_ignore_ascii_case(known))
     })
 }
 

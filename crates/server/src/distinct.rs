@@ -3,8 +3,11 @@
 //! RFC 8259, section 4, leaves open which of two values counts. A program in front of this one that takes the other would
 //! have checked what is not done here, so neither is taken. Fields that have a type of their own are looked at by that;
 //! this is for what may be anything.
+//!
+//! What may be anything may also be a million empty objects, each of which takes a hundred times the memory that it takes
+//! in JSON. So values are counted while they are read, and no body has more than [`VALUES_MAX`] of them.
 
-use std::fmt;
+use std::{cell::Cell, fmt};
 
 use serde::{
     Deserialize, Deserializer,
@@ -14,6 +17,22 @@ use serde_json::{Map, Number, Value};
 
 /// The longest name that is repeated to whoever sent it, in characters.
 const NAME_CHARS_MAX: usize = 40;
+/// Values of any shape in one body: a thousand documents may have sixty each.
+pub(crate) const VALUES_MAX: usize = 65_536;
+/// What a value takes when read, at most: half of an object with one field, as the allocator rounds it.
+pub(crate) const VALUE_BYTES: usize = 350;
+
+thread_local! {
+    /// Values that were read of the body at hand: reading never leaves its thread.
+    static VALUES: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Reads a body, and gives how many values of any shape were in it.
+pub(crate) fn counting<T>(read: impl FnOnce() -> T) -> (T, usize) {
+    VALUES.set(0);
+    let value = read();
+    (value, VALUES.replace(0))
+}
 
 /// A value in which nothing stands twice.
 #[derive(Debug)]
@@ -31,6 +50,11 @@ pub(crate) fn optional<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opt
 
 impl<'de> Deserialize<'de> for Distinct {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let values = VALUES.get() + 1;
+        if values > VALUES_MAX {
+            return Err(D::Error::custom(format_args!("more than {VALUES_MAX} values")));
+        }
+        VALUES.set(values);
         deserializer.deserialize_any(Anything).map(Self)
     }
 }
@@ -114,6 +138,17 @@ mod tests {
             let Distinct(value) = serde_json::from_str(json).unwrap();
             assert_eq!(value, serde_json::from_str::<Value>(json).unwrap(), "{json}");
         }
+    }
+
+    #[test]
+    fn values_are_counted_and_too_many_are_refused() {
+        let read = |json: &str| counting(|| serde_json::from_str::<Distinct>(json).map(drop));
+        assert_eq!(read("[{\"\":0},[],1]").1, 5);
+        let many = |count: usize| format!("[{}0]", "0,".repeat(count - 2));
+        assert!(read(&many(VALUES_MAX)).0.is_ok());
+        let told = read(&many(VALUES_MAX + 1)).0.unwrap_err().to_string();
+        assert!(told.starts_with("more than 65536 values"), "{told}");
+        assert_eq!(read("1").1, 1, "each is counted anew");
     }
 
     #[test]

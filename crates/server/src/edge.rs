@@ -18,7 +18,7 @@ use std::{
 use axum::{
     Router,
     body::Body,
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::Response,
     routing::future::RouteFuture,
 };
@@ -38,7 +38,7 @@ use crate::{
         life::{Answer, Life, Paced, Turn},
         redirect::Doorman,
     },
-    routes::{self, PROBES},
+    routes::{self, NEED_NO_PLACE},
     shield::Shield,
 };
 
@@ -113,7 +113,7 @@ impl Edge {
             return None;
         }
         let started = Instant::now();
-        let route = routes::find(request.uri().path()).filter(|route| !PROBES.contains(&route.path))?;
+        let route = routes::find(request.uri().path()).filter(|route| !NEED_NO_PLACE.contains(&route.path))?;
         let prepared = match route.face {
             Face::Own => &self.refusals.own,
             Face::OpenAi => &self.refusals.open_ai,
@@ -123,6 +123,11 @@ impl Edge {
         let id = Uuid::now_v7();
         note_shed(id);
         let mut response = prepared.with(id);
+        // What comes after a body in chunks may be read differently by others: the connection ends with it, as it does
+        // behind the gate.
+        if request.headers().contains_key(header::TRANSFER_ENCODING) {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         gate::identify(request.headers(), id, &mut response);
         gate::record(route.path, gate::method(request.method()), &response, started);
         Some(response)
@@ -135,13 +140,14 @@ impl hyper::service::Service<hyper::Request<Incoming>> for Edge {
     type Future = Either<Ready<Result<Self::Response, Infallible>>, Routed>;
 
     fn call(&self, mut request: hyper::Request<Incoming>) -> Self::Future {
-        let turn = self.life.begin();
+        let turn = self.life.begin(self.server.bodies().hold());
         if let Some(response) = self.at_once(&request) {
             return Either::Left(ready(Ok(response.map(|body| Answer::new(body, turn)))));
         }
         if let Some(peer) = self.peer {
             request.extensions_mut().insert(peer);
         }
+        request.extensions_mut().insert(turn.clone());
         let grace = self.server.config().body_timeout;
         let request = request.map(|body| Paced::new(body, turn.clone(), grace));
         Either::Right(Routed { answering: self.router.clone().call(request), turn })

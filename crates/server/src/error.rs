@@ -5,13 +5,7 @@
 //! at `debug`, and a count of them is told now and then; so it is with those over a limit or without a key. Nothing else in this crate chooses a status,
 //! and `docs/ERRORS.md` has a section for every code, which a test enforces.
 
-use std::{
-    borrow::Cow,
-    error::Error,
-    io,
-    sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::{borrow::Cow, error::Error, io, time::Duration};
 
 use axum::{
     body::Body,
@@ -24,6 +18,8 @@ use holdfast_storage::{FilterError, StorageError, lexical::LexicalError, vectors
 use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
+
+use crate::tally::Tally;
 
 /// The media type of RFC 9457, section 3.
 const PROBLEM_JSON: &str = "application/problem+json";
@@ -374,34 +370,12 @@ pub(crate) fn note_shed(error_id: Uuid) {
     let code = Code::Overloaded.row().code;
     tracing::debug!(error_id = %error_id.simple(), code, "a request was refused: too much is being done");
     metrics::counter!("holdfast_errors_total", "code" => code).increment(1);
-    SHED.note();
+    SHED.note("full");
 }
 
 /// What was refused under load and is not in the log yet.
-pub(crate) static SHED: Shedding = Shedding(Mutex::new((None, 0)));
-
-/// When it was told last, and how many refusals there were since.
-pub(crate) struct Shedding(Mutex<(Option<Instant>, u64)>);
-
-impl Shedding {
-    /// Counts a refusal, and tells of all since the last time, once a second at most.
-    fn note(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).1 += 1;
-        self.tell();
-    }
-
-    /// Tells of what is left of a burst. To be called now and then, or it would be told with the next one.
-    pub(crate) fn tell(&self) {
-        let mut shed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (told, count) = *shed;
-        if count == 0 || told.is_some_and(|told| told.elapsed() < SHED_TOLD_EVERY) {
-            return;
-        }
-        *shed = (Some(Instant::now()), 0);
-        drop(shed);
-        tracing::warn!(count, code = Code::Overloaded.row().code, "refused {count} requests: too much is being done");
-    }
-}
+pub(crate) static SHED: Tally =
+    Tally::new(("refused", "requests: too much is being done"), Code::Overloaded.as_str(), SHED_TOLD_EVERY);
 
 /// Whole seconds, at least one: a `Retry-After` of 0 invites a busy loop.
 pub(crate) fn seconds(duration: Duration) -> u64 {

@@ -8,12 +8,10 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
-use ipnet::{IpNet, Ipv6Net};
+use ipnet::IpNet;
 
 /// The most proxies that are walked past.
 const HOPS_MAX: usize = 32;
-/// The bits of an IPv6 address that name one network, and most often one client, who has all addresses in it.
-const IPV6_CLIENT_BITS: u8 = 64;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -54,14 +52,12 @@ pub(crate) fn client(peer: IpAddr, headers: &HeaderMap, header: ProxyHeader, tru
     nearest
 }
 
-/// The address that stands for all that one client has.
+/// The address that stands for all that one client has: its own, or the 64 bits of an IPv6 address that name a network
+/// (RFC 4291, section 2.5.4), in which a client has as many addresses as it likes.
 pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let network = Ipv6Net::new(address, IPV6_CLIENT_BITS).map(|net| net.network());
-            IpAddr::V6(network.unwrap_or(address))
-        }
-        address @ IpAddr::V4(_) => address,
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
     }
 }
 

@@ -16,7 +16,9 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::runtime::Runtime;
 
 use crate::{
-    Config, api, embeddings,
+    Config, api,
+    distinct::counting,
+    embeddings,
     error::Failure,
     input::{check_depth, parse},
     mcp,
@@ -52,7 +54,7 @@ pub fn body(input: &[u8]) {
 }
 
 fn read<T: DeserializeOwned>(input: &[u8]) {
-    if let Err(failure) = parse::<T>(input) {
+    if let Err(failure) = counting(|| parse::<T>(input)).0 {
         told(failure);
     }
 }

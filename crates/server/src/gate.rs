@@ -22,7 +22,7 @@ use crate::{
     Server, access,
     error::{Code, Failure, SOMETHING_WENT_WRONG, Shed},
     face::Face,
-    routes::{self, Entry, PROBES, Patience},
+    routes::{self, Entry, NEED_NO_PLACE, Patience},
     shield::Shield,
     site,
 };
@@ -145,9 +145,9 @@ async fn observe(State(server): State<Server>, request: Request, next: Next) -> 
     response
 }
 
-/// A place among those that are worked on. Probes need none: they are asked most when it is full.
+/// A place among those that are worked on. Probes and metrics need none: they are asked most when it is full.
 fn enter(server: &Server, route: &'static str) -> Result<Option<Permit>, Failure> {
-    if PROBES.contains(&route) {
+    if NEED_NO_PLACE.contains(&route) {
         return Ok(None);
     }
     server.admission().try_enter().map(Some).map_err(|_| full())

@@ -87,6 +87,16 @@ pub(crate) async fn summary(State(server): State<Server>) -> Response {
     answer(code, summary)
 }
 
+/// A report as it may be told: what was tried too long ago says nothing of how a part is.
+pub(crate) fn told(mut report: HealthReport) -> HealthReport {
+    if let Some(age) = report.stale {
+        for part in &mut report.components {
+            (part.status, part.reason) = (Status::Down, Some(format!("it was last tried {} s ago", age.as_secs())));
+        }
+    }
+    report
+}
+
 fn judge(report: &HealthReport, is_stopping: bool) -> (StatusCode, Readiness) {
     let components = &report.components;
     let readiness = |status: Status, reason| Readiness {
@@ -96,10 +106,6 @@ fn judge(report: &HealthReport, is_stopping: bool) -> (StatusCode, Readiness) {
     };
     if is_stopping {
         return (StatusCode::SERVICE_UNAVAILABLE, readiness(Status::Down, Some("shutting down".to_owned())));
-    }
-    if let Some(age) = report.stale {
-        let reason = format!("the parts were last tried {} s ago", age.as_secs());
-        return (StatusCode::SERVICE_UNAVAILABLE, readiness(Status::Down, Some(reason)));
     }
     let status = worst(components);
     // What is degraded still does its work.
@@ -169,8 +175,8 @@ mod tests {
         assert_eq!(judge(&report, false).0, StatusCode::OK);
         assert_eq!(judge(&report, true).0, StatusCode::SERVICE_UNAVAILABLE);
         report.stale = Some(Duration::from_secs(90));
-        let (code, readiness) = judge(&report, false);
+        let (code, readiness) = judge(&told(report), false);
         assert_eq!((code, readiness.status), (StatusCode::SERVICE_UNAVAILABLE, "down"));
-        assert_eq!(readiness.reason.as_deref(), Some("the parts were last tried 90 s ago"));
+        assert_eq!(readiness.reason.as_deref(), Some("database: it was last tried 90 s ago"));
     }
 }

@@ -12,14 +12,16 @@ use axum::{
     http::{HeaderMap, StatusCode, header, request::Parts},
 };
 use holdfast_knowledge::IdempotencyKey;
+use holdfast_resilience::budget::UsedUp;
 use holdfast_storage::Caller;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
 use crate::{
     Server,
+    distinct::{VALUE_BYTES, counting},
     error::{Code, Failure},
-    listen::life::TooSlow,
+    listen::life::{TooSlow, Turn},
 };
 
 /// The longest `Idempotency-Key`, in bytes.
@@ -52,9 +54,12 @@ impl<T: DeserializeOwned> FromRequest<Server> for Body<T> {
         if !is_json(request.headers()) {
             return Err(Failure::new(Code::UnsupportedMediaType, "the body has to be application/json"));
         }
+        let turn = request.extensions().get::<Turn>().cloned();
         let bytes = bounded(request, server).await?;
         check_depth(&bytes, server.config().max_json_depth)?;
-        Ok(Self { value: parse(&bytes)?, hash: *blake3::hash(&bytes).as_bytes() })
+        let (value, values) = counting(|| parse(&bytes));
+        take_room(turn.as_ref(), values)?;
+        Ok(Self { value: value?, hash: *blake3::hash(&bytes).as_bytes() })
     }
 }
 
@@ -131,18 +136,29 @@ pub(crate) async fn bounded(mut request: Request, server: &Server) -> Result<Byt
     DefaultBodyLimit::max(limit).apply(&mut request);
     Bytes::from_request(request, server).await.map_err(|rejection: BytesRejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => too_large(),
-        _ if is_too_slow(&rejection) => {
+        _ if is_because::<TooSlow>(&rejection) => {
             Failure::new(Code::BodyTooSlow, "the body did not arrive at 1 KiB a second").cause(rejection)
         }
+        _ if is_because::<UsedUp>(&rejection) => no_room(),
         _ => Failure::new(Code::InvalidBody, "the body did not arrive in full").cause(rejection),
     })
 }
 
-/// Whether it was this server that did not want to wait for the body any longer.
-fn is_too_slow(rejection: &BytesRejection) -> bool {
+/// Notes what the values of any shape in a body take, for as long as the request lives.
+pub(crate) fn take_room(turn: Option<&Turn>, values: usize) -> Result<(), Failure> {
+    let Some(turn) = turn else { return Ok(()) };
+    turn.take(values * VALUE_BYTES).map_err(|_| no_room())
+}
+
+fn no_room() -> Failure {
+    Failure::new(Code::Overloaded, "the bodies of all requests take as much memory as they may")
+}
+
+/// Whether it was this server that did not want to read on, for a reason of its own.
+fn is_because<E: Error + 'static>(rejection: &BytesRejection) -> bool {
     let mut cause = rejection.source();
     while let Some(error) = cause {
-        if error.is::<TooSlow>() {
+        if error.is::<E>() {
             return true;
         }
         cause = error.source();

@@ -24,6 +24,8 @@ mod access;
 
 mod forwarded;
 
+mod outward;
+
 mod limits;
 
 mod tally;
@@ -68,6 +70,7 @@ use holdfast_embedding::Models;
 use holdfast_knowledge::{HealthReport, Knowledge};
 use holdfast_resilience::{
     admission::Admission,
+    budget::Budget,
     health::{Component, Queue, Report, Since, Status},
 };
 use holdfast_storage::{Scope, Storage};
@@ -92,6 +95,9 @@ const WHOLE_TEXTS_REQUESTS: usize = 4;
 pub struct Config {
     /// The most bytes a request's body may have; more is answered 413.
     pub max_body_bytes: usize,
+    /// The most bytes that the bodies of all requests may take at a time, as they came and as they were read, where that
+    /// is enough for two of the largest; more is answered 503.
+    pub max_bodies_bytes: usize,
     /// How deep arrays and objects of a body may nest.
     pub max_json_depth: usize,
     /// The most bytes of a request's line and headers together, at least 8 192; more is answered 431. What comes in
@@ -143,6 +149,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             max_body_bytes: 16 << 20,
+            max_bodies_bytes: 512 << 20,
             max_json_depth: 64,
             max_header_bytes: 64 << 10,
             max_documents: 1_000,
@@ -165,6 +172,12 @@ impl Default for Config {
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
         }
+    }
+}
+
+impl Config {
+    fn bodies_bytes(&self) -> usize {
+        self.max_bodies_bytes.max(self.max_body_bytes.saturating_mul(2))
     }
 }
 
@@ -262,6 +275,7 @@ struct Shared {
     tasks: TaskTracker,
     observation: Observation,
     admission: Admission,
+    bodies: Budget,
     limits: Limits,
     mcp_sessions: Admission,
     mcp_calls: Admission,
@@ -297,6 +311,7 @@ impl Server {
         config.check()?;
         let shared = Shared {
             admission: Admission::new(config.max_concurrent_requests),
+            bodies: Budget::new(config.bodies_bytes()),
             limits: Limits::new(&config.limits),
             mcp_sessions: Admission::new(config.max_mcp_sessions),
             mcp_calls: Admission::new(config.max_concurrent_requests),
@@ -352,6 +367,7 @@ impl Server {
         self.shared.admission.resize(config.max_concurrent_requests);
         self.shared.mcp_calls.resize(config.max_concurrent_requests);
         self.shared.mcp_sessions.resize(config.max_mcp_sessions);
+        self.shared.bodies.resize(config.bodies_bytes());
         self.shared.limits.reconfigure(&config.limits);
         self.shared.config.store(Arc::new(config));
         Ok(())
@@ -438,6 +454,10 @@ impl Server {
         &self.shared.admission
     }
 
+    fn bodies(&self) -> &Budget {
+        &self.shared.bodies
+    }
+
     fn limits(&self) -> &Limits {
         &self.shared.limits
     }
@@ -464,7 +484,7 @@ impl Server {
 
     /// How every part is: the knowledge base's, the settings, and those that tell of themselves.
     fn health(&self) -> HealthReport {
-        let mut report = self.knowledge().health();
+        let mut report = health::told(self.knowledge().health());
         report.components.push(self.settings_component());
         report.components.extend(self.tls_component());
         report.components.extend(self.shared.observation.reports.iter().flat_map(|part| part.components()));
@@ -481,8 +501,9 @@ impl Server {
         ];
         let room =
             |(name, room): (&'static str, &Admission)| Queue { name, length: room.in_use(), limit: room.capacity() };
+        let bodies = Queue { name: "http_body_bytes", length: self.bodies().in_use(), limit: self.bodies().size() };
         let others = self.shared.observation.reports.iter().flat_map(|part| part.queues());
-        rooms.map(room).into_iter().chain(self.knowledge().queues()).chain(others).collect()
+        rooms.map(room).into_iter().chain([bodies]).chain(self.knowledge().queues()).chain(others).collect()
     }
 
     fn uptime(&self) -> Duration {

@@ -33,8 +33,11 @@ pub(crate) enum Entry {
     Owner,
 }
 
-/// The probes, which are answered also when there is no place for another request.
+/// The probes.
 pub(crate) const PROBES: [&str; 4] = ["/health/live", "/health/ready", "/health/startup", "/health"];
+
+/// What is answered also when there is no place for another request: it takes next to nothing, and tells of just that.
+pub(crate) const NEED_NO_PLACE: [&str; 5] = [PROBES[0], PROBES[1], PROBES[2], PROBES[3], "/metrics"];
 
 /// The only paths that answer without a key: the probes, and the description of the interface with its page. A browser
 /// sends no key with a navigation, and neither tells anything of what is stored or which version runs.

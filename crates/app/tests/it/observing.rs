@@ -141,6 +141,31 @@ fn a_busy_server_emits_what_the_table_has_and_nothing_else() -> Result<()> {
     Ok(())
 }
 
+/// That a series is there tells nothing of a counter that was shown before there was anything to count.
+#[test]
+fn every_metric_of_the_table_is_recorded_somewhere() -> Result<()> {
+    let mut sources = String::new();
+    let mut folders = vec![repository("crates")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() && !path.ends_with("tests") {
+                folders.push(path);
+            } else if path.extension().is_some_and(|kind| kind == "rs") && !path.ends_with("metrics/table.rs") {
+                sources.push_str(&fs::read_to_string(path)?);
+            }
+        }
+    }
+    let written: String = sources.split_whitespace().collect();
+    let home = Home::bare()?;
+    for (name, metric) in table(&home)? {
+        // Those of the process are written down and not recorded.
+        let is_recorded = name.starts_with("process_") || written.contains(&format!("{}!(\"{name}\"", metric.kind));
+        ensure!(is_recorded, "{} {name} is recorded nowhere", metric.kind);
+    }
+    Ok(())
+}
+
 #[test]
 fn promtool_finds_nothing_to_complain_of_in_the_metrics() -> Result<()> {
     let (_home, text) = busy()?;

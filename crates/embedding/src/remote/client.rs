@@ -218,21 +218,27 @@ impl Client {
             .with_min_delay(BACKOFF_MIN)
             .with_max_delay(BACKOFF_MAX)
             .with_max_times(ATTEMPTS - 1);
-        let attempts = (|| self.attempt(texts)).retry(backoff).when(|trouble: &Trouble| trouble.is_transient).adjust(
-            |trouble, pause| {
+        let deadline = tokio::time::Instant::now() + self.deadline;
+        let attempts = (|| self.attempt(texts, deadline))
+            .retry(backoff)
+            .when(|trouble: &Trouble| trouble.is_transient)
+            .adjust(|trouble, pause| {
                 // Whoever is to be asked again after the deadline is not asked again.
                 let pause = pause?.max(trouble.retry_after.unwrap_or_default());
                 (pause < self.deadline).then_some(pause)
-            },
-        );
-        tokio::time::timeout(self.deadline, attempts)
-            .await
-            .unwrap_or_else(|_| Err(Trouble::passing(format!("no answer within {} s", self.deadline.as_secs_f32()))))
+            });
+        tokio::time::timeout_at(deadline, attempts).await.unwrap_or_else(|_| Err(self.no_answer()))
     }
 
-    async fn attempt(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, Trouble> {
+    fn no_answer(&self) -> Trouble {
+        Trouble::passing(format!("no answer within {} s", self.deadline.as_secs_f32()))
+    }
+
+    async fn attempt(&self, texts: &[String], deadline: tokio::time::Instant) -> Result<Vec<Vec<f32>>, Trouble> {
         let began = Instant::now();
-        let outcome = self.ask(texts).await;
+        // One that hangs is counted too.
+        let outcome =
+            tokio::time::timeout_at(deadline, self.ask(texts)).await.unwrap_or_else(|_| Err(self.no_answer()));
         self.meters.seconds.record(began.elapsed().as_secs_f64());
         match &outcome {
             Ok(_) => self.meters.ok.increment(1),
@@ -347,14 +353,14 @@ async fn bounded(response: Response, bytes_max: usize) -> Result<Vec<u8>, Troubl
     Ok(body)
 }
 
-/// What a server says went wrong, wherever its interface has it.
+/// What a server says went wrong, where its interface has it.
 fn words(body: &[u8]) -> String {
     let json: Option<Value> = serde_json::from_slice(body).ok();
     let told = json.as_ref().and_then(|json| {
         let error = json.get("error")?;
         error.as_str().or_else(|| error.get("message")?.as_str())
     });
-    told.map_or_else(|| String::from_utf8_lossy(body).into_owned(), str::to_owned)
+    told.unwrap_or_default().to_owned()
 }
 
 /// The innermost cause of an HTTP error, where the reason is; the outer ones repeat the address.

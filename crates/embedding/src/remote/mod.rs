@@ -249,14 +249,8 @@ impl Remote {
             return Err(trouble.into_error(&self.name));
         }
         if texts.len() == 1 {
-            let words = trouble.words.as_ref().map(tracing::field::display);
-            tracing::warn!(
-                model = self.name,
-                words,
-                "the remote model {} refused a text: {}",
-                self.name,
-                trouble.reason
-            );
+            // Its own words may repeat the text, and no text belongs into a log.
+            tracing::warn!(model = self.name, "the remote model {} refused a text: {}", self.name, trouble.reason);
             return Ok(vec![None]);
         }
         let (some, others) = texts.split_at(texts.len() / 2);

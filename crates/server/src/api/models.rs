@@ -13,6 +13,7 @@ use crate::{
     Server, description,
     error::Failure,
     input::{Authenticated, Body, Segment, one_of, within},
+    outward,
 };
 
 /// Tokens that a remote model reads where nothing is said: what nearly all of them do at least.
@@ -101,6 +102,13 @@ pub(crate) async fn connect(
         // It would be sent to whatever address is given.
         return Err(Failure::field("key_file", "can be named on this machine only, by `holdfast models connect`"));
     }
+    if !caller.is_owner() && !outward::is_outward(&url).await {
+        // The answer, or its absence, would tell of machines that only this one can reach.
+        return Err(Failure::field(
+            "url",
+            "is within this machine's network, or nowhere: connect that on this machine, by `holdfast models connect`",
+        ));
+    }
     let api = one_of("api", api.as_deref(), RemoteApi::OpenAi, &APIS)?;
     let window = within("window", window, REMOTE_WINDOW, WINDOW_MIN..=WINDOW_MAX)?;
     let remote = RemoteModel { api, url, model, key_file, window, query_prefix, document_prefix };
@@ -128,11 +136,14 @@ pub(crate) async fn list(
 
 pub(crate) async fn pull(
     State(server): State<Server>,
-    Authenticated(_): Authenticated,
+    Authenticated(caller): Authenticated,
     Segment(name): Segment,
     body: Body<PullBody>,
 ) -> Result<Json<ModelAnswer>, Failure> {
     let from = body.value.from.map(|from| source(&from)).transpose()?;
+    if matches!(from, Some(ModelSource::Folder(_))) && !caller.is_owner() {
+        return Err(Failure::field("from", "can be a folder on this machine only, by `holdfast models pull`"));
+    }
     let pulling = Pulling { server: &server, name: &name };
     let pulled = server.models().pull(&name, from, |progress| pulling.note(&progress)).await;
     drop(pulling);

@@ -7,7 +7,7 @@ use holdfast_storage::Caller;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::{Server, error::Failure, health::public_reason, input::Authenticated, timestamp};
+use crate::{Server, health::public_reason, input::Authenticated, timestamp};
 
 /// How everything is.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -52,11 +52,8 @@ pub(crate) struct ComponentAnswer {
     since: String,
 }
 
-pub(crate) async fn show(
-    State(server): State<Server>,
-    Authenticated(caller): Authenticated,
-) -> Result<Json<StatusAnswer>, Failure> {
-    Ok(Json(StatusAnswer::of(&server, &caller)))
+pub(crate) async fn show(State(server): State<Server>, Authenticated(caller): Authenticated) -> Json<StatusAnswer> {
+    Json(StatusAnswer::of(&server, &caller))
 }
 
 impl StatusAnswer {

@@ -1,7 +1,8 @@
 //! How much each key and each client address may have done: requests, texts, and requests at once.
 //!
 //! A request that is let in is charged to its key and its address, and gets a [`Meter`] to which a handler charges the
-//! texts that the request turns out to have. What was refused is not charged. A request without a valid key is charged to
+//! texts that the request turns out to have. What is refused over a limit is not charged; what a
+//! key may not do is. A request without a valid key is charged to
 //! nobody: it has a count of its own for each address ([`Limits::failed`]), so that whoever tries keys uses up nothing of
 //! those who have one. The owner at the control socket is not limited, and probes do not come here.
 //!

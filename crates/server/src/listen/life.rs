@@ -19,6 +19,7 @@ use std::{
 };
 
 use axum::body::{Body, Bytes};
+use holdfast_resilience::budget::{Hold, UsedUp};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::{
@@ -29,8 +30,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Slower than this for long is nobody who wants an answer: a modem of the 1980s had as much.
 pub(super) const RATE_BYTES_PER_SECOND: u64 = 1_024;
-/// How long a client that has not closed is heard after the last word was said to it, and in what pieces.
+/// How long and how far a client that has not closed is heard after the last word was said to it, and in what pieces.
 const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 32 << 20;
 const LINGER_READ_BYTES: usize = 4 << 10;
 /// Looks at a connection within the time it may stall.
 const LOOKS: u32 = 4;
@@ -53,8 +55,8 @@ pub(crate) struct Life {
     requests: AtomicU64,
     /// and those that are not done with, whoever's turn it is.
     open: AtomicUsize,
-    /// Bytes that the system took to send.
-    written: AtomicU64,
+    /// Bytes that the system took to send, and those of bodies that came.
+    bytes: AtomicU64,
     /// Since when the client is awaited.
     awaited_since_ms: AtomicU64,
     in_handshake: AtomicBool,
@@ -67,7 +69,7 @@ pub(crate) struct Life {
 #[derive(Clone, Copy)]
 struct Moved {
     requests: u64,
-    written: u64,
+    bytes: u64,
 }
 
 impl Life {
@@ -77,7 +79,7 @@ impl Life {
             working: AtomicUsize::new(0),
             requests: AtomicU64::new(0),
             open: AtomicUsize::new(0),
-            written: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
             awaited_since_ms: AtomicU64::new(now_ms()),
             in_handshake: AtomicBool::new(in_handshake),
             in_haste: AtomicBool::new(false),
@@ -85,12 +87,12 @@ impl Life {
         })
     }
 
-    /// A request has come; it is worked on until the turn says otherwise.
-    pub(crate) fn begin(self: &Arc<Self>) -> Turn {
+    /// A request has come; it is worked on until the turn says otherwise. What it has of the memory for bodies is `hold`.
+    pub(crate) fn begin(self: &Arc<Self>, hold: Hold) -> Turn {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.open.fetch_add(1, Ordering::SeqCst);
         self.working.fetch_add(1, Ordering::SeqCst);
-        Turn(Arc::new(TurnOf { life: Arc::clone(self), is_ours: AtomicBool::new(true) }))
+        Turn(Arc::new(TurnOf { life: Arc::clone(self), is_ours: AtomicBool::new(true), hold }))
     }
 
     /// Whether nothing is being worked on, and since when.
@@ -136,7 +138,7 @@ impl Life {
             let now = self.moved();
             let stands_still = self.awaited_since().is_some()
                 && now.requests == before.requests
-                && now.written - before.written < enough.max(1);
+                && now.bytes - before.bytes < enough.max(1);
             looks = if stands_still { looks + 1 } else { 0 };
             before = now;
         }
@@ -149,14 +151,14 @@ impl Life {
         while looks < LOOKS {
             tokio::time::sleep(every).await;
             let now = self.moved();
-            let is_quiet = self.open.load(Ordering::SeqCst) == 0 && now.written == before.written;
+            let is_quiet = self.open.load(Ordering::SeqCst) == 0 && now.bytes == before.bytes;
             looks = if is_quiet { looks + 1 } else { 0 };
             before = now;
         }
     }
 
     fn moved(&self) -> Moved {
-        Moved { requests: self.requests.load(Ordering::Relaxed), written: self.written.load(Ordering::Relaxed) }
+        Moved { requests: self.requests.load(Ordering::Relaxed), bytes: self.bytes.load(Ordering::Relaxed) }
     }
 }
 
@@ -168,9 +170,20 @@ pub(crate) struct Turn(Arc<TurnOf>);
 struct TurnOf {
     life: Arc<Life>,
     is_ours: AtomicBool,
+    hold: Hold,
 }
 
 impl Turn {
+    /// Takes memory until the exchange is over.
+    pub(crate) fn take(&self, bytes: usize) -> Result<(), UsedUp> {
+        self.0.hold.grow(bytes)
+    }
+
+    /// Notes bytes of the body.
+    fn came(&self, bytes: u64) {
+        self.0.life.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     fn ours(&self) {
         if !self.0.is_ours.swap(true, Ordering::SeqCst) {
             self.0.life.working.fetch_add(1, Ordering::SeqCst);
@@ -243,6 +256,10 @@ impl HttpBody for Paced {
                 this.turn.ours();
                 if let Some(Ok(frame)) = &frame {
                     let length = frame.data_ref().map_or(0, Bytes::len);
+                    this.turn.came(length as u64);
+                    if let Err(used_up) = this.turn.take(length) {
+                        return Poll::Ready(Some(Err(used_up.into())));
+                    }
                     let earned = Duration::from_secs_f64(length as f64 / RATE_BYTES_PER_SECOND as f64);
                     *deadline = (*deadline + earned).min(tokio::time::Instant::now() + *this.grace);
                 }
@@ -318,8 +335,8 @@ impl HttpBody for Answer {
 pub(super) struct Counted<S> {
     pub(super) stream: S,
     life: Arc<Life>,
-    /// Once everything was said: how long what still comes is read and thrown away.
-    lingers: Option<Pin<Box<Sleep>>>,
+    /// Once everything was said: how long, and how much of, what still comes is read and thrown away.
+    lingers: Option<(Pin<Box<Sleep>>, usize)>,
 }
 
 impl<S> Counted<S> {
@@ -329,7 +346,7 @@ impl<S> Counted<S> {
 
     fn count(&self, written: &Poll<io::Result<usize>>) {
         if let Poll::Ready(Ok(bytes)) = written {
-            self.life.written.fetch_add(*bytes as u64, Ordering::Relaxed);
+            self.life.bytes.fetch_add(*bytes as u64, Ordering::Relaxed);
         }
     }
 }
@@ -369,11 +386,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Counted<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let over = match &mut this.lingers {
-            Some(over) => over,
+        let (over, left) = match &mut this.lingers {
+            Some(lingers) => lingers,
             None => {
                 ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
-                this.lingers.insert(Box::pin(tokio::time::sleep(LINGER)))
+                this.lingers.insert((Box::pin(tokio::time::sleep(LINGER)), LINGER_BYTES))
             }
         };
         let mut thrown_away = [0; LINGER_READ_BYTES];
@@ -383,10 +400,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Counted<S> {
             }
             let mut into = ReadBuf::new(&mut thrown_away);
             let read = ready!(Pin::new(&mut this.stream).poll_read(context, &mut into));
-            // The client has closed too, or is gone.
-            if read.is_err() || into.filled().is_empty() {
+            let length = into.filled().len();
+            // The client has closed too, is gone, or will not stop.
+            if read.is_err() || length == 0 || length > *left {
                 return Poll::Ready(Ok(()));
             }
+            *left -= length;
         }
     }
 }
@@ -397,11 +416,15 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
+    fn nothing() -> Hold {
+        holdfast_resilience::budget::Budget::new(0).hold()
+    }
+
     #[test]
     fn a_client_is_awaited_unless_something_is_worked_on() {
         let life = Life::new(None, false);
         assert!(life.awaited_since().is_some());
-        let (first, second) = (life.begin(), life.begin());
+        let (first, second) = (life.begin(nothing()), life.begin(nothing()));
         first.theirs();
         first.theirs();
         assert!(life.awaited_since().is_none(), "the second is worked on");
@@ -424,7 +447,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_without_a_request_is_quiet() {
         let life = Life::new(None, false);
-        let turn = life.begin();
+        let turn = life.begin(nothing());
         turn.theirs();
         assert!(tokio::time::timeout(10 * PATIENCE, life.until_quiet(PATIENCE)).await.is_err(), "a body is awaited");
         drop(turn);
@@ -434,7 +457,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_worked_on_or_moves_does_not_stand_still() {
         let life = Life::new(None, false);
-        let turn = life.begin();
+        let turn = life.begin(nothing());
         let slow = RATE_BYTES_PER_SECOND * PATIENCE.as_secs() / u64::from(LOOKS);
         let worked_on = tokio::time::timeout(10 * PATIENCE, life.until_stalled(PATIENCE)).await;
         assert!(worked_on.is_err(), "it is being worked on");
@@ -443,7 +466,7 @@ mod tests {
         let writing = async {
             loop {
                 tokio::time::sleep(PATIENCE / LOOKS / 2).await;
-                life.written.fetch_add(slow, Ordering::Relaxed);
+                life.bytes.fetch_add(slow, Ordering::Relaxed);
             }
         };
         tokio::select! {

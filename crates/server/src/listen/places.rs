@@ -7,11 +7,12 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use super::life::Life;
+use crate::forwarded::network;
 
 /// The places of one listener; cloning is shallow.
 #[derive(Clone)]
@@ -100,15 +101,6 @@ impl Drop for Place {
     }
 }
 
-/// What one client is taken to have: an address, or the 64 bits of an IPv6 address that name a network (RFC 4291,
-/// section 2.5.4), in which a client has as many addresses as it likes.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use futures::FutureExt;
@@ -145,7 +137,7 @@ mod tests {
     fn who_never_asked_for_anything_gives_way_before_who_did() {
         let places = Places::new(2, 2);
         let [worker, silent, newcomer] = ["10.0.0.1"; 3].map(life);
-        drop(worker.begin());
+        drop(worker.begin(holdfast_resilience::budget::Budget::new(0).hold()));
         let _places = [&worker, &silent, &newcomer].map(|life| places.enter(life).unwrap());
         assert!(!has_ended(&worker) && has_ended(&silent));
     }
@@ -155,7 +147,7 @@ mod tests {
         let places = Places::new(1, 1);
         let (busy, newcomer) = (life("10.0.0.1"), life("10.0.0.2"));
         let place = places.enter(&busy).unwrap();
-        let turn = busy.begin();
+        let turn = busy.begin(holdfast_resilience::budget::Budget::new(0).hold());
         assert!(places.enter(&newcomer).is_none() && !has_ended(&busy));
         drop(turn);
         let _newcomer = places.enter(&newcomer).unwrap();

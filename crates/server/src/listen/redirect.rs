@@ -16,14 +16,13 @@ use axum::{
 use hyper::body::Incoming;
 
 use crate::{
+    access::has_key,
     error::{Code, Failure},
     tls::Tls,
 };
 
 /// The headers that a credential comes in.
 const CREDENTIALS: [&str; 5] = ["authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"];
-/// Parameters that people put keys in, though no key is taken from there.
-const CREDENTIAL_PARAMETERS: [&str; 5] = ["key", "api_key", "apikey", "token", "access_token"];
 /// The port that `https` has unless another is named (RFC 9110, section 4.2.2).
 const HTTPS_PORT: u16 = 443;
 
@@ -80,12 +79,7 @@ fn refusal(headers: &HeaderMap, uri: &Uri) -> Failure {
 }
 
 fn has_credential(headers: &HeaderMap, uri: &Uri) -> bool {
-    let is_credential = |parameter: &str| {
-        let name = parameter.split('=').next().unwrap_or_default().to_ascii_lowercase();
-        CREDENTIAL_PARAMETERS.contains(&name.as_str()) || parameter.contains("hf_")
-    };
-    CREDENTIALS.iter().any(|name| headers.contains_key(*name))
-        || uri.query().is_some_and(|query| query.split(['&', ';']).any(is_credential))
+    CREDENTIALS.iter().any(|name| headers.contains_key(*name)) || uri.query().is_some_and(has_key)
 }
 
 fn location(headers: &HeaderMap, uri: &Uri, port: u16, tls: &Tls) -> Option<HeaderValue> {

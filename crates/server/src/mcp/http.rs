@@ -20,9 +20,10 @@ use serde_json::error::Category;
 
 use crate::{
     Server,
-    distinct::Distinct,
+    distinct::{Distinct, counting},
     error::{Code, Failure, SOMETHING_WENT_WRONG},
     input,
+    listen::life::Turn,
     mcp::Tools,
 };
 
@@ -52,7 +53,10 @@ async fn checked(server: &Server, request: Request) -> Result<Request<http_body_
     whole.extensions_mut().clone_from(&parts.extensions);
     let bytes = input::bounded(whole, server).await.map_err(|failure| Box::new(failure.into_response()))?;
     input::check_depth(&bytes, server.config().max_json_depth).map_err(|failure| Box::new(failure.into_response()))?;
-    if let Err(error) = serde_json::from_slice::<Distinct>(&bytes) {
+    let (read, values) = counting(|| serde_json::from_slice::<Distinct>(&bytes).map(drop));
+    let turn = parts.extensions.get::<Turn>();
+    input::take_room(turn, values).map_err(|failure| Box::new(failure.into_response()))?;
+    if let Err(error) = read {
         let code = match error.classify() {
             Category::Data => Code::InvalidRequest,
             _ => Code::InvalidJson,

@@ -132,8 +132,9 @@ pub(super) const SECONDS: [f64; 16] =
 pub(super) const COUNTS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
 /// The queues and rooms that have a bound for the whole process; those of models have metrics of their own.
-pub const QUEUES: [&str; 8] = [
+pub const QUEUES: [&str; 9] = [
     "http_requests",
+    "http_body_bytes",
     "mcp_sessions",
     "mcp_calls",
     "whole_texts",

@@ -88,6 +88,13 @@ async fn a_key_without_the_scope_is_refused_by_every_route_and_one_with_it_by_no
                     ensure!(reply.text().contains(scope.as_str()), "{}", about());
                     refused += 1;
                 }
+                // What may not be got may not be asked for without its body either.
+                if *method == Method::GET {
+                    let head = Request::head(path(route.path)).header(header::HOST, "localhost");
+                    let head = head.header(header::AUTHORIZATION, format!("Bearer {key}"));
+                    let status = house.send(head.body(Body::empty())?).await?.status;
+                    ensure!(status == reply.status, "HEAD: {status}, {}", about());
+                }
             }
         }
     }

@@ -286,6 +286,10 @@ async fn who_may_not_see_a_collection_may_not_change_it_either() -> Result<()> {
         let reply = corpus.ask(&narrow, Method::POST, "/api/v1/collections", Some(json!({ "name": name }))).await?;
         reply.problem(403, "forbidden")?;
     }
+    let tool = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
+        "name": "add_document", "arguments": { "collection": theirs, "content": "x" } } });
+    let reply = corpus.ask(&narrow, Method::POST, "/mcp", Some(tool)).await?;
+    ensure!(reply.text().contains("collection_not_found"), "{}", reply.text());
     corpus.ask(&narrow, Method::POST, "/api/v1/doctor", Some(json!({}))).await?.problem(403, "forbidden")?;
     let standing = corpus.house.get(&format!("/api/v1/collections/{theirs}")).await?.expect(200)?;
     ensure!(standing["documents"].as_u64() >= Some(corpus.documents[1].len() as u64), "{standing}");

@@ -196,7 +196,10 @@ async fn more_at_once_than_may_be() -> Result<()> {
     let refused = tokio::time::timeout(crate::house::PATIENCE, refused).await??;
     refused.problem(503, "overloaded")?;
     ensure!(refused.header("retry-after") == Some("1"));
+    // It is now that people look.
     house.get("/health/live").await?.expect(200)?;
+    let metrics = house.get("/metrics").await?.text();
+    ensure!(metrics.contains("holdfast_queue_length{queue=\"http_requests\"} 1"), "{metrics}");
     drop(hold);
     slow.await?.problem(422, "invalid_field")?;
     house.get("/api/v1/jobs").await?.expect(200)?;
@@ -259,10 +262,36 @@ async fn one_bad_document_does_not_hold_up_the_others() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_cannot_have_the_server_call_what_only_it_can_reach() -> Result<()> {
+    let house = House::new().await?;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let port = listener.local_addr()?.port();
+    for host in ["127.0.0.1", "localhost", "[::1]", "2130706433", "169.254.169.254"] {
+        let body = json!({ "url": format!("http://{host}:{port}/v1") });
+        let refused = house.post("/api/v1/models/far/connect", body).await?.problem(422, "invalid_field")?;
+        ensure!(refused["detail"].as_str().is_some_and(|detail| detail.starts_with("url ")), "{refused}");
+    }
+    ensure!(futures::FutureExt::now_or_never(listener.accept()).is_none(), "it was called");
+    // The owner of this machine may.
+    let body = Body::from(json!({ "url": format!("http://127.0.0.1:{port}/v1") }).to_string());
+    let request =
+        axum::http::Request::post("/api/v1/models/far/connect").header(header::CONTENT_TYPE, "application/json");
+    let asking = crate::house::ask(house.server.owner(), request.body(body)?);
+    tokio::select! {
+        reply = asking => anyhow::bail!("{:?}", reply?),
+        called = tokio::time::timeout(crate::house::PATIENCE, listener.accept()) => drop(called??),
+    }
+    house.close().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_key_cannot_have_files_sent_elsewhere() -> Result<()> {
     let house = House::new().await?;
     let body = json!({ "url": "http://127.0.0.1:1", "key_file": "/etc/hostname" });
     let refused = house.post("/api/v1/models/far/connect", body).await?.problem(422, "invalid_field")?;
     ensure!(refused["detail"].as_str().is_some_and(|detail| detail.starts_with("key_file ")), "{refused}");
+    let folder = json!({ "from": house.path() });
+    let refused = house.post("/api/v1/models/tiny/pull", folder).await?.problem(422, "invalid_field")?;
+    ensure!(refused["detail"].as_str().is_some_and(|detail| detail.starts_with("from ")), "{refused}");
     house.close().await
 }

@@ -251,6 +251,14 @@ async fn http_2_carries_many_requests_at_once() -> Result<()> {
         }
     });
     within(futures::future::try_join_all(asked)).await??;
+    // What stands for the Host there is looked at as well.
+    let mut sender = secure.http_2().await?;
+    for (authority, status) in [("localhost", 200), ("evil.example", 403), ("localhost.evil.example", 403)] {
+        let request = Request::get(format!("https://{authority}/api/v1/jobs")).header("x-api-key", &secure.house.key);
+        let response = within(sender.send_request(request.body(Full::default())?)).await??;
+        ensure!(response.status() == status, "{authority}: {}", response.status());
+        ensure!(response.headers().contains_key("strict-transport-security"), "{response:?}");
+    }
     let huge = Request::builder().uri("https://localhost/health/live").header("x-large", "x".repeat(10 << 20));
     let mut sender = secure.http_2().await?;
     let refused = within(sender.send_request(huge.body(Full::default())?)).await?;
