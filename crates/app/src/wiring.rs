@@ -167,7 +167,7 @@ impl Program {
 
     /// Serves on the listeners until stopped.
     pub fn serve(&self, listeners: Listeners) {
-        let Listeners { network, encrypted, control } = listeners;
+        let Listeners { network, encrypted, metrics, control } = listeners;
         let tasks = &self.stages[0].tasks;
         let redirect = encrypted.as_ref().map(|(door, tls)| (door.address.port(), tls.clone()));
         if let Some(Bound { listener, address }) = network {
@@ -184,6 +184,10 @@ impl Program {
         if let Some((Bound { listener, .. }, tls)) = encrypted {
             let server = self.server.clone();
             tasks.spawn(async move { server.serve_tls(listener, tls).await });
+        }
+        if let Some(Bound { listener, .. }) = metrics {
+            let server = self.server.clone();
+            tasks.spawn(async move { server.serve_metrics(listener).await });
         }
         let server = self.server.clone();
         tasks.spawn(async move { server.serve_control(control).await });
@@ -215,6 +219,8 @@ pub struct Listeners {
     network: Option<Bound>,
     /// HTTPS.
     encrypted: Option<(Bound, Tls)>,
+    /// The metrics alone.
+    metrics: Option<Bound>,
     control: UnixListener,
 }
 
@@ -230,6 +236,8 @@ pub struct Ports {
     pub listen: SocketAddr,
     /// HTTPS, and with what certificate.
     pub encrypted: Option<(SocketAddr, Tls)>,
+    /// The metrics alone.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// Other machines could reach the server, and there is no key that would tell who may.
@@ -262,8 +270,17 @@ impl Listeners {
             Some((address, tls)) => Bound::at(address, network, "--listen-tls").await?.map(|bound| (bound, tls)),
             None => None,
         };
+        let metrics = match ports.metrics {
+            Some(address) => Bound::at(address, network, "telemetry.metrics_listen").await?,
+            None => None,
+        };
         let control = control::bind(data_dir).context("failed to open the control socket")?;
-        Ok(Self { network: bound, encrypted, control })
+        Ok(Self { network: bound, encrypted, metrics, control })
+    }
+
+    /// Where the metrics are had without a key.
+    pub fn metrics(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(|bound| bound.address)
     }
 
     /// Where HTTP is spoken without encryption.

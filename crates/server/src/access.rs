@@ -48,6 +48,7 @@ pub(crate) async fn check(
     let caller = match entry {
         Entry::Owner => Caller::owner(),
         Entry::Network if WITHOUT_KEY.contains(&route) => return Ok(next.run(request).await),
+        Entry::Metrics => return Ok(next.run(request).await),
         Entry::Network => authenticate(&server, request.headers(), request.uri(), address).await?,
     };
     let face = routes::find(route).map_or(Face::Own, |route| route.face);

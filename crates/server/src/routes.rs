@@ -31,6 +31,9 @@ pub(crate) enum Entry {
     Network,
     /// The control socket, or this very process: it is the owner.
     Owner,
+    /// A listener on loopback for metrics alone, which the operator asked for: nothing is needed, and nothing else is
+    /// there.
+    Metrics,
 }
 
 /// The probes.
@@ -225,7 +228,12 @@ pub(crate) fn find(path: &str) -> Option<&'static Route> {
 pub(crate) fn router(server: &Server, entry: Entry) -> Router {
     let mut router = Router::new();
     for route in ROUTES {
-        if route.audience == Audience::All || entry == Entry::Owner {
+        let is_there = match entry {
+            Entry::Network => route.audience == Audience::All,
+            Entry::Owner => true,
+            Entry::Metrics => route.path == "/metrics",
+        };
+        if is_there {
             router = router.route(route.path, (route.handlers)());
         }
     }

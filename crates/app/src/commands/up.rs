@@ -75,7 +75,11 @@ async fn serve(session: &Session, arguments: &arguments::Up, stop: &Cancellation
     };
     log.write_files(&settings.log, holding.root());
     let hub_token = settings.models.hub_token.clone();
-    let ports = Ports { listen: settings.listen, encrypted: certificate(&settings, &session.place.data_dir)? };
+    let ports = Ports {
+        listen: settings.listen,
+        encrypted: certificate(&settings, &session.place.data_dir)?,
+        metrics: settings.metrics_listen,
+    };
     let program = Box::pin(Program::build(holding, settings)).await?;
     log.register_metrics();
     let reloader = Reloader::new(session, Started { layers, hub_token }, program.server.clone(), log.clone())
@@ -144,6 +148,8 @@ struct Urls {
     encrypted: Option<String>,
     /// Where it says that it is to be reached elsewhere.
     redirect: Option<String>,
+    /// Where the metrics are had without a key.
+    metrics: Option<String>,
 }
 
 impl Urls {
@@ -161,7 +167,8 @@ impl Urls {
         let (plain, redirect): (Vec<_>, Vec<_>) =
             listeners.address().into_iter().partition(|address| address.ip().is_loopback());
         let url = |addresses: Vec<SocketAddr>| addresses.first().map(|address| format!("http://{address}"));
-        Self { plain: url(plain), encrypted, redirect: url(redirect) }
+        let metrics = listeners.metrics().map(|address| format!("http://{address}/metrics"));
+        Self { plain: url(plain), encrypted, redirect: url(redirect), metrics }
     }
 }
 
@@ -179,6 +186,7 @@ fn announce(session: &Session, program: &Program, urls: &Urls, admin_key: Option
             "url": urls.plain.as_ref().or(urls.encrypted.as_ref()),
             "tls_url": urls.encrypted,
             "redirect_url": urls.redirect,
+            "metrics_url": urls.metrics,
             "control_socket": DataDirectory::control_socket(data_dir),
             "version": env!("CARGO_PKG_VERSION"),
         });
@@ -197,6 +205,9 @@ fn announce(session: &Session, program: &Program, urls: &Urls, admin_key: Option
     }
     if let Some(url) = &urls.redirect {
         say(&format!("redirecting from {url}"));
+    }
+    if let Some(url) = &urls.metrics {
+        say(&format!("metrics at {url}, for anybody on this machine"));
     }
     if let Some(key) = admin_key {
         say(&format!("admin key, shown this once: {key}"));

@@ -49,6 +49,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Where HTTPS is spoken.
     pub listen_tls: Option<SocketAddr>,
+    /// Where the metrics are had without a key; on loopback.
+    pub metrics_listen: Option<SocketAddr>,
     /// The operator's certificate and key; nothing for those of `holdfast tls init`.
     pub tls: Option<Files>,
     /// Limits of the server.

@@ -91,9 +91,11 @@ impl Reader<'_> {
         let knowledge = self.knowledge();
         let log = self.log();
         let otlp = self.otlp();
+        let metrics_listen = self.get("telemetry.metrics_listen", &metrics_address);
         Some(Settings {
             listen: listen?,
             listen_tls: listen_tls?,
+            metrics_listen: metrics_listen?,
             tls: tls?,
             server: server?,
             models: models?,
@@ -443,6 +445,19 @@ fn tls_address(text: String) -> Result<Option<SocketAddr>, Wrong> {
     address(text).map(Some).map_err(|wrong| Wrong::new(wrong.what, remedy))
 }
 
+/// An address of this machine alone, or nothing.
+fn metrics_address(text: String) -> Result<Option<SocketAddr>, Wrong> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let remedy = "give an address of loopback and a port, for example 127.0.0.1:9464; for other machines there is /metrics, with a key";
+    match address(text) {
+        Ok(address) if address.ip().is_loopback() => Ok(Some(address)),
+        Ok(address) => Err(Wrong::new(format!("is {address}, which other machines can reach without a key"), remedy)),
+        Err(wrong) => Err(Wrong::new(wrong.what, remedy)),
+    }
+}
+
 /// A file, or nothing.
 fn optional_file(text: String) -> Result<Option<PathBuf>, Wrong> {
     if text.is_empty() {
@@ -692,6 +707,8 @@ mod tests {
         check("[log]\nmax_file_bytes = 1", "log.max_file_bytes", "is 1", "65536");
         check("[log]\nmax_total_bytes = 65536", "log.max_total_bytes", "less than", "lower");
         check("[telemetry]\notlp_endpoint = 'x'", "telemetry.otlp_endpoint", "\"x\"", "https://");
+        check("[telemetry]\nmetrics_listen = '0.0.0.0:9'", "telemetry.metrics_listen", "without a key", "127.0.0.1");
+        check("[telemetry]\nmetrics_listen = 'x'", "telemetry.metrics_listen", "is \"x\"", "127.0.0.1:9464");
         check("[telemetry]\ntrace_ratio = 1.5", "telemetry.trace_ratio", "is 1.5", "from 0 to 1");
         check("[server]\nallowed_hosts = ['a:1']", "server.allowed_hosts", "\"a:1\"", "without port");
         check("[server]\nallowed_origins = ['*']", "server.allowed_origins", "\"*\"", "https://");

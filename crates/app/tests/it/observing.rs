@@ -167,6 +167,20 @@ fn every_metric_of_the_table_is_recorded_somewhere() -> Result<()> {
 }
 
 #[test]
+fn metrics_have_a_door_of_their_own_where_it_is_asked_for() -> Result<()> {
+    let home = Home::bare()?;
+    home.set("[telemetry]\nmetrics_listen = '127.0.0.1:0'")?;
+    let server = home.up(&[])?;
+    let url = server.listening["metrics_url"].as_str().context("no address")?;
+    let address = url.strip_prefix("http://").and_then(|rest| rest.strip_suffix("/metrics")).context(url.to_owned())?;
+    let (status, text) = http(address, "GET /metrics HTTP/1.1\nHost: localhost\nConnection: close\n\n")?;
+    ensure!(status == 200 && text.contains("holdfast_build_info"), "{text}");
+    let (status, _) = http(address, "GET /api/v1/status HTTP/1.1\nHost: localhost\nConnection: close\n\n")?;
+    ensure!(status == 404, "{status}");
+    Ok(())
+}
+
+#[test]
 fn promtool_finds_nothing_to_complain_of_in_the_metrics() -> Result<()> {
     let (_home, text) = busy()?;
     // What is between the lines of a chunked answer is none of Prometheus' business.

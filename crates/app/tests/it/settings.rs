@@ -203,7 +203,7 @@ fn a_secret_comes_by_a_private_file_or_the_environment_and_is_never_shown() -> R
     insta::assert_snapshot!(home.told(&with_file(&["config", "check"])?), @r#"
     exit 0
     -- stdout
-    the settings can be used: 54 settings, 5 of them set by you
+    the settings can be used: 55 settings, 5 of them set by you
     profile none
     file [home]/settings.toml
     secret models.hub_token from file [home]/token, mode 0600
@@ -337,6 +337,7 @@ fn each_value_says_where_it_comes_from() -> Result<()> {
     server.redirect_http = false  # default
     server.request_timeout_s = 60  # default
     server.trusted_proxies = []  # default
+    telemetry.metrics_listen = ""  # default
     telemetry.otlp_endpoint = ""  # default
     telemetry.trace_ratio = 1.0  # default
     tls.certificate_file = ""  # default

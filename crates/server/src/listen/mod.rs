@@ -41,6 +41,7 @@ use self::{
 use crate::{
     Server,
     edge::{Edge, Peer},
+    routes::{self, Entry},
     tls::{HTTP_2, Tls},
 };
 
@@ -167,6 +168,12 @@ impl Server {
     /// are let in.
     pub async fn serve_control(&self, listener: UnixListener) {
         let edge = Edge::new(self.owner(), self.clone());
+        self.run(listener, Reception::Plain, |server, guest| server.plain(guest, edge.clone())).await;
+    }
+
+    /// Serves the metrics, and nothing else, to whoever reaches the listener; for one on loopback.
+    pub async fn serve_metrics(&self, listener: TcpListener) {
+        let edge = Edge::new(routes::router(self, Entry::Metrics), self.clone());
         self.run(listener, Reception::Plain, |server, guest| server.plain(guest, edge.clone())).await;
     }
 

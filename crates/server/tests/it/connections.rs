@@ -103,6 +103,41 @@ async fn shutdown_does_not_wait_for_ever() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_listener_for_metrics_has_them_without_a_key_and_nothing_else() -> Result<()> {
+    let house = House::new().await?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    let server = house.server.clone();
+    #[expect(clippy::disallowed_methods, reason = "the test awaits the task itself")]
+    let serving = tokio::spawn(async move { server.serve_metrics(listener).await });
+    let ask = async |method: &str, target: &str, host: &str| {
+        let mut stream = TcpStream::connect(address).await?;
+        let head = format!(
+            "{method} {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nX-API-Key: {}\r\n\r\n",
+            house.key
+        );
+        stream.write_all(head.as_bytes()).await?;
+        let told = rest(&mut stream).await?;
+        anyhow::Ok((told.get(9..12).unwrap_or_default().to_owned(), told))
+    };
+    let (status, told) = ask("GET", "/metrics", "localhost").await?;
+    ensure!(status == "200" && told.contains("holdfast_uptime_seconds"), "{told}");
+    for (method, target, host, expected) in [
+        ("GET", "/metrics", "evil.example", "403"),
+        ("POST", "/metrics", "localhost", "405"),
+        ("GET", "/api/v1/status", "localhost", "404"),
+        ("GET", "/health", "localhost", "404"),
+        ("GET", "/mcp/stdio", "localhost", "404"),
+    ] {
+        let (status, told) = ask(method, target, host).await?;
+        ensure!(status == expected, "{method} {target} of {host}: {told}");
+    }
+    house.shutdown.cancel();
+    within(serving).await??;
+    house.close().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_dribbles_its_headers_is_cut_off() -> Result<()> {
     let open = open(Config { header_timeout: Duration::from_millis(200), ..Config::default() }).await?;
     let mut slow = TcpStream::connect(open.address).await?;

@@ -117,7 +117,8 @@ async fn models_are_listed_verified_and_pulled_again() -> Result<()> {
     let damaged = house.post_text(&format!("/api/v1/models/{TINY}/verify"), "").await?.problem(500, "model_damaged")?;
     ensure!(!damaged.to_string().contains("safetensors/"), "{damaged}");
     let from = house.path().join("source");
-    house.post(&format!("/api/v1/models/{TINY}/pull"), json!({ "from": from })).await?.expect(200)?;
+    let pull = Request::post(format!("/api/v1/models/{TINY}/pull")).header("content-type", "application/json");
+    ask(house.server.owner(), pull.body(Body::from(json!({ "from": from }).to_string()))?).await?.expect(200)?;
     house.post_text(&format!("/api/v1/models/{TINY}/verify"), "").await?.expect(200)?;
     house.post("/api/v1/models/none/pull", json!({})).await?.problem(404, "model_not_found")?;
     house
