@@ -15,11 +15,13 @@ use std::{
 };
 
 use axum::{
+    Extension,
     extract::State,
     http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
 use holdfast_resilience::health::Status;
+use holdfast_storage::{Caller, Grants};
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
@@ -82,7 +84,11 @@ pub(crate) async fn upkeep(shutdown: CancellationToken) {
     }
 }
 
-pub(crate) async fn show(State(server): State<Server>) -> Result<Response, Failure> {
+pub(crate) async fn show(State(server): State<Server>, caller: Option<Extension<Caller>>) -> Result<Response, Failure> {
+    if caller.is_some_and(|Extension(caller)| *caller.grants() != Grants::All) {
+        let detail = "the metrics are about every collection, and the key is limited to some";
+        return Err(Failure::new(Code::Forbidden, detail));
+    }
     let handle = HANDLE.get().ok_or_else(|| Failure::new(Code::Internal, "this process records no metrics"))?;
     look_up(&server);
     let mut text = handle.render();

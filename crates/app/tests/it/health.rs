@@ -90,6 +90,26 @@ impl Patient {
         bail!("{name} was ready all the time")
     }
 
+    /// What the breaker of the model `far` lets through, by the status and by the metrics.
+    fn breaker(&self) -> Result<(String, f64)> {
+        let (_, body) = self.ask("GET", "/api/v1/status", "")?;
+        let told: Value = serde_json::from_str(&body)?;
+        ensure!(told["breakers"][0]["name"] == "far", "{told}");
+        let (_, metrics) = self.ask("GET", "/metrics", "")?;
+        let series = "holdfast_embedding_breaker_state{model=\"far\"} ";
+        let value = metrics.lines().find_map(|line| line.strip_prefix(series)).context("no such series")?;
+        Ok((told["breakers"][0]["state"].as_str().context("no state")?.to_owned(), value.parse()?))
+    }
+
+    fn breaker_becomes(&self, state: &str, number: f64) -> Result<()> {
+        let began = Instant::now();
+        while self.breaker()? != (state.to_owned(), number) {
+            ensure!(began.elapsed() < WITHIN, "{:?} instead of {state}", self.breaker()?);
+            std::thread::sleep(PAUSE);
+        }
+        Ok(())
+    }
+
     /// Breaks a part, mends it, and looks whether both are told in time, with a reason that is meant.
     fn check(
         &self,
@@ -273,11 +293,13 @@ fn a_remote_model_that_is_stopped_and_what_waits_for_it() -> Result<()> {
     store(&patient, "two")?;
     let remote = patient.ails("remote")?;
     ensure!(remote["reason"].as_str().is_some_and(|reason| reason.contains("cannot be reached")), "{remote}");
+    patient.breaker_becomes("open", 2.0)?;
     let ingest = patient.ails("ingest")?;
     ensure!(ingest["reason"].as_str().is_some_and(|reason| reason.contains("waits for the model")), "{ingest}");
     let _again = Server::start(far_home.command(&["up", "--listen", &far_address, "--json"]))?;
     patient.becomes("remote", "ready")?;
     patient.becomes("ingest", "ready")?;
+    patient.breaker_becomes("closed", 0.0)?;
     Ok(())
 }
 

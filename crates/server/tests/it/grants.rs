@@ -290,6 +290,8 @@ async fn who_may_not_see_a_collection_may_not_change_it_either() -> Result<()> {
         "name": "add_document", "arguments": { "collection": theirs, "content": "x" } } });
     let reply = corpus.ask(&narrow, Method::POST, "/mcp", Some(tool)).await?;
     ensure!(reply.text().contains("collection_not_found"), "{}", reply.text());
+    // What is told of all collections together is not for who may see some.
+    corpus.ask(&narrow, Method::GET, "/metrics", None).await?.problem(403, "forbidden")?;
     corpus.ask(&narrow, Method::POST, "/api/v1/doctor", Some(json!({}))).await?.problem(403, "forbidden")?;
     let standing = corpus.house.get(&format!("/api/v1/collections/{theirs}")).await?.expect(200)?;
     ensure!(standing["documents"].as_u64() >= Some(corpus.documents[1].len() as u64), "{standing}");
