@@ -406,11 +406,10 @@ fn sources(inner: &Inner) -> Finding {
 
 /// Sets the gauges of everything here that grows, and cannot be had without asking a disk.
 fn observe_gauges(inner: &Inner) {
-    let set = |name: &'static str, value: u64| metrics::gauge!(name).set(value as f64);
-    set("holdfast_jobs_running", inner.jobs.running() as u64);
-    set("holdfast_search_cache_bytes", inner.searcher.cache_bytes());
-    set("holdfast_database_bytes", inner.storage.size_bytes());
-    set("holdfast_vectors_bytes", inner.storage.projections().memory_bytes() as u64);
+    metrics::gauge!("holdfast_jobs_running").set(inner.jobs.running() as f64);
+    metrics::gauge!("holdfast_search_cache_bytes").set(inner.searcher.cache_bytes() as f64);
+    metrics::gauge!("holdfast_database_bytes").set(inner.storage.size_bytes() as f64);
+    metrics::gauge!("holdfast_vectors_bytes").set(inner.storage.projections().memory_bytes() as f64);
     let (idle, readers) = inner.storage.readers();
     metrics::gauge!("holdfast_database_readers", "state" => "idle").set(idle as f64);
     metrics::gauge!("holdfast_database_readers", "state" => "in_use").set((readers - idle) as f64);
