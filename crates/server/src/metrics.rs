@@ -104,6 +104,10 @@ fn look_up(server: &Server) {
     server.limits().observe_gauges();
     gauge!("holdfast_http_connections").set(server.active_connections() as f64);
     gauge!("holdfast_uptime_seconds").set(server.uptime().as_secs_f64());
+    // Not when it is read: that is before anything is recorded.
+    if let Some(tls) = server.tls() {
+        tls.measure();
+    }
     for component in server.health().components {
         let value = match component.status {
             Status::Ready => 0.0,

@@ -98,9 +98,7 @@ impl Tls {
         let now = SystemTime::now();
         let (config, certificate) = read(&files, now)?;
         let state = State { config, certificate, refused: None, since: Since::new(now) };
-        let tls = Self { shared: Arc::new(Shared { files, state: RwLock::new(state) }) };
-        tls.measure();
-        Ok(tls)
+        Ok(Self { shared: Arc::new(Shared { files, state: RwLock::new(state) }) })
     }
 
     /// What new connections are served with.
@@ -162,8 +160,6 @@ impl Tls {
                     state.certificate = certificate;
                 }
                 state.refused = None;
-                drop(state);
-                self.measure();
                 Ok(is_new)
             }
             Err(error) => {
@@ -255,7 +251,8 @@ impl Tls {
         }
     }
 
-    fn measure(&self) {
+    /// Sets the gauge of when the certificate in use ends.
+    pub(crate) fn measure(&self) {
         let end = self.state().certificate.not_after.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         metrics::gauge!("holdfast_tls_certificate_expiry_timestamp_seconds").set(end.as_secs_f64());
     }
