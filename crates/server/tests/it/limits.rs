@@ -152,9 +152,17 @@ async fn texts_are_charged_for_what_they_are() -> Result<()> {
     house.close().await
 }
 
+/// How many requests the metrics know that had no valid key.
+async fn failures(wire: &Wire) -> Result<u64> {
+    let told = wire.ask("GET", "/metrics", "", "").await?;
+    let series = told.0.lines().filter(|line| line.starts_with("holdfast_authentication_failures_total{"));
+    series.map(|line| Ok(line.rsplit(' ').next().context("no value")?.trim().parse::<u64>()?)).sum()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_tries_keys_harms_nobody_who_has_one() -> Result<()> {
     let wire = Wire::open(limits(|limits| limits.failed_keys_per_minute = 5)).await?;
+    let before = failures(&wire).await?;
     let (mut told_why, mut told_to_wait) = (0, 0);
     for _ in 0..40 {
         let told = wire.say(request("GET", "/api/v1/jobs", "Authorization: Bearer hf_wrong\r\n", "")).await?;
@@ -171,6 +179,9 @@ async fn whoever_tries_keys_harms_nobody_who_has_one() -> Result<()> {
         ensure!(wire.ask("GET", "/api/v1/jobs", "", "").await?.status() == 200, "a valid key was refused");
     }
     ensure!((5..20).contains(&told_why) && told_to_wait > 20, "{told_why} and {told_to_wait}");
+    // What the alert goes by counts all of them, those too that were only told to wait.
+    let counted = failures(&wire).await? - before;
+    ensure!(counted >= 40, "{counted} of 40");
     let lines = logged("requests without a valid key");
     ensure!((1..5).contains(&lines.len()), "{lines:?}");
     ensure!(lines.iter().all(|line| line.contains("\"code\":\"unauthorized\"")), "{lines:?}");
