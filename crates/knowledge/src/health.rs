@@ -248,6 +248,8 @@ impl Knowledge {
         drop(trials);
         let measured = Measured { at: Instant::now(), checked_at: SystemTime::now(), with_model, findings };
         *inner.health.measured.write().unwrap_or_else(PoisonError::into_inner) = measured;
+        // Also where nobody asks: who does so later is told since when it is so, not since when it was asked about.
+        drop(self.health());
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::PathBuf,
     process::Command,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -174,6 +174,39 @@ fn a_data_directory_that_takes_no_files() -> Result<()> {
     let (status, _) = patient.ask("GET", "/health/ready", "")?;
     ensure!(status == 200, "{status}");
     Ok(())
+}
+
+/// How many seconds after a time a part became what it is.
+fn seconds_after(time: SystemTime, part: &Value) -> Result<f64> {
+    const DAY: f64 = 86_400.0;
+    let since = part["since"].as_str().context("no time")?;
+    // As `2026-01-31T23:59:59.123Z`; which day it is says nothing here.
+    let clock = since.split_once('T').and_then(|(_, clock)| clock.strip_suffix('Z')).context(since.to_owned())?;
+    let numbers = clock.split(':').map(|number| Ok(number.parse::<f64>()?)).collect::<Result<Vec<_>>>()?;
+    let told = numbers.iter().fold(0.0, |sum, number| sum * 60.0 + number);
+    let expected = time.duration_since(SystemTime::UNIX_EPOCH)?.as_secs_f64().rem_euclid(DAY);
+    Ok((told - expected + DAY / 2.0).rem_euclid(DAY) - DAY / 2.0)
+}
+
+/// What nobody asked about was counted from when somebody did, or from an earlier break.
+#[test]
+fn since_when_a_part_is_as_it_is_when_nobody_asked_in_between() -> Result<()> {
+    let patient = Patient::new()?;
+    let (here, away) = (patient.data("db"), patient.data("db-away"));
+    patient.becomes("disk", "ready")?;
+    moved(here.clone(), away.clone())?;
+    patient.ails("disk")?;
+    moved(away.clone(), here.clone())?;
+    // To ask is what must not be done, so there is nothing to wait for but time.
+    std::thread::sleep(WITHIN);
+    let broken = SystemTime::now();
+    moved(here.clone(), away.clone())?;
+    std::thread::sleep(2 * WITHIN);
+    let part = patient.part("disk")?.context("no disk")?;
+    ensure!(part["status"] == "down", "{part}");
+    let after = seconds_after(broken, &part)?;
+    ensure!((-0.01..=WITHIN.as_secs_f64()).contains(&after), "{part} began {after} s after the break");
+    moved(away, here)
 }
 
 #[test]

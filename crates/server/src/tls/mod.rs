@@ -206,6 +206,8 @@ impl Tls {
             }
             seen = now;
             reminded = self.remind(reminded);
+            // So that it is known since when it is as it is, whenever somebody asks.
+            self.component(SystemTime::now());
         }
     }
 
