@@ -253,6 +253,16 @@ impl Sink for StandardError {
         BARS.suspend(|| io::stderr().lock().write_all(lines))
     }
 
+    /// Of a file on a disk, whether that has room. Of a terminal or a pipe nothing is known without a line.
+    fn check(&mut self) -> io::Result<()> {
+        let stderr = io::stderr();
+        let found = rustix::fs::fstat(&stderr)?;
+        match rustix::fs::FileType::from_raw_mode(found.st_mode) {
+            rustix::fs::FileType::RegularFile => file::has_room(&stderr),
+            _ => Ok(()),
+        }
+    }
+
     fn look_after(&mut self) {}
 }
 

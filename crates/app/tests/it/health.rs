@@ -4,7 +4,7 @@ use std::{
     fs,
     io::Write,
     os::unix::fs::PermissionsExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant, SystemTime},
 };
@@ -346,28 +346,96 @@ fn log_lines_that_go_nowhere() -> Result<()> {
     let patient = Patient::of(home, Server::start_logging_to(command, fs::File::create("/dev/full")?)?)?;
     let part = patient.ails("log")?;
     ensure!(
-        part["status"] == "degraded" && part["reason"].as_str().is_some_and(|told| told.contains("lost")),
+        part["status"] == "degraded" && part["reason"].as_str().is_some_and(|told| told.contains("for stderr")),
         "{part}"
     );
     Ok(())
 }
 
 #[test]
-fn a_log_folder_in_whose_place_is_something_else() -> Result<()> {
+fn a_standard_error_that_nobody_reads() -> Result<()> {
     let home = Home::new()?;
     home.set("[log]\nlevel = 'debug'")?;
-    let server = home.up(&[])?;
+    let (mut unread, stderr) = std::io::pipe()?;
+    let server = home.up_as(home.command(&["up", "--listen", "127.0.0.1:0", "--json"]), stderr.into())?;
     let patient = Patient::of(home, server)?;
-    let folder = patient.data("logs");
-    patient.check(
-        "log",
-        "lines for file are lost",
-        |_| {
+    let fill = |patient: &Patient| {
+        // A line each, of more than a hundred bytes; a pipe holds 64 KiB.
+        for _ in 0..1_000 {
+            ensure!(patient.ask("GET", "/health/live", "")?.0 == 200);
+        }
+        Ok(())
+    };
+    let read = |_: &Patient| {
+        std::thread::spawn(move || std::io::copy(&mut unread, &mut std::io::sink()));
+        Ok(())
+    };
+    patient.check("log", "lines for stderr have stood still", fill, read)
+}
+
+/// Of a server that says little too: what is wrong is found by trying, not by the next line.
+#[test]
+fn a_log_folder_in_whose_place_is_something_else() -> Result<()> {
+    for level in ["debug", "error"] {
+        let home = Home::new()?;
+        home.set(&format!("[log]\nlevel = '{level}'"))?;
+        let server = home.up(&[])?;
+        let patient = Patient::of(home, server)?;
+        let folder = patient.data("logs");
+        let in_the_way = |_: &Patient| {
             fs::remove_dir_all(&folder)?;
-            Ok(fs::write(&folder, "in the way")?)
-        },
-        |_| Ok(fs::remove_file(&folder)?),
-    )
+            // The folder may be made again in between.
+            let put = |()| fs::write(&folder, "in the way");
+            Ok(put(()).or_else(|_| fs::remove_dir_all(&folder).and_then(put))?)
+        };
+        patient
+            .check("log", "lines for file do not get through", in_the_way, |_| Ok(fs::remove_file(&folder)?))
+            .with_context(|| format!("level {level}"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_disk_of_the_log_that_is_full() -> Result<()> {
+    for (level, reason) in [("error", "lines for file do not get through"), ("debug", "lines for stderr do not")] {
+        let home = Home::new()?;
+        home.set(&format!("[log]\nlevel = '{level}'"))?;
+        let folder = home.data_dir().join("logs");
+        fs::create_dir_all(&folder)?;
+        let stderr = if level == "debug" { folder.join("stderr") } else { PathBuf::from("/dev/null") };
+        let (server, below) = up_on_a_small_disk(&home, &folder, 1, &stderr)?;
+        let filler = below.join("filler");
+        let patient = Patient::of(home, server)?;
+        patient.check("log", reason, |_| fill(&filler), |_| Ok(fs::remove_file(&filler)?)).context(level)?;
+    }
+    Ok(())
+}
+
+/// A server in whose eyes a folder is a disk of its own of so many MiB, and where that folder is in the eyes of others. The
+/// disk is in a namespace that whoever runs the tests may make.
+fn up_on_a_small_disk(home: &Home, folder: &Path, mebibytes: u32, stderr: &Path) -> Result<(Server, PathBuf)> {
+    let program = home.command(&["up", "--listen", "127.0.0.1:0", "--json"]);
+    let mut command = Command::new("/usr/bin/unshare");
+    let script = r#"mount -t tmpfs -o size="$1"m,mode=0700 none "$0" && stderr=$2 && shift 2 && exec "$@" 2> "$stderr""#;
+    command.args(["-Urm", "sh", "-c", script]).arg(folder).arg(mebibytes.to_string()).arg(stderr);
+    command.arg(program.get_program()).args(program.get_args());
+    command.env_clear().env("HOME", home.path("")).env("PATH", "/usr/bin:/bin").current_dir(home.path(""));
+    let server = Server::start(command)?;
+    let process = home.holder()?.as_raw_nonzero();
+    Ok((server, PathBuf::from(format!("/proc/{process}/root{}", folder.display()))))
+}
+
+/// Writes a file until its disk is full.
+fn fill(filler: &Path) -> Result<()> {
+    let mut file = fs::File::create(filler)?;
+    let full = loop {
+        match file.write_all(&[b'x'; 64 << 10]) {
+            Ok(()) => {}
+            Err(error) => break error,
+        }
+    };
+    ensure!(full.kind() == std::io::ErrorKind::StorageFull, "{full}");
+    Ok(())
 }
 
 #[test]
@@ -375,15 +443,8 @@ fn a_disk_that_is_full() -> Result<()> {
     let home = Home::new()?;
     let database = home.data_dir().join("db");
     fs::create_dir_all(&database)?;
-    // A disk of its own for the database, in a namespace that whoever runs the tests may make.
-    let program = home.command(&["up", "--listen", "127.0.0.1:0", "--json"]);
-    let mut command = Command::new("/usr/bin/unshare");
-    command.args(["-Urm", "sh", "-c", r#"mount -t tmpfs -o size=24m,mode=0700 none "$0" && exec "$@""#]);
-    command.arg(&database).arg(program.get_program()).args(program.get_args());
-    command.env_clear().env("HOME", home.path("")).env("PATH", "/usr/bin:/bin").current_dir(home.path(""));
-    let server = Server::start(command)?;
-    let process = home.holder()?.as_raw_nonzero();
-    let filler = PathBuf::from(format!("/proc/{process}/root{}", database.join("filler").display()));
+    let (server, below) = up_on_a_small_disk(&home, &database, 24, Path::new("/dev/stderr"))?;
+    let filler = below.join("filler");
     let patient = Patient::of(home, server)?;
     let store = |id: &str| {
         let words = "A document of some words. ".repeat(2_000);
@@ -394,14 +455,7 @@ fn a_disk_that_is_full() -> Result<()> {
         "disk",
         "No space left",
         |_| {
-            let mut file = fs::File::create(&filler)?;
-            let full = loop {
-                match file.write_all(&[b'x'; 64 << 10]) {
-                    Ok(()) => {}
-                    Err(error) => break error,
-                }
-            };
-            ensure!(full.kind() == std::io::ErrorKind::StorageFull, "{full}");
+            fill(&filler)?;
             // What cannot be kept is refused, and what is there is answered.
             let mut refused = (0, String::new());
             for number in 0..50 {
