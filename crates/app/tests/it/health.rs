@@ -397,16 +397,18 @@ fn a_log_folder_in_whose_place_is_something_else() -> Result<()> {
 
 #[test]
 fn a_disk_of_the_log_that_is_full() -> Result<()> {
-    for (level, reason) in [("error", "lines for file do not get through"), ("debug", "lines for stderr do not")] {
+    // The one way quiet, the other with a line for each request.
+    for (way, settings) in [("file", "level = 'error'"), ("stderr", "level = 'debug'\nfile = false")] {
         let home = Home::new()?;
-        home.set(&format!("[log]\nlevel = '{level}'"))?;
+        home.set(&format!("[log]\n{settings}"))?;
         let folder = home.data_dir().join("logs");
         fs::create_dir_all(&folder)?;
-        let stderr = if level == "debug" { folder.join("stderr") } else { PathBuf::from("/dev/null") };
+        let stderr = if way == "stderr" { folder.join("stderr") } else { PathBuf::from("/dev/null") };
         let (server, below) = up_on_a_small_disk(&home, &folder, 1, &stderr)?;
         let filler = below.join("filler");
         let patient = Patient::of(home, server)?;
-        patient.check("log", reason, |_| fill(&filler), |_| Ok(fs::remove_file(&filler)?)).context(level)?;
+        let reason = format!("lines for {way} do not get through");
+        patient.check("log", &reason, |_| fill(&filler), |_| Ok(fs::remove_file(&filler)?))?;
     }
     Ok(())
 }
@@ -416,7 +418,7 @@ fn a_disk_of_the_log_that_is_full() -> Result<()> {
 fn up_on_a_small_disk(home: &Home, folder: &Path, mebibytes: u32, stderr: &Path) -> Result<(Server, PathBuf)> {
     let program = home.command(&["up", "--listen", "127.0.0.1:0", "--json"]);
     let mut command = Command::new("/usr/bin/unshare");
-    let script = r#"mount -t tmpfs -o size="$1"m,mode=0700 none "$0" && stderr=$2 && shift 2 && exec "$@" 2> "$stderr""#;
+    let script = r#"mount -t tmpfs -o size="$1"m,mode=0700 none "$0" && stderr=$2 && shift 2 && exec "$@" 2>> "$stderr""#;
     command.args(["-Urm", "sh", "-c", script]).arg(folder).arg(mebibytes.to_string()).arg(stderr);
     command.arg(program.get_program()).args(program.get_args());
     command.env_clear().env("HOME", home.path("")).env("PATH", "/usr/bin:/bin").current_dir(home.path(""));
