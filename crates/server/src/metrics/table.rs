@@ -565,6 +565,32 @@ mod tests {
         }
     }
 
+    /// A section of a guide: from its title to the next.
+    fn section(guide: &str, title: &str) -> String {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(guide);
+        let text = std::fs::read_to_string(path).unwrap();
+        let (_, rest) = text.split_once(&format!("# {title}\n")).unwrap_or_else(|| panic!("{guide} has no {title}"));
+        rest.split_once("\n#").map_or(rest, |(section, _)| section).to_owned()
+    }
+
+    #[test]
+    fn every_part_and_every_queue_stands_in_the_guides() {
+        let health = section("OBSERVABILITY.md", "Health");
+        let [down, degraded] = ["HoldfastComponentDown", "HoldfastComponentDegraded"]
+            .map(|alert| section("TROUBLESHOOTING.md", alert));
+        for component in COMPONENTS {
+            let word = format!("`{component}`");
+            let row = health.lines().find(|line| line.split('|').nth(1).is_some_and(|cell| cell.contains(&word)));
+            assert!(row.is_some(), "OBSERVABILITY.md does not say what {component} is tried by");
+            let is_told = down.contains(&word) || degraded.contains(&word);
+            assert!(is_told, "TROUBLESHOOTING.md does not say what to do about {component}");
+        }
+        let filling = section("TROUBLESHOOTING.md", "HoldfastQueueFilling");
+        for queue in QUEUES {
+            assert!(filling.contains(&format!("`{queue}`")), "TROUBLESHOOTING.md does not say what to do about {queue}");
+        }
+    }
+
     #[test]
     fn series_are_every_combination_of_known_values() {
         let metric = all().find(|metric| metric.name == "holdfast_database_commits_total").unwrap();
