@@ -328,6 +328,9 @@ fn a_remote_model_that_is_stopped_and_what_waits_for_it() -> Result<()> {
     let remote = patient.ails("remote")?;
     ensure!(remote["reason"].as_str().is_some_and(|reason| reason.contains("cannot be reached")), "{remote}");
     patient.breaker_becomes("open", 2.0)?;
+    let shown = patient.home.succeed(&["status"])?;
+    let has = |words: [&str; 2]| shown.lines().any(|line| line.split_whitespace().take(2).eq(words));
+    ensure!(has(["far", "open"]) && has([MODEL, "interactive"]) && shown.contains("http_requests"), "{shown}");
     let ingest = patient.ails("ingest")?;
     ensure!(ingest["reason"].as_str().is_some_and(|reason| reason.contains("waits for the model")), "{ingest}");
     let _again = Server::start(far_home.command(&["up", "--listen", &far_address, "--json"]))?;
