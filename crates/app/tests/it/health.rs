@@ -444,6 +444,38 @@ fn fill(filler: &Path) -> Result<()> {
 }
 
 #[test]
+fn a_settings_file_that_is_refused() -> Result<()> {
+    let home = Home::new()?;
+    home.set("[log]\nlevel = 'warn'")?;
+    let server = home.up(&[])?;
+    let patient = Patient::of(home, server)?;
+    patient.check(
+        "settings",
+        "the settings file has 1 problem",
+        |patient| patient.home.set("[log]\nlevel = 'loud'"),
+        |patient| patient.home.set("[log]\nlevel = 'warn'"),
+    )
+}
+
+#[test]
+fn a_certificate_in_whose_place_is_one_that_cannot_be_used() -> Result<()> {
+    let home = Home::new()?;
+    home.succeed(&["tls", "init"])?;
+    let server = home.up(&["--listen-tls", "127.0.0.1:0"])?;
+    let patient = Patient::of(home, server)?;
+    let (key, certificate) = (patient.data("tls/server.key"), patient.data("tls/server.pem"));
+    let (good, other) = (fs::read(&key)?, fs::read(patient.data("tls/ca.key"))?);
+    patient.check("tls", "tls_key_mismatch", |_| Ok(fs::write(&key, &other)?), |_| Ok(fs::write(&key, &good)?))?;
+    let (here, away) = (certificate.clone(), certificate.with_extension("away"));
+    patient.check(
+        "tls",
+        "tls_file_unreadable",
+        |_| moved(here.clone(), away.clone()),
+        |_| moved(away.clone(), here.clone()),
+    )
+}
+
+#[test]
 fn a_disk_that_is_full() -> Result<()> {
     let home = Home::new()?;
     let database = home.data_dir().join("db");
