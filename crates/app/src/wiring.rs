@@ -17,7 +17,7 @@ use holdfast_knowledge::Knowledge;
 use holdfast_server::{
     Observation, Parts, Server,
     tls::{
-        Concern, Tls, TlsError,
+        Tls, TlsError,
         authority::{Authority, own_names},
     },
 };
@@ -331,15 +331,11 @@ impl Bound {
 pub fn certificate(settings: &Settings, data_dir: &Path) -> Result<Option<(SocketAddr, Tls)>, TlsError> {
     let Some(address) = settings.listen_tls else { return Ok(None) };
     let files = settings.tls.clone().unwrap_or_else(|| Authority::at(data_dir.join("tls")).files());
-    let tls = Tls::load(files)?;
     let mut names = own_names();
     if !address.ip().is_unspecified() {
         names.insert(0, address.ip().to_string());
     }
-    for Concern { code, what, remedy } in tls.concerns(&names) {
-        tracing::warn!(code, hint = remedy, "{what}; {remedy}");
-    }
-    Ok(Some((address, tls)))
+    Ok(Some((address, Tls::load(files, names)?)))
 }
 
 /// Lets this process have as many files open as the system allows it: each connection is one, and most systems give

@@ -59,6 +59,8 @@ pub struct Tls {
 
 struct Shared {
     files: Files,
+    /// By which names and addresses this server is reached, as far as it knows.
+    names: Vec<String>,
     state: RwLock<State>,
 }
 
@@ -89,16 +91,16 @@ pub struct Concern {
 }
 
 impl Tls {
-    /// Reads and checks the files.
+    /// Reads and checks the files, for a server that is reached by these names and addresses.
     ///
     /// # Errors
     ///
     /// [`TlsError`] for files that cannot be served with.
-    pub fn load(files: Files) -> Result<Self, TlsError> {
+    pub fn load(files: Files, names: Vec<String>) -> Result<Self, TlsError> {
         let now = SystemTime::now();
         let (config, certificate) = read(&files, now)?;
         let state = State { config, certificate, refused: None, since: Since::new(now) };
-        Ok(Self { shared: Arc::new(Shared { files, state: RwLock::new(state) }) })
+        Ok(Self { shared: Arc::new(Shared { files, names, state: RwLock::new(state) }) })
     }
 
     /// What new connections are served with.
@@ -116,11 +118,16 @@ impl Tls {
         self.state().certificate.has_name(name)
     }
 
-    /// What should be mended, for a server that is reached by these names.
-    pub fn concerns(&self, names: &[String]) -> Vec<Concern> {
-        let (now, certificate) = (SystemTime::now(), self.certificate());
-        let mut concerns: Vec<Concern> =
-            certificate.age(now).into_iter().map(|age| age.concern(&certificate)).collect();
+    /// What should be mended.
+    pub fn concerns(&self) -> Vec<Concern> {
+        let certificate = self.certificate();
+        let age = certificate.age(SystemTime::now()).map(|age| age.concern(&certificate));
+        age.into_iter().chain(self.lasting_concerns(&certificate)).collect()
+    }
+
+    /// What should be mended, and does not come with time.
+    fn lasting_concerns(&self, certificate: &Certificate) -> Vec<Concern> {
+        let (mut concerns, names) = (Vec::new(), &self.shared.names);
         if !names.iter().any(|name| certificate.has_name(name)) {
             let (own, its) = (names.join(", "), certificate.names.join(", "));
             concerns.push(Concern {
@@ -182,11 +189,13 @@ impl Tls {
         state.since.component("tls")
     }
 
-    /// Follows the files until shutdown, and reminds the log of a certificate that ends.
+    /// Follows the files until shutdown. Tells the log what should be mended, at first and of each certificate that is new,
+    /// and reminds it of one that ends.
     pub(crate) async fn watch(self, shutdown: CancellationToken) {
         let mut seen = Look::at(&self.shared.files);
         let mut known = seen.clone();
-        let mut reminded: Option<(Age, tokio::time::Instant)> = None;
+        let mut reminder = Reminder::default();
+        self.tell_concerns();
         loop {
             tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
@@ -202,10 +211,10 @@ impl Tls {
                 if let Ok(result) = tokio::task::spawn_blocking(move || tls.reload()).await {
                     self.tell_reload(result);
                 }
-                reminded = None;
+                reminder = Reminder::default();
             }
             seen = now;
-            reminded = self.remind(reminded);
+            self.remind(&mut reminder);
             // So that it is known since when it is as it is, whenever somebody asks.
             self.component(SystemTime::now());
         }
@@ -223,6 +232,7 @@ impl Tls {
                 let certificate = self.certificate();
                 let (subject, until) = (&certificate.subject, certificate.valid_until());
                 tracing::info!(subject, until, "serving with a new certificate of {subject}, valid until {until}");
+                self.tell_concerns();
             }
             Ok(false) => tracing::debug!("the certificate files changed and say the same"),
             Err(error) => {
@@ -236,20 +246,20 @@ impl Tls {
         }
     }
 
-    /// Says that the certificate ends soon, when that begins and once a day from then on.
-    fn remind(&self, before: Option<(Age, tokio::time::Instant)>) -> Option<(Age, tokio::time::Instant)> {
+    fn tell_concerns(&self) {
+        for Concern { code, what, remedy } in self.lasting_concerns(&self.certificate()) {
+            tracing::warn!(code, hint = remedy, "{what}; {remedy}");
+        }
+    }
+
+    /// Says that the certificate ends soon, when it is time to.
+    fn remind(&self, reminder: &mut Reminder) {
         let certificate = self.certificate();
-        let age = certificate.age(SystemTime::now())?;
-        match before {
-            Some((said, at)) if said == age && at.elapsed() < REMIND_EVERY => before,
-            _ => {
-                let Concern { code, what, remedy } = age.concern(&certificate);
-                match age {
-                    Age::ExpiresSoon | Age::NotYetValid => tracing::warn!(code, hint = remedy, "{what}; {remedy}"),
-                    Age::ExpiresVerySoon | Age::Expired => tracing::error!(code, hint = remedy, "{what}; {remedy}"),
-                }
-                Some((age, tokio::time::Instant::now()))
-            }
+        let Some(age) = reminder.due(certificate.age(SystemTime::now())) else { return };
+        let Concern { code, what, remedy } = age.concern(&certificate);
+        match age {
+            Age::ExpiresSoon | Age::NotYetValid => tracing::warn!(code, hint = remedy, "{what}; {remedy}"),
+            Age::ExpiresVerySoon | Age::Expired => tracing::error!(code, hint = remedy, "{what}; {remedy}"),
         }
     }
 
@@ -286,6 +296,22 @@ enum Age {
     ExpiresSoon,
     ExpiresVerySoon,
     Expired,
+}
+
+/// What the log was told last of the certificate's end, and when.
+#[derive(Default)]
+struct Reminder(Option<(Age, tokio::time::Instant)>);
+
+impl Reminder {
+    /// What the log is to be told now: when something begins, and once a day from then on.
+    fn due(&mut self, age: Option<Age>) -> Option<Age> {
+        let is_told = self.0.is_some_and(|(told, at)| Some(told) == age && at.elapsed() < REMIND_EVERY);
+        if is_told {
+            return None;
+        }
+        self.0 = age.map(|age| (age, tokio::time::Instant::now()));
+        age
+    }
 }
 
 impl Age {
@@ -354,4 +380,26 @@ fn server_config(certificate: Arc<dyn ResolvesServerCert>) -> Result<ServerConfi
     config.ticketer = ring::Ticketer::new().map_err(library)?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_log_is_told_when_it_begins_and_once_a_day() {
+        let (mut reminder, second) = (Reminder::default(), Duration::from_secs(1));
+        let (soon, very_soon) = (Some(Age::ExpiresSoon), Some(Age::ExpiresVerySoon));
+        assert_eq!(reminder.due(None), None);
+        assert_eq!(reminder.due(soon), soon);
+        tokio::time::advance(DAY - second).await;
+        assert_eq!(reminder.due(soon), None);
+        tokio::time::advance(second).await;
+        assert_eq!(reminder.due(soon), soon);
+        assert_eq!(reminder.due(soon), None);
+        assert_eq!(reminder.due(very_soon), very_soon, "at once, where it is another matter");
+        assert_eq!(reminder.due(very_soon), None);
+        assert_eq!(reminder.due(None), None);
+        assert_eq!(reminder.due(very_soon), very_soon, "it began anew");
+    }
 }
