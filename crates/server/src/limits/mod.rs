@@ -232,8 +232,9 @@ impl Limits {
 
     /// Counts a request without a valid key. Where there were too many of them, they are told so instead of why.
     pub(crate) fn failed(&self, address: Option<IpAddr>, reason: &'static str) -> Option<Failure> {
-        FAILED.note(reason);
-        let (buckets, network) = self.in_force().zip(address.map(network))?;
+        let network = address.map(network);
+        FAILED.note_from(reason, network);
+        let (buckets, network) = self.in_force().zip(network)?;
         let exhausted = buckets.failed_keys.take(&network, 1, Instant::now()).err()?;
         Some(Limit::FailedKeys.refuse(exhausted.retry_after, None))
     }
@@ -368,6 +369,17 @@ mod tests {
         assert_eq!(texts([0, 1, 1_024]), 3);
         assert_eq!(texts([1_025]), 2);
         assert_eq!(texts([16 << 20]), 16_384);
+    }
+
+    #[test]
+    fn where_failed_keys_come_from_is_counted() {
+        let limits = Limits::new(&LimitsConfig::default());
+        let address = "2001:db8:7:7::1".parse().unwrap();
+        // The first may be told at once.
+        for _ in 0..2 {
+            limits.failed(Some(address), "unknown");
+        }
+        assert!(FAILED.networks().contains(&network(address)));
     }
 
     fn rate(per_second: u32, burst: u64) -> Rate {
