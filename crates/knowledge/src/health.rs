@@ -37,8 +37,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const PROBE: &str = "holdfast";
 /// Less than this, or than a twentieth of the disk where that is less still, is little room.
 const LITTLE_ROOM_BYTES: u64 = 256 << 20;
-/// Documents under way of which none was settled for so long are stuck.
-const STUCK_AFTER: Duration = Duration::from_secs(60);
 
 /// How everything is, and when that was found out.
 #[derive(Clone, Debug)]
@@ -339,7 +337,7 @@ fn ingest(inner: &Inner) -> Finding {
     if let Some(reason) = pipeline.obstacle() {
         return degraded(reason);
     }
-    match pipeline.stuck_for().filter(|time| *time > STUCK_AFTER) {
+    match pipeline.stuck_for().filter(|time| *time > inner.config.stuck_after) {
         Some(time) => degraded(format!("documents are under way, and none was finished for {} s", time.as_secs())),
         None => READY,
     }

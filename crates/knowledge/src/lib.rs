@@ -55,6 +55,8 @@ pub struct Config {
     pub documents_per_request_max: usize,
     /// How long removed documents are remembered.
     pub tombstones_kept: Duration,
+    /// How long no document may be finished, though some are under way, before indexing is said to be stuck.
+    pub stuck_after: Duration,
 }
 
 /// Whether sources are watched.
@@ -89,6 +91,7 @@ impl Default for Config {
             document_bytes_max: 8 * 1024 * 1024,
             documents_per_request_max: 256,
             tombstones_kept: Duration::from_secs(30 * 24 * 60 * 60),
+            stuck_after: Duration::from_secs(60),
         }
     }
 }
