@@ -103,6 +103,7 @@ impl Keeper for OnDisk {
 
 fn keeper(holding: &Holding, bytes: u64) -> Result<Option<Arc<dyn Keeper>>> {
     if bytes == 0 {
+        metrics::gauge!("holdfast_embedding_cache_disk_bytes").set(0.0);
         return Ok(None);
     }
     let kept = Kept::open(&holding.directory.kept_embeddings(), bytes)?;

@@ -410,6 +410,9 @@ fn observe_gauges(inner: &Inner) {
     metrics::gauge!("holdfast_search_cache_bytes").set(inner.searcher.cache_bytes() as f64);
     metrics::gauge!("holdfast_database_bytes").set(inner.storage.size_bytes() as f64);
     metrics::gauge!("holdfast_vectors_bytes").set(inner.storage.projections().memory_bytes() as f64);
+    for (index, bytes) in inner.storage.projections().disk_bytes() {
+        metrics::gauge!("holdfast_index_bytes", "index" => index).set(bytes as f64);
+    }
     let (idle, readers) = inner.storage.readers();
     metrics::gauge!("holdfast_database_readers", "state" => "idle").set(idle as f64);
     metrics::gauge!("holdfast_database_readers", "state" => "in_use").set((readers - idle) as f64);

@@ -65,6 +65,8 @@ pub struct LogFile {
     folder: PathBuf,
     limits: SharedLimits,
     open: Option<Open>,
+    /// Bytes of the older files, at the last look.
+    kept_bytes: u64,
     /// Since when nothing can be written.
     failing: Option<Failing>,
 }
@@ -99,6 +101,8 @@ impl Sink for LogFile {
             None => Err(ErrorKind::NotFound.into()),
         });
         self.note(&checked);
+        let open_bytes = self.open.as_ref().map_or(0, |open| open.bytes);
+        metrics::gauge!("holdfast_log_files_bytes").set((self.kept_bytes + open_bytes) as f64);
         checked
     }
 
@@ -123,7 +127,7 @@ pub fn has_room(file: impl AsFd) -> io::Result<()> {
 impl LogFile {
     /// Files in this folder, which is made when the first line comes.
     pub fn new(folder: PathBuf, limits: SharedLimits) -> Self {
-        Self { folder, limits, open: None, failing: None }
+        Self { folder, limits, open: None, kept_bytes: 0, failing: None }
     }
 
     fn try_write(&mut self, lines: &[u8]) -> io::Result<()> {
@@ -185,8 +189,9 @@ impl LogFile {
     }
 
     /// Deletes what is too old, too many or too much. What cannot be deleted is tried again the next time.
-    fn sweep(&self) {
+    fn sweep(&mut self) {
         let limits = self.limits.get();
+        self.kept_bytes = 0;
         let mut kept = self.kept();
         kept.sort_unstable_by_key(|kept| kept.number);
         let mut total_bytes = self.open.as_ref().map_or(0, |open| open.bytes.max(limits.max_file_bytes));
@@ -196,6 +201,8 @@ impl LogFile {
             let is_old = file.modified.elapsed().is_ok_and(|age| age > limits.max_age);
             if is_old || place > limits.max_files || total_bytes > limits.max_total_bytes {
                 let _ = fs::remove_file(self.numbered(file.number));
+            } else {
+                self.kept_bytes += file.bytes;
             }
         }
     }

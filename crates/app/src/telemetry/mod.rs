@@ -132,11 +132,13 @@ impl Log {
     pub fn end_files(&self) {
         if let Some(file) = self.ways.file.swap(None) {
             file.outlet.end(FLUSH_PATIENCE);
+            metrics::gauge!("holdfast_log_files_bytes").set(0.0);
         }
     }
 
-    /// Makes the counters of this log known to the metrics, also while they are zero.
+    /// Makes what is counted of this log known to the metrics, also while it is zero.
     pub fn register_metrics(&self) {
+        metrics::gauge!("holdfast_log_files_bytes").increment(0.0);
         for name in ["stderr", "file"] {
             outlet::register(name);
         }

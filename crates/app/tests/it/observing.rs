@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::home::{Home, MODEL, http};
+use crate::home::{Home, MODEL, http, until};
 
 /// What Prometheus adds to every series it reads.
 const ADDED: [&str; 2] = ["instance", "job"];
@@ -178,6 +178,61 @@ fn metrics_have_a_door_of_their_own_where_it_is_asked_for() -> Result<()> {
     let (status, _) = http(address, "GET /api/v1/status HTTP/1.1\nHost: localhost\nConnection: close\n\n")?;
     ensure!(status == 404, "{status}");
     Ok(())
+}
+
+/// Bytes of all files below a folder.
+fn size_of(folder: &Path) -> Result<u64> {
+    fs::read_dir(folder)?
+        .map(|entry| {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            if metadata.is_dir() { size_of(&entry.path()) } else { Ok(metadata.len()) }
+        })
+        .sum()
+}
+
+#[test]
+fn what_grows_on_the_disk_tells_its_size() -> Result<()> {
+    let home = Home::with_documents()?;
+    home.set("[log]\nlevel = 'debug'")?;
+    let mut command = home.command(&["up", "--listen", "127.0.0.1:0", "--json", "docs"]);
+    command.env("HOLDFAST_MODELS__CACHE_DISK_BYTES", "100000000");
+    let mut server = home.server(command)?;
+    server.event("indexed")?;
+    let key = server.listening["admin_key"].as_str().context("no key")?;
+    let ask = |method: &str, path: &str, body: &str| {
+        let head = format!("{method} {path} HTTP/1.1\nHost: localhost\nConnection: close\nX-API-Key: {key}\n");
+        let rest = format!("Content-Type: application/json\nContent-Length: {}\n\n{body}", body.len());
+        http(server.address()?, &(head + &rest))
+    };
+    ensure!(ask("POST", "/v1/embeddings", r#"{"input":"to be kept"}"#)?.0 == 200);
+    let measured = |series: &str| -> Result<f64> {
+        let (_, text) = ask("GET", "/metrics", "")?;
+        let value = text.lines().find_map(|line| line.strip_prefix(series)).with_context(|| format!("no {series}"))?;
+        Ok(value.trim().parse()?)
+    };
+    let generation = fs::read_dir(home.data_dir().join("index"))?.next().context("no index")??.path();
+    for (series, folder) in [
+        ("holdfast_index_bytes{index=\"lexical\"}", generation.join("lexical")),
+        ("holdfast_index_bytes{index=\"vectors\"}", generation.join("vectors")),
+    ] {
+        // An index writes its files when it likes to.
+        until(series, || {
+            let size = size_of(&folder).unwrap_or_default();
+            Ok((size > 0 && (measured(series)? - size as f64).abs() < 1.0).then_some(()))
+        })?;
+    }
+    let cache = home.data_dir().join("cache/embeddings.db");
+    until("the vectors on disk", || {
+        let size = measured("holdfast_embedding_cache_disk_bytes ")?;
+        Ok((size > 0.0 && size >= fs::metadata(&cache)?.len() as f64).then_some(()))
+    })?;
+    // Each look at it is a line more.
+    until("the log", || {
+        let size = measured("holdfast_log_files_bytes ")?;
+        let there = size_of(&home.data_dir().join("logs"))? as f64;
+        Ok((size > 0.0 && size <= there && size > there / 2.0).then_some(()))
+    })
 }
 
 #[test]

@@ -300,6 +300,7 @@ const SERVER: &[Metric] = &[
         "Log lines that were not written, by where to",
     )
     .of("app"),
+    gauge("holdfast_log_files_bytes", "bytes", &[], "Bytes of the log files; 0 where none are written").of("app"),
     counter(
         "holdfast_errors_total",
         "failures",
@@ -396,6 +397,8 @@ const STORAGE: &[Metric] = &[
         .of("storage"),
     counter("holdfast_database_reader_waits_total", "reads", &[], "Reads that found the pool empty and waited")
         .of("storage"),
+    gauge("holdfast_index_bytes", "bytes", &[INDEX], "Bytes of the index files on disk, all generations together")
+        .of("knowledge"),
     histogram("holdfast_index_apply_duration_seconds", "seconds", &[INDEX], "Time to apply one step of changes")
         .of("storage"),
     gauge("holdfast_disk_free_bytes", "bytes", &[], "Bytes that can still be written to the data directory's disk")
@@ -448,6 +451,13 @@ const EMBEDDING: &[Metric] = &[
     .of("embedding"),
     counter("holdfast_embedding_cache_evictions_total", "vectors", &[], "Vectors given up for others").of("embedding"),
     gauge("holdfast_embedding_cache_bytes", "bytes", &[], "Memory of kept vectors").of("embedding"),
+    gauge(
+        "holdfast_embedding_cache_disk_bytes",
+        "bytes",
+        &[],
+        "Bytes of the file with vectors kept on disk; 0 where none are kept",
+    )
+    .of("storage"),
     gauge("holdfast_embedding_breaker_state", "state", &[MODEL], "Of a remote model: 0 closed, 1 half-open, 2 open")
         .of("embedding"),
     counter("holdfast_remote_requests_total", "requests", &[MODEL, OUTCOME], "Requests sent to a remote model")
