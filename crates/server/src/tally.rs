@@ -38,7 +38,12 @@ struct Frequent(Vec<(IpAddr, u64)>);
 
 impl Tally {
     pub(crate) const fn new(sentence: (&'static str, &'static str), code: &'static str, every: Duration) -> Self {
-        Self { sentence, code, every, counts: Mutex::new(Counts { told: None, by_word: Vec::new(), from: Frequent(Vec::new()) }) }
+        Self {
+            sentence,
+            code,
+            every,
+            counts: Mutex::new(Counts { told: None, by_word: Vec::new(), from: Frequent(Vec::new()) }),
+        }
     }
 
     /// Counts one more, and tells of all since the last time unless that was only just.
@@ -94,15 +99,15 @@ impl Tally {
 
 impl Frequent {
     fn count(&mut self, network: IpAddr) {
-        match self.0.iter_mut().find(|(known, _)| *known == network) {
-            Some((_, count)) => *count += 1,
-            None if self.0.len() < COUNTED_MAX => self.0.push((network, 1)),
-            None => {
-                for (_, count) in &mut self.0 {
-                    *count -= 1;
-                }
-                self.0.retain(|(_, count)| *count > 0);
-            }
+        if let Some((_, count)) = self.0.iter_mut().find(|(known, _)| *known == network) {
+            *count += 1;
+        } else if self.0.len() < COUNTED_MAX {
+            self.0.push((network, 1));
+        } else {
+            self.0.retain_mut(|(_, count)| {
+                *count -= 1;
+                *count > 0
+            });
         }
     }
 
@@ -168,8 +173,7 @@ mod tests {
             tally.note("unknown");
         });
         let told = String::from_utf8(told.0.lock().unwrap().clone()).unwrap();
-        let (first, second) = told.split_once('
-').unwrap();
+        let (first, second) = told.split_once('\n').unwrap();
         assert!(first.contains("refused 1 requests (unknown 1), most of them from 192.0.2.2 1"), "{told}");
         assert!(second.contains("refused 1 requests (unknown 1)") && !second.contains("from"), "{told}");
     }

@@ -421,7 +421,8 @@ fn a_disk_of_the_log_that_is_full() -> Result<()> {
 fn up_on_a_small_disk(home: &Home, folder: &Path, mebibytes: u32, stderr: &Path) -> Result<(Server, PathBuf)> {
     let program = home.command(&["up", "--listen", "127.0.0.1:0", "--json"]);
     let mut command = Command::new("/usr/bin/unshare");
-    let script = r#"mount -t tmpfs -o size="$1"m,mode=0700 none "$0" && stderr=$2 && shift 2 && exec "$@" 2>> "$stderr""#;
+    let script =
+        r#"mount -t tmpfs -o size="$1"m,mode=0700 none "$0" && stderr=$2 && shift 2 && exec "$@" 2>> "$stderr""#;
     command.args(["-Urm", "sh", "-c", script]).arg(folder).arg(mebibytes.to_string()).arg(stderr);
     command.arg(program.get_program()).args(program.get_args());
     command.env_clear().env("HOME", home.path("")).env("PATH", "/usr/bin:/bin").current_dir(home.path(""));

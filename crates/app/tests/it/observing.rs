@@ -415,11 +415,12 @@ impl Query {
             return rest;
         };
         let (matchers, rest) = braces.split_once('}').unwrap_or((braces, ""));
-        let matchers = matchers.split("\",").filter_map(|matcher| matcher.split_once('"')).flat_map(|(label, values)| {
-            let label = label.trim_end_matches(['=', '!', '~']).trim();
-            // A pattern is several values, or what the dashboard fills in.
-            values.trim_end_matches('"').split('|').map(move |value| (label.to_owned(), value.to_owned()))
-        });
+        let matchers =
+            matchers.split("\",").filter_map(|matcher| matcher.split_once('"')).flat_map(|(label, values)| {
+                let label = label.trim_end_matches(['=', '!', '~']).trim();
+                // A pattern is several values, or what the dashboard fills in.
+                values.trim_end_matches('"').split('|').map(move |value| (label.to_owned(), value.to_owned()))
+            });
         self.selected.push((name.to_owned(), matchers.collect()));
         rest
     }

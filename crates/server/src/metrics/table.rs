@@ -586,8 +586,8 @@ mod tests {
     #[test]
     fn every_part_and_every_queue_stands_in_the_guides() {
         let health = section("OBSERVABILITY.md", "Health");
-        let [down, degraded] = ["HoldfastComponentDown", "HoldfastComponentDegraded"]
-            .map(|alert| section("TROUBLESHOOTING.md", alert));
+        let [down, degraded] =
+            ["HoldfastComponentDown", "HoldfastComponentDegraded"].map(|alert| section("TROUBLESHOOTING.md", alert));
         for component in COMPONENTS {
             let word = format!("`{component}`");
             let row = health.lines().find(|line| line.split('|').nth(1).is_some_and(|cell| cell.contains(&word)));
@@ -597,7 +597,10 @@ mod tests {
         }
         let filling = section("TROUBLESHOOTING.md", "HoldfastQueueFilling");
         for queue in QUEUES {
-            assert!(filling.contains(&format!("`{queue}`")), "TROUBLESHOOTING.md does not say what to do about {queue}");
+            assert!(
+                filling.contains(&format!("`{queue}`")),
+                "TROUBLESHOOTING.md does not say what to do about {queue}"
+            );
         }
     }
 

@@ -419,10 +419,9 @@ async fn a_certificate_that_is_exchanged_is_warned_of_like_one_at_the_start() ->
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_is_reminded_a_month_and_a_week_before_the_end() -> Result<()> {
     let secure = open(Config::default()).await?;
-    for (days, code, level) in [
-        (29, "tls_certificate_expires_soon", "\"WARN\""),
-        (6, "tls_certificate_expires_very_soon", "\"ERROR\""),
-    ] {
+    for (days, code, level) in
+        [(29, "tls_certificate_expires_soon", "\"WARN\""), (6, "tls_certificate_expires_very_soon", "\"ERROR\"")]
+    {
         let name = format!("ends-in-{days}.example");
         let (certificate, key) = self_signed_for(&name, -1, days)?;
         secure.replace(&certificate, &key)?;
