@@ -150,6 +150,8 @@ async fn why_a_key_lets_nobody_in_is_said_to_who_holds_it() -> Result<()> {
             "more than one",
         ),
         (vec![], &format!("/api/v1/status?api_key={}", house.key), "in the address"),
+        // Beside a valid key in its place too: it is in the logs all the same.
+        (vec![("x-api-key", house.key.clone())], &format!("/api/v1/status?x={}", house.key), "in the address"),
     ] {
         let mut request = Request::builder().uri(target);
         for (name, value) in headers {
