@@ -22,6 +22,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustls::pki_types::{CertificateDer, DnsName, pem::PemObject};
 use time::OffsetDateTime;
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer};
+use zeroize::Zeroizing;
 
 use super::{Age, Certificate, Files, certificate};
 
@@ -410,7 +411,7 @@ impl Authority {
         params.name_constraints =
             Some(NameConstraints { permitted_subtrees: permitted, excluded_subtrees: Vec::new() });
         let certificate = params.self_signed(&key).map_err(library)?;
-        self.put(AUTHORITY_KEY, &key.serialize_pem())?;
+        self.put(AUTHORITY_KEY, &Zeroizing::new(key.serialize_pem()))?;
         self.put(AUTHORITY_CERTIFICATE, &certificate.pem())
     }
 
@@ -424,7 +425,7 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let certificate = params.signed_by(&key, &signer.issuer).map_err(library)?;
-        self.put(SERVER_KEY, &key.serialize_pem())?;
+        self.put(SERVER_KEY, &Zeroizing::new(key.serialize_pem()))?;
         self.put(SERVER_CERTIFICATE, &certificate.pem())
     }
 
@@ -462,9 +463,10 @@ impl Authority {
         Certificate::parse(&der).map_err(unusable)
     }
 
-    fn text(&self, name: &str) -> Result<String, AuthorityError> {
+    /// A file, wiped from memory after use: it may be the key.
+    fn text(&self, name: &str) -> Result<Zeroizing<String>, AuthorityError> {
         let path = self.path(name);
-        fs::read_to_string(&path).map_err(file_error("read", &path))
+        fs::read_to_string(&path).map(Zeroizing::new).map_err(file_error("read", &path))
     }
 
     /// Puts a file in its place, whole and on disk.
