@@ -17,7 +17,7 @@ use holdfast_knowledge::Knowledge;
 use holdfast_server::{
     Observation, Parts, Server,
     tls::{
-        Concern, Tls, TlsError,
+        Tls, TlsError,
         authority::{Authority, own_names},
     },
 };
@@ -336,9 +336,7 @@ pub fn certificate(settings: &Settings, data_dir: &Path) -> Result<Option<(Socke
     if !address.ip().is_unspecified() {
         names.insert(0, address.ip().to_string());
     }
-    for Concern { code, what, remedy } in tls.concerns(&names) {
-        tracing::warn!(code, hint = remedy, "{what}; {remedy}");
-    }
+    tls.warn(names);
     Ok(Some((address, tls)))
 }
 

@@ -12,7 +12,7 @@ use std::{
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::{Duration, SystemTime},
 };
 
@@ -59,6 +59,8 @@ pub struct Tls {
 
 struct Shared {
     files: Files,
+    /// The names this server is reached by, once somebody has said so.
+    names: OnceLock<Vec<String>>,
     state: RwLock<State>,
 }
 
@@ -98,7 +100,7 @@ impl Tls {
         let now = SystemTime::now();
         let (config, certificate) = read(&files, now)?;
         let state = State { config, certificate, refused: None, since: Since::new(now) };
-        let tls = Self { shared: Arc::new(Shared { files, state: RwLock::new(state) }) };
+        let tls = Self { shared: Arc::new(Shared { files, names: OnceLock::new(), state: RwLock::new(state) }) };
         tls.measure();
         Ok(tls)
     }
@@ -123,7 +125,21 @@ impl Tls {
         let (now, certificate) = (SystemTime::now(), self.certificate());
         let mut concerns: Vec<Concern> =
             certificate.age(now).into_iter().map(|age| age.concern(&certificate)).collect();
-        if !names.iter().any(|name| certificate.has_name(name)) {
+        concerns.extend(self.lasting_concerns(names));
+        concerns
+    }
+
+    /// Tells the log what should be mended, for a server that is reached by these names: now, and of each certificate
+    /// that is taken up later.
+    pub fn warn(&self, names: Vec<String>) {
+        let names = self.shared.names.get_or_init(|| names);
+        self.concerns(names).iter().for_each(Concern::tell);
+    }
+
+    /// What no time mends.
+    fn lasting_concerns(&self, names: &[String]) -> Vec<Concern> {
+        let (certificate, mut concerns) = (self.certificate(), Vec::new());
+        if !names.is_empty() && !names.iter().any(|name| certificate.has_name(name)) {
             let (own, its) = (names.join(", "), certificate.names.join(", "));
             concerns.push(Concern {
                 code: "tls_certificate_names",
@@ -225,6 +241,9 @@ impl Tls {
                 let certificate = self.certificate();
                 let (subject, until) = (&certificate.subject, certificate.valid_until());
                 tracing::info!(subject, until, "serving with a new certificate of {subject}, valid until {until}");
+                // Of its end the log is reminded in any case.
+                let names = self.shared.names.get().map(Vec::as_slice).unwrap_or_default();
+                self.lasting_concerns(names).iter().for_each(Concern::tell);
             }
             Ok(false) => tracing::debug!("the certificate files changed and say the same"),
             Err(error) => {
@@ -267,6 +286,13 @@ impl Tls {
 
     fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
         self.shared.state.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Concern {
+    fn tell(&self) {
+        let Self { code, what, remedy } = self;
+        tracing::warn!(code, hint = remedy, "{what}; {remedy}");
     }
 }
 

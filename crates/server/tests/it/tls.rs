@@ -39,7 +39,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
     connections::{rest, within},
-    house::House,
+    house::{House, logged},
 };
 
 /// A server with a certificate of its own authority, on TLS and on a listener that redirects.
@@ -374,6 +374,28 @@ async fn a_changed_certificate_is_taken_up_and_no_connection_is_lost() -> Result
     // Renewed once more, all is well again.
     secure.authority.renew(&[])?;
     ensure!(secure.until(Status::Ready).await?.is_none());
+    secure.close().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_taken_up_later_is_looked_at_as_the_first_one_was() -> Result<()> {
+    let secure = open(Config::default()).await?;
+    secure.tls.warn(vec!["localhost".to_owned()]);
+    let told = || logged("only.elsewhere.example").into_iter().find(|line| line.contains("tls_certificate_names"));
+    ensure!(told().is_none());
+    let key = KeyPair::generate()?;
+    let certificate = CertificateParams::new(vec!["only.elsewhere.example".to_owned()])?.self_signed(&key)?;
+    secure.replace(&certificate.pem(), &key.serialize_pem())?;
+    let line = within(async {
+        loop {
+            if let Some(line) = told() {
+                return line;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await?;
+    ensure!(line.contains("\"WARN\"") && line.contains("holdfast tls renew --name"), "{line}");
     secure.close().await
 }
 
