@@ -11,7 +11,7 @@ use axum::{
     extract::{Request, State},
     http::{Extensions, HeaderMap, HeaderName, Method, Uri, header},
     middleware::Next,
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use holdfast_storage::{
     Caller, Role, Scope,
@@ -49,13 +49,16 @@ pub(crate) async fn check(
 ) -> Result<Response, Failure> {
     let route = gate::route(&request);
     let address = client_address(&server, request.headers(), request.extensions());
+    let face = routes::find(route).map_or(Face::Own, |route| route.face);
     let caller = match entry {
         Entry::Owner => Caller::owner(),
         Entry::Network if WITHOUT_KEY.contains(&route) => return Ok(next.run(request).await),
         Entry::Metrics => return Ok(next.run(request).await),
-        Entry::Network => authenticate(&server, request.headers(), request.uri(), address).await?,
+        Entry::Network => match authenticate(&server, &request, address, face).await? {
+            Ok(caller) => caller,
+            Err(refused) => return Ok(*refused),
+        },
     };
-    let face = routes::find(route).map_or(Face::Own, |route| route.face);
     let meter = match server.limits().admit(&caller, address, face) {
         Ok(meter) => meter,
         Err(refused) => return Ok(*refused),
@@ -69,14 +72,14 @@ pub(crate) async fn check(
 }
 
 /// Whom the key of a request belongs to. A missing key goes the same way as a wrong one, and is told apart in the detail
-/// only.
+/// only. Who is not let in is answered in this shape.
 async fn authenticate(
     server: &Server,
-    headers: &HeaderMap,
-    uri: &Uri,
+    request: &Request,
     address: Option<IpAddr>,
-) -> Result<Caller, Failure> {
-    let given = Credential::of(headers, uri);
+    face: Face,
+) -> Result<Result<Caller, Box<Response>>, Failure> {
+    let given = Credential::of(request.headers(), request.uri());
     let key = given.looked_up();
     let found = match server.storage().authenticate_at_once(key, address) {
         Some(found) => found,
@@ -86,12 +89,15 @@ async fn authenticate(
         }
     };
     match found {
-        Authentication::Granted(caller) => Ok(caller),
+        Authentication::Granted(caller) => Ok(Ok(caller)),
         Authentication::Refused(refusal) => {
             let (reason, detail) = why(given, refusal);
             metrics::counter!("holdfast_authentication_failures_total", "reason" => reason).increment(1);
-            let too_many = server.limits().failed(address, reason);
-            Err(too_many.unwrap_or_else(|| Failure::new(Code::Unauthorized, detail)))
+            let (too_many, standings) = server.limits().failed(address, reason);
+            let failure = too_many.unwrap_or_else(|| Failure::new(Code::Unauthorized, detail));
+            let mut response = failure.into_response();
+            standings.put(&mut response, face);
+            Ok(Err(Box::new(response)))
         }
     }
 }
