@@ -352,9 +352,15 @@ async fn agree(stream: TcpStream, life: &Arc<Life>, tls: &Tls) -> io::Result<Agr
     Ok(Agreed::Encrypted(Box::new(stream)))
 }
 
-/// Clients that go away or speak no HTTP are everyday.
+/// Clients that go away or speak no HTTP are everyday. What is no request, or too large for one, the protocol library
+/// answers by itself, so nobody else knows of it.
 fn note(ended: hyper::Result<()>) {
     if let Err(error) = ended {
+        if error.is_parse_too_large() {
+            count_ended("too_large");
+        } else if error.is_parse() {
+            count_ended("malformed");
+        }
         tracing::debug!(%error, "a connection ended early: {error}");
     }
 }
