@@ -24,7 +24,7 @@ use time::OffsetDateTime;
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer};
 use zeroize::Zeroizing;
 
-use super::{Age, Certificate, Files, certificate};
+use super::{Age, Certificate, Files, TlsCode, certificate};
 
 const AUTHORITY_CERTIFICATE: &str = "ca.pem";
 const AUTHORITY_KEY: &str = "ca.key";
@@ -136,14 +136,15 @@ pub enum AuthorityError {
 impl AuthorityError {
     /// Its stable name; `docs/ERRORS.md` lists them.
     pub const fn code(&self) -> &'static str {
-        match self {
-            Self::File { .. } => "tls_file_unusable",
-            Self::Missing { .. } => "tls_authority_missing",
-            Self::Unusable { .. } => "tls_authority_unusable",
-            Self::Name { .. } => "tls_name_invalid",
-            Self::NotPermitted { .. } => "tls_name_not_permitted",
-            Self::Library { .. } => "tls_unavailable",
-        }
+        let code = match self {
+            Self::File { .. } => TlsCode::FileUnusable,
+            Self::Missing { .. } => TlsCode::AuthorityMissing,
+            Self::Unusable { .. } => TlsCode::AuthorityUnusable,
+            Self::Name { .. } => TlsCode::NameInvalid,
+            Self::NotPermitted { .. } => TlsCode::NameNotPermitted,
+            Self::Library { .. } => TlsCode::Unavailable,
+        };
+        code.as_str()
     }
 
     /// What a person can do.

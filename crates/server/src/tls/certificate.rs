@@ -22,7 +22,7 @@ use x509_parser::{
 };
 use zeroize::Zeroizing;
 
-use super::Files;
+use super::{Files, TlsCode};
 use crate::timestamp;
 
 /// Much more than a certificate with its chain, or a key, has.
@@ -93,15 +93,16 @@ pub enum TlsError {
 impl TlsError {
     /// Its stable name; `docs/ERRORS.md` lists them.
     pub const fn code(&self) -> &'static str {
-        match self {
-            Self::Unreadable { .. } => "tls_file_unreadable",
-            Self::Certificate { .. } => "tls_certificate_invalid",
-            Self::Key { .. } => "tls_key_invalid",
-            Self::KeyExposed { .. } => "tls_key_exposed",
-            Self::Mismatch { .. } => "tls_key_mismatch",
-            Self::Expired { .. } => "tls_certificate_expired",
-            Self::Library { .. } => "tls_unavailable",
-        }
+        let code = match self {
+            Self::Unreadable { .. } => TlsCode::FileUnreadable,
+            Self::Certificate { .. } => TlsCode::CertificateInvalid,
+            Self::Key { .. } => TlsCode::KeyInvalid,
+            Self::KeyExposed { .. } => TlsCode::KeyExposed,
+            Self::Mismatch { .. } => TlsCode::KeyMismatch,
+            Self::Expired { .. } => TlsCode::CertificateExpired,
+            Self::Library { .. } => TlsCode::Unavailable,
+        };
+        code.as_str()
     }
 
     /// What the operator can do.
