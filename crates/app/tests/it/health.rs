@@ -388,3 +388,48 @@ fn a_disk_that_is_full() -> Result<()> {
     ensure!(patient.ask("GET", "/api/v1/documents/before", "")?.0 == 200);
     Ok(())
 }
+
+#[test]
+fn a_settings_file_with_a_mistake() -> Result<()> {
+    let patient = Patient::new()?;
+    patient.check(
+        "settings",
+        "1 problem",
+        |patient| patient.home.set("[server]\nmax_body_bytes = 1"),
+        |patient| patient.home.set("[server]\nmax_body_bytes = 2048"),
+    )?;
+    // A file that is gone is none that says nothing.
+    let file = patient.home.settings();
+    let away = patient.home.path("settings-away");
+    patient.check(
+        "settings",
+        "1 problem",
+        |_| moved(file.clone(), away.clone()),
+        |_| moved(away.clone(), file.clone()),
+    )
+}
+
+#[test]
+fn a_certificate_that_is_exchanged_for_one_that_cannot_be_used() -> Result<()> {
+    let home = Home::with_documents()?;
+    home.succeed(&["tls", "init"])?;
+    let server = home.up(&["--listen-tls", "127.0.0.1:0"])?;
+    let patient = Patient::of(home, server)?;
+    let certificate = patient.data("tls/server.pem");
+    let whole = fs::read(&certificate)?;
+    patient.check(
+        "tls",
+        "tls_certificate_invalid",
+        |_| Ok(fs::write(&certificate, "no certificate")?),
+        |_| Ok(fs::write(&certificate, &whole)?),
+    )?;
+    // What cannot be used was never served with: whoever connects meanwhile finds the one before.
+    let other = patient.data("tls/ca.key");
+    let (key, away) = (patient.data("tls/server.key"), patient.data("tls/server.key.away"));
+    patient.check(
+        "tls",
+        "tls_key_mismatch",
+        |_| moved(key.clone(), away.clone()).and_then(|()| Ok(fs::copy(&other, &key).map(drop)?)),
+        |_| moved(away.clone(), key.clone()),
+    )
+}
