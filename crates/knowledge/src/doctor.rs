@@ -66,7 +66,11 @@ impl Knowledge {
                 if fix == Fix::Yes {
                     projections.rebuild(generation_id, index)?;
                 }
-                findings.push(Finding { code: FindingCode::IndexDamaged.as_str(), detail: error.to_string(), fixed: fix == Fix::Yes });
+                findings.push(Finding {
+                    code: FindingCode::IndexDamaged.as_str(),
+                    detail: error.to_string(),
+                    fixed: fix == Fix::Yes,
+                });
             }
             Ok(findings)
         })

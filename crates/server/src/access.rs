@@ -54,10 +54,12 @@ pub(crate) async fn check(
         Entry::Owner => Caller::owner(),
         Entry::Network if WITHOUT_KEY.contains(&route) => return Ok(next.run(request).await),
         Entry::Metrics => return Ok(next.run(request).await),
-        Entry::Network => match authenticate(&server, &request, address, face).await? {
-            Ok(caller) => caller,
-            Err(refused) => return Ok(*refused),
-        },
+        Entry::Network => {
+            match authenticate(&server, Credential::of(request.headers(), request.uri()), address, face).await? {
+                Ok(caller) => caller,
+                Err(refused) => return Ok(*refused),
+            }
+        }
     };
     let meter = match server.limits().admit(&caller, address, face) {
         Ok(meter) => meter,
@@ -75,11 +77,10 @@ pub(crate) async fn check(
 /// only. Who is not let in is answered in this shape.
 async fn authenticate(
     server: &Server,
-    request: &Request,
+    given: Credential<'_>,
     address: Option<IpAddr>,
     face: Face,
 ) -> Result<Result<Caller, Box<Response>>, Failure> {
-    let given = Credential::of(request.headers(), request.uri());
     let key = given.looked_up();
     let found = match server.storage().authenticate_at_once(key, address) {
         Some(found) => found,
@@ -152,9 +153,9 @@ pub(crate) fn has_key(query: &str) -> bool {
 }
 
 fn looks_like_a_key(text: &str) -> bool {
-    text.split(KEY_PREFIX).skip(1).any(|rest| {
-        rest.bytes().take_while(u8::is_ascii_alphanumeric).count() >= KEY_CHARS_MIN
-    })
+    text.split(KEY_PREFIX)
+        .skip(1)
+        .any(|rest| rest.bytes().take_while(u8::is_ascii_alphanumeric).count() >= KEY_CHARS_MIN)
 }
 
 /// Why somebody is not let in: a word for metrics, and a sentence that tells nothing to those who hold no key.

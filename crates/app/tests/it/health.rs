@@ -401,12 +401,7 @@ fn a_settings_file_with_a_mistake() -> Result<()> {
     // A file that is gone is none that says nothing.
     let file = patient.home.settings();
     let away = patient.home.path("settings-away");
-    patient.check(
-        "settings",
-        "1 problem",
-        |_| moved(file.clone(), away.clone()),
-        |_| moved(away.clone(), file.clone()),
-    )
+    patient.check("settings", "1 problem", |_| moved(file.clone(), away.clone()), |_| moved(away.clone(), file.clone()))
 }
 
 #[test]

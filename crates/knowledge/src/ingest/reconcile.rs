@@ -209,7 +209,8 @@ impl Sources {
         }
         if stop.is_cancelled() {
             // Whoever ended it removes the source or does it over.
-            let ended = (TroubleCode::SourceEnded.as_str().to_owned(), "the source was removed or read anew".to_owned());
+            let ended =
+                (TroubleCode::SourceEnded.as_str().to_owned(), "the source was removed or read anew".to_owned());
             return self.shared.parts.jobs.finish(&job, Some(ended)).await;
         }
         if matches!(failure, Some(KnowledgeError::ShuttingDown)) {

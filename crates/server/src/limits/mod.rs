@@ -241,9 +241,7 @@ impl Limits {
         let quota = buckets.failed_keys.quota();
         let (standing, refused) = match buckets.failed_keys.take(&network, 1, Instant::now()) {
             Ok(standing) => (standing, None),
-            Err(exhausted) => {
-                (exhausted.standing, Some(Limit::FailedKeys.refuse(exhausted.retry_after, Some(quota))))
-            }
+            Err(exhausted) => (exhausted.standing, Some(Limit::FailedKeys.refuse(exhausted.retry_after, Some(quota)))),
         };
         standings.note(Limit::FailedKeys, quota, standing);
         (refused, standings)

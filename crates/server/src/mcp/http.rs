@@ -52,9 +52,7 @@ async fn checked(server: &Server, request: Request) -> Result<Request<http_body_
     let bytes = input::bounded(whole, server).await.map_err(|failure| Box::new(failure.into_response()))?;
     let (read, values) = mcp::read(&bytes, server.config().max_json_depth);
     let turn = parts.extensions.get::<Turn>();
-    input::take_room(turn, values)
-        .and(read.map(drop))
-        .map_err(|failure| Box::new(failure.into_response()))?;
+    input::take_room(turn, values).and(read.map(drop)).map_err(|failure| Box::new(failure.into_response()))?;
     Ok(Request::from_parts(parts, http_body_util::Full::new(bytes)))
 }
 

@@ -94,8 +94,7 @@ where
 
     fn refuse(&mut self, Refused { failure, number, id }: Refused) {
         let problem = failure.report();
-        let error =
-            ErrorData::new(ErrorCode(number), face::message(&problem), serde_json::to_value(&problem).ok());
+        let error = ErrorData::new(ErrorCode(number), face::message(&problem), serde_json::to_value(&problem).ok());
         self.answer = Some(Box::pin(self.write.send(JsonRpcMessage::error(error, id))));
     }
 }
