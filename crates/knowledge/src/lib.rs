@@ -3,6 +3,7 @@
 //! This crate does not know about language models, sessions or HTTP. It takes and gives plain
 //! data; everything it keeps is in `storage`, every vector comes from `embedding`.
 
+mod codes;
 mod collections;
 mod doctor;
 mod documents;
@@ -27,6 +28,7 @@ use holdfast_storage::{Caller, Grants, Storage, StorageError, jobs::InterruptedR
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 
+pub use codes::{FindingCode, TroubleCode};
 pub use error::KnowledgeError;
 pub use health::HealthReport;
 pub use requests::*;
@@ -223,7 +225,7 @@ impl Knowledge {
             return Ok(());
         }
         let moves = inner.storage.interrupted_reembeddings()?;
-        let interrupted = inner.storage.close_interrupted_jobs().await?;
+        let interrupted = inner.storage.close_interrupted_jobs(TroubleCode::Interrupted.as_str()).await?;
         if interrupted > 0 {
             tracing::info!(interrupted, "taking up what the last run left unfinished");
         }

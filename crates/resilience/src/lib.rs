@@ -8,3 +8,4 @@ pub mod budget;
 pub mod health;
 pub mod rate;
 pub mod shares;
+pub mod words;

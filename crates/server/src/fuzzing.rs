@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use rmcp::{
     RoleServer,
     model::{ClientRequest, JsonRpcMessage},
-    transport::{Transport, async_rw::AsyncRwTransport},
+    transport::Transport,
 };
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
@@ -22,7 +22,10 @@ use crate::{
     embeddings,
     error::Failure,
     input::{check_depth, parse},
-    mcp,
+    mcp::{
+        self,
+        lines::{Bounds, Lines},
+    },
 };
 
 /// Longer than any answer about a body should be: what it repeats of the input is a name, and cut.
@@ -83,16 +86,15 @@ pub fn mcp(input: &[u8]) {
 }
 
 async fn stream(input: &[u8]) {
-    let mut transport =
-        AsyncRwTransport::<RoleServer, _, _>::new(std::io::Cursor::new(input.to_vec()), tokio::io::sink());
-    transport = transport.with_max_line_length(LINE_BYTES_MAX);
+    let bounds = Bounds { bytes: LINE_BYTES_MAX, depth: Config::default().max_json_depth };
+    let mut transport = Lines::new(std::io::Cursor::new(input.to_vec()), tokio::io::sink(), bounds);
     let lines = input.iter().filter(|byte| **byte == b'\n').count() + 1;
     let mut messages = 0;
     while let Some(message) = transport.receive().await {
         messages += 1;
         assert!(messages <= lines, "more messages than lines");
-        // What was read can be written and read again. Where a name stood twice it may only then be the message that its
-        // method promises, and lose what that does not have; after that it changes no more.
+        // What was read can be written and read again. It may lose what its method does not have; after that it changes no
+        // more.
         let written = rewritten(serde_json::to_value(&message).unwrap_or_default());
         assert!(written.is_some(), "a message that cannot be read again");
         assert_eq!(written.clone().and_then(rewritten), written, "a message that changes whenever it is written");

@@ -90,7 +90,7 @@ const WHOLE_TEXTS_REQUESTS: usize = 4;
 /// The limits of the server. All of them hold for every caller.
 ///
 /// They can change while the server runs ([`Server::reconfigure`]): whoever needs one asks for it when it is needed and
-/// keeps it no longer than for one request. What a listener takes from here holds for the listener.
+/// keeps it no longer than for one request. What a connection takes from here holds for the connection.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The most bytes a request's body may have; more is answered 413.

@@ -222,8 +222,8 @@ const SERVER: &[Metric] = &[
     counter(
         "holdfast_http_connections_ended_total",
         "connections",
-        &[Label { name: "reason", values: Values::Words(&["stalled", "gave_way"]) }],
-        "Connections closed before their client did: they stood still, or gave way to another in a full house",
+        &[Label { name: "reason", values: Values::Words(&["stalled", "gave_way", "malformed", "too_large"]) }],
+        "Connections closed before their client did: they stood still, gave way to another in a full house, or sent a head that is no HTTP or too large",
     )
     .of("server"),
     counter(

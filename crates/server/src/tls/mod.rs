@@ -8,6 +8,8 @@ pub mod authority;
 
 mod certificate;
 
+mod code;
+
 use std::{
     fs,
     os::unix::fs::MetadataExt,
@@ -26,7 +28,10 @@ use rustls::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use certificate::{Certificate, TlsError};
+pub use self::{
+    certificate::{Certificate, TlsError},
+    code::TlsCode,
+};
 
 /// The protocols in ALPN, as IANA has registered them.
 pub(crate) const HTTP_2: &[u8] = b"h2";
@@ -131,7 +136,7 @@ impl Tls {
         if !names.iter().any(|name| certificate.has_name(name)) {
             let (own, its) = (names.join(", "), certificate.names.join(", "));
             concerns.push(Concern {
-                code: "tls_certificate_names",
+                code: TlsCode::CertificateNames.as_str(),
                 what: format!("the certificate is for {its}, and this host is known to itself as {own}"),
                 remedy: "nothing, if clients use a name of the certificate; else get one that has the name they use, or add it with `holdfast tls renew --name NAME`"
                     .to_owned(),
@@ -139,7 +144,7 @@ impl Tls {
         }
         if let Some(mode) = certificate::mode_for_group(&self.shared.files.key) {
             concerns.push(Concern {
-                code: "tls_key_group_readable",
+                code: TlsCode::KeyGroupReadable.as_str(),
                 what: format!(
                     "the group of {} may read the private key (mode {mode:o})",
                     self.shared.files.key.display()
@@ -247,9 +252,7 @@ impl Tls {
     }
 
     fn tell_concerns(&self) {
-        for Concern { code, what, remedy } in self.lasting_concerns(&self.certificate()) {
-            tracing::warn!(code, hint = remedy, "{what}; {remedy}");
-        }
+        self.lasting_concerns(&self.certificate()).iter().for_each(Concern::tell);
     }
 
     /// Says that the certificate ends soon, when it is time to.
@@ -276,6 +279,13 @@ impl Tls {
 
     fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
         self.shared.state.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Concern {
+    fn tell(&self) {
+        let Self { code, what, remedy } = self;
+        tracing::warn!(code, hint = remedy, "{what}; {remedy}");
     }
 }
 
@@ -327,16 +337,16 @@ impl Age {
 
     fn concern(self, certificate: &Certificate) -> Concern {
         let (code, remedy) = match self {
-            Self::NotYetValid => ("tls_certificate_not_yet_valid", "look at this machine's clock, or wait"),
+            Self::NotYetValid => (TlsCode::CertificateNotYetValid, "look at this machine's clock, or wait"),
             Self::ExpiresSoon => {
-                ("tls_certificate_expires_soon", "put a new one in its place, or run `holdfast tls renew`")
+                (TlsCode::CertificateExpiresSoon, "put a new one in its place, or run `holdfast tls renew`")
             }
             Self::ExpiresVerySoon => {
-                ("tls_certificate_expires_very_soon", "put a new one in its place now, or run `holdfast tls renew`")
+                (TlsCode::CertificateExpiresVerySoon, "put a new one in its place now, or run `holdfast tls renew`")
             }
-            Self::Expired => ("tls_certificate_expired", "put a new one in its place, or run `holdfast tls renew`"),
+            Self::Expired => (TlsCode::CertificateExpired, "put a new one in its place, or run `holdfast tls renew`"),
         };
-        Concern { code, what: self.reason(certificate), remedy: remedy.to_owned() }
+        Concern { code: code.as_str(), what: self.reason(certificate), remedy: remedy.to_owned() }
     }
 }
 

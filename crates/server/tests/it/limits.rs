@@ -171,6 +171,8 @@ async fn whoever_tries_keys_harms_nobody_who_has_one() -> Result<()> {
             429 => {
                 told.expect(429, "rate_limited")?;
                 ensure!(told.0.contains("failed_keys") && told.header("retry-after").is_some(), "{told:?}");
+                ensure!(told.header("ratelimit-policy") == Some("\"failed_keys\";q=5;w=60"), "{told:?}");
+                ensure!(told.header("ratelimit").is_some_and(|told| told.starts_with("\"failed_keys\";r=0;t=")));
                 told_to_wait += 1;
             }
             _ => anyhow::bail!("{told:?}"),
@@ -276,6 +278,8 @@ async fn one_key_cannot_take_every_place() -> Result<()> {
     let problem = refused.problem(429, "rate_limited")?;
     ensure!(problem["detail"].as_str().is_some_and(|detail| detail.contains("key_concurrency")), "{problem}");
     ensure!(wait(&refused)? == 1);
+    ensure!(refused.header("ratelimit-policy") == Some("\"key_concurrency\";q=2;qu=\"concurrent-requests\""));
+    ensure!(refused.header("ratelimit") == Some("\"key_concurrency\";r=0"));
     with_key(&house, &other, Method::GET, "/api/v1/jobs", "").await?.expect(200)?;
     drop((hold_first, hold_second));
     first.await?.expect(200)?;
