@@ -66,6 +66,8 @@ struct Shared {
     files: Files,
     /// By which names and addresses this server is reached, as far as it knows.
     names: Vec<String>,
+    /// How the files looked when they were first read.
+    first_look: Look,
     state: RwLock<State>,
 }
 
@@ -102,10 +104,11 @@ impl Tls {
     ///
     /// [`TlsError`] for files that cannot be served with.
     pub fn load(files: Files, names: Vec<String>) -> Result<Self, TlsError> {
-        let now = SystemTime::now();
+        // Before they are read, so that no change goes unseen between that and the watch.
+        let (now, first_look) = (SystemTime::now(), Look::at(&files));
         let (config, certificate) = read(&files, now)?;
         let state = State { config, certificate, refused: None, since: Since::new(now) };
-        Ok(Self { shared: Arc::new(Shared { files, names, state: RwLock::new(state) }) })
+        Ok(Self { shared: Arc::new(Shared { files, names, first_look, state: RwLock::new(state) }) })
     }
 
     /// What new connections are served with.
@@ -197,8 +200,8 @@ impl Tls {
     /// Follows the files until shutdown. Tells the log what should be mended, at first and of each certificate that is new,
     /// and reminds it of one that ends.
     pub(crate) async fn watch(self, shutdown: CancellationToken) {
-        let mut seen = Look::at(&self.shared.files);
-        let mut known = seen.clone();
+        let mut known = self.shared.first_look.clone();
+        let mut seen = known.clone();
         let mut reminder = Reminder::default();
         self.tell_concerns();
         loop {
