@@ -2,7 +2,8 @@
 //!
 //! A line is bounded and checked as the body of a request is: how deep it nests, that no name stands twice in it, that it
 //! is JSON and a message. What is not is answered with an error of JSON-RPC (2.0, section 5.1) whose `data` is the problem
-//! document, and the next line is read; a notification is never answered. Sending is left to the protocol library.
+//! document, and the next line is read; a notification is never answered. An answer to nobody knows what has no id, as the
+//! schema of MCP has it (2025-11-25, `JSONRPCErrorResponse`). Sending is left to the protocol library.
 
 use std::{io, pin::Pin};
 
@@ -217,14 +218,14 @@ mod tests {
         let deep = format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":{}", "[".repeat(10_000));
         let long = format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"x\":\"{}\"}}", "x".repeat(BOUNDS.bytes));
         for (line, number, code, id) in [
-            ("no JSON", -32_700, "invalid_json", Value::Null),
-            ("{\"jsonrpc\":", -32_700, "invalid_json", Value::Null),
-            (&deep, -32_700, "json_too_deep", Value::Null),
-            (r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}"#, -32_700, "invalid_request", Value::Null),
-            (r#"{"jsonrpc":"2.0","id":7,"nothing":1}"#, -32_600, "invalid_request", 7.into()),
-            (r#"{"jsonrpc":"2.0","id":"a","method":5}"#, -32_600, "invalid_request", "a".into()),
-            ("[]", -32_600, "invalid_request", Value::Null),
-            (&long, -32_600, "body_too_large", Value::Null),
+            ("no JSON", -32_700, "invalid_json", None),
+            ("{\"jsonrpc\":", -32_700, "invalid_json", None),
+            (&deep, -32_700, "json_too_deep", None),
+            (r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}"#, -32_700, "invalid_request", None),
+            (r#"{"jsonrpc":"2.0","id":7,"nothing":1}"#, -32_600, "invalid_request", Some(Value::from(7))),
+            (r#"{"jsonrpc":"2.0","id":"a","method":5}"#, -32_600, "invalid_request", Some(Value::from("a"))),
+            ("[]", -32_600, "invalid_request", None),
+            (&long, -32_600, "body_too_large", None),
         ] {
             let shown: String = line.chars().take(60).collect();
             let ping = r#"{"jsonrpc":"2.0","id":3,"method":"ping"}"#;
@@ -233,7 +234,7 @@ mod tests {
             let [answer] = answers.as_slice() else { panic!("{shown}: {answers:?}") };
             let error = &answer["error"];
             assert_eq!((&error["code"], &error["data"]["code"]), (&number.into(), &code.into()), "{shown}: {answer}");
-            assert_eq!((answer.get("id"), &answer["jsonrpc"]), (Some(&id), &"2.0".into()), "{shown}: {answer}");
+            assert_eq!((answer.get("id"), &answer["jsonrpc"]), (id.as_ref(), &"2.0".into()), "{shown}: {answer}");
             assert!(error["data"]["error_id"].is_string() && error["message"].is_string(), "{answer}");
         }
     }
