@@ -81,8 +81,14 @@ impl Tally {
         if networks.is_empty() {
             tracing::warn!(count, code, reasons, "{begin} {count} {rest} ({reasons})");
         } else {
-            let from = listed(&networks);
-            tracing::warn!(count, code, reasons, from, "{begin} {count} {rest} ({reasons}), most of them from {from}");
+            let networks = listed(&networks);
+            tracing::warn!(
+                count,
+                code,
+                reasons,
+                networks,
+                "{begin} {count} {rest} ({reasons}), most of them from {networks}"
+            );
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! A line is bounded and checked as the body of a request is: how deep it nests, that no name stands twice in it, that it
 //! is JSON and a message. What is not is answered with an error of JSON-RPC (2.0, section 5.1) whose `data` is the problem
-//! document, and the next line is read; a notification is never answered. Where no request can be made out the answer has no id, as the
-//! schema of MCP has it (2025-11-25, `JSONRPCErrorResponse`). Sending is left to the protocol library.
+//! document, and the next line is read; a notification is never answered. Where no request can be made out the answer
+//! has no id, as the schema of MCP has it (2025-11-25, `JSONRPCErrorResponse`). Sending is left to the protocol library.
 
 use std::{io, pin::Pin};
 
