@@ -1,0 +1,19 @@
+//! Language models: one vocabulary for what they are asked and what they answer, one provider trait, and models whose
+//! every call has a deadline, a bounded retry budget, a place among few and a breaker around it.
+//!
+//! This crate does not know about sessions, documents, keys of callers or processes, and stores nothing. What a server
+//! says is kept apart from what is said of it here: it goes into logs, shortened, and to nobody else.
+
+pub mod answer;
+pub mod error;
+pub mod message;
+pub mod price;
+pub mod provider;
+pub mod request;
+
+pub use answer::{Answer, Delta, Event, EventStream, Finish, Usage};
+pub use error::{CallError, ErrorKind};
+pub use message::{Image, Message, Part, Role, Tool, ToolChoice};
+pub use price::{Cost, Price};
+pub use provider::{Call, Deadlines, Listed, Provider};
+pub use request::{Format, Original, Request, Sampling, Shape};

@@ -1,0 +1,1 @@
+//! Which of the candidates that are left comes first.
