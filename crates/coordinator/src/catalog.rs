@@ -201,6 +201,8 @@ pub(crate) struct Choice {
     pub(crate) models: Vec<Chosen>,
     pub(crate) policy: Arc<dyn Policy>,
     pub(crate) policy_name: String,
+    /// Whether the policy looks at the number of tokens.
+    pub(crate) by_rules: bool,
     pub(crate) continues: bool,
 }
 
@@ -288,7 +290,8 @@ impl Catalog {
             return Err(TurnError::UnknownModel { model: asked.to_owned() });
         }
         let (policy, policy_name) = self.policies.get(policy);
-        Ok(Choice { asked: asked.to_owned(), models, policy, policy_name, continues })
+        let by_rules = policy_name == PolicyName::Rules.as_str();
+        Ok(Choice { asked: asked.to_owned(), models, policy, policy_name, by_rules, continues })
     }
 
     fn waiting(&self, names: &[String]) -> Option<&Arc<Entry>> {

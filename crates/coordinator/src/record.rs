@@ -68,7 +68,7 @@ pub struct Started {
     pub policy: String,
     /// What was asked, as a conversation.
     pub messages: Vec<Said>,
-    /// Tokens of it, counted here.
+    /// Tokens of it, as [`RecordedFeatures::is_counted`] says.
     pub input_tokens: u64,
     /// What it was asked with.
     pub features: RecordedFeatures,
@@ -104,6 +104,8 @@ pub struct RecordedFeatures {
     pub has_format: bool,
     /// Messages of the conversation.
     pub messages: usize,
+    /// Whether the tokens of the question were counted; else they were guessed from its length.
+    pub is_counted: bool,
 }
 
 /// A model that could have answered.
