@@ -7,6 +7,7 @@ mod augment;
 mod cache;
 mod catalog;
 mod health;
+mod key_file;
 mod providers;
 pub mod record;
 mod requests;
