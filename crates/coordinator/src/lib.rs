@@ -7,7 +7,6 @@ mod augment;
 mod cache;
 mod catalog;
 mod health;
-mod key_file;
 mod providers;
 pub mod record;
 mod requests;

@@ -1,10 +1,12 @@
 //! Providers: put on record, listed, tried, removed; and the models that each has.
 
 use std::{
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use holdfast_embedding::secret_file;
 use holdfast_llm::{
     Anthropic, Ask, Deadlines, Endpoint, EndpointError, Message, Model, OpenAi, Part, Price, Provider, Request, Role,
     Sampling, Spec, Tried,
@@ -14,12 +16,12 @@ use holdfast_storage::{
     StorageError,
     providers::{ProviderApi, ProviderRecord},
 };
+use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Coordinator, TurnError,
     catalog::{ASK_AGAIN, Api, Catalog, Entry, ModelSettings, ProviderSettings, location, price_of},
-    key_file,
     record,
 };
 
@@ -29,6 +31,13 @@ const LIST_WITHIN: Duration = Duration::from_secs(10);
 const LIST_EVERY: Duration = Duration::from_secs(10 * 60);
 /// How long a trial may take: a large model is read from the disk first.
 const TRIAL_WITHIN: Duration = Duration::from_secs(60);
+
+fn read_key(path: &Path) -> Result<SecretString, TurnError> {
+    secret_file::read(path).map_err(|error| {
+        let problem = format!("{error}; {}", error.hint());
+        TurnError::Invalid { field: "key_file".to_owned(), problem }
+    })
+}
 
 /// A provider, for people.
 #[derive(Clone, Debug)]
@@ -231,7 +240,7 @@ impl Coordinator {
             (None, _) => settings.url.clone().unwrap_or_default(),
         };
         let endpoint = Endpoint {
-            key: settings.key_file.as_deref().map(key_file::read).transpose()?,
+            key: settings.key_file.as_deref().map(read_key).transpose()?,
             ca_file: settings.ca_file.clone(),
             ..Endpoint::new(&settings.name, url)
         };
