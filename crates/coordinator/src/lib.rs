@@ -26,7 +26,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use augment::{BUDGET_TOKENS_MAX, PASSAGES_MAX};
 pub use cache::CacheMode;
 pub use catalog::{
-    AUTO, Alias, Api, LOCAL, ModelSettings, Place, PolicyName, ProviderSettings, REMOTE, RunSettings, Runner,
+    AUTO, Alias, Api, CannotRun, LOCAL, ModelSettings, Place, PolicyName, ProviderSettings, REMOTE, RunSettings, Runner,
+    is_name,
 };
 pub use providers::{ModelReport, ProviderReport, TestReport};
 pub use record::TextPolicy;

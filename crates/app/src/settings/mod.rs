@@ -61,6 +61,10 @@ pub struct Settings {
     pub kept_embeddings_bytes: u64,
     /// Splitting, files and caches.
     pub knowledge: holdfast_knowledge::Config,
+    /// Language models: policies, aliases, prices, deadlines.
+    pub turns: holdfast_coordinator::Config,
+    /// Whether servers of language models on this machine are looked for while none is on record.
+    pub discover_providers: bool,
     /// What is logged, and how.
     pub log: LogSettings,
     /// Where traces and logs go.
