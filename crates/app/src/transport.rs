@@ -106,7 +106,8 @@ impl Hint for Refusal {
 }
 
 impl Transport {
-    /// Finds the server, or builds the program here. A server that is starting or stopping is waited for briefly.
+    /// Finds the server, or builds the program here. A server that is starting or stopping is waited for briefly. The
+    /// settings are those of a program that lives for one command.
     pub async fn open(place: &Place, settings: Settings) -> Result<Self> {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
@@ -115,7 +116,7 @@ impl Transport {
             }
             match Holding::take(place) {
                 Ok(holding) => {
-                    let program = Program::build(holding, settings.for_one_command()).await?;
+                    let program = Program::build(holding, settings).await?;
                     return Ok(Self::InProcess(Box::new(program)));
                 }
                 Err(StorageError::InUse { .. }) if tokio::time::Instant::now() < deadline => {
@@ -159,6 +160,27 @@ impl Transport {
         }
     }
 
+    /// Sends a request whose answer comes piece by piece, and hands on each.
+    ///
+    /// # Errors
+    /// As [`Transport::send`], and what `take` fails with.
+    pub async fn stream(&self, request: Request, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        match self {
+            Self::Socket(data_dir) => {
+                let (mut sender, connection) = connected(data_dir).await?;
+                let exchange = async {
+                    let response = sender.send_request(http_request(request)?.map(Full::new)).await.context(LOST)?;
+                    pieces(response, &mut take).await
+                };
+                driven(connection, exchange).await
+            }
+            Self::InProcess(program) => {
+                let response = program.server.owner().oneshot(http_request(request)?.map(Body::from)).await?;
+                pieces(response, &mut take).await
+            }
+        }
+    }
+
     /// Stops what was started for the command.
     pub async fn close(self) {
         if let Self::InProcess(program) = self {
@@ -167,25 +189,56 @@ impl Transport {
     }
 }
 
-async fn send_to_socket(data_dir: &Path, request: Request) -> Result<(http::StatusCode, Bytes)> {
+const LOST: &str = "the connection to the server was lost";
+
+/// What drives a connection for as long as an answer is awaited.
+type Connection = hyper::client::conn::http1::Connection<TokioIo<tokio::net::UnixStream>, Full<Bytes>>;
+
+async fn connected(data_dir: &Path) -> Result<(hyper::client::conn::http1::SendRequest<Full<Bytes>>, Connection)> {
     let stream = control::connect(data_dir).await.context("the server has gone")?;
-    let lost = "the connection to the server was lost";
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.context(lost)?;
-    let exchange = async {
-        let response = sender.send_request(http_request(request)?.map(Full::new)).await.context(lost)?;
-        let status = response.status();
-        let body = response.into_body().collect().await.context(lost)?.to_bytes();
-        anyhow::Ok((status, body))
-    };
-    // The connection has to be driven while the answer is awaited, and is of no use after it.
+    hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.context(LOST)
+}
+
+/// The connection has to be driven while the answer is awaited, and is of no use after it.
+async fn driven<T>(connection: Connection, exchange: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::pin!(connection, exchange);
     tokio::select! {
         answer = &mut exchange => answer,
         ended = &mut connection => match ended {
             Ok(()) => exchange.await,
-            Err(error) => Err(io::Error::other(error)).context(lost),
+            Err(error) => Err(io::Error::other(error)).context(LOST),
         },
     }
+}
+
+async fn send_to_socket(data_dir: &Path, request: Request) -> Result<(http::StatusCode, Bytes)> {
+    let (mut sender, connection) = connected(data_dir).await?;
+    let exchange = async {
+        let response = sender.send_request(http_request(request)?.map(Full::new)).await.context(LOST)?;
+        let status = response.status();
+        let body = response.into_body().collect().await.context(LOST)?.to_bytes();
+        anyhow::Ok((status, body))
+    };
+    driven(connection, exchange).await
+}
+
+/// Hands on the pieces of an answer, or tells why there is none.
+async fn pieces<B>(response: http::Response<B>, take: &mut impl FnMut(&[u8]) -> Result<()>) -> Result<()>
+where
+    B: hyper::body::Body<Data = Bytes> + Unpin,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    let (status, mut body) = (response.status(), response.into_body());
+    if !status.is_success() {
+        let document = body.collect().await.context(LOST)?.to_bytes();
+        return Err(refusal(status, serde_json::from_slice(&document).unwrap_or_default()).into());
+    }
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame.context(LOST)?.into_data() {
+            take(&data)?;
+        }
+    }
+    Ok(())
 }
 
 async fn send_in_process(program: &Program, request: Request) -> Result<(http::StatusCode, Bytes)> {

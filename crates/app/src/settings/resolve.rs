@@ -22,7 +22,7 @@ use toml::Value;
 use tracing::level_filters::LevelFilter;
 
 use super::{
-    Layers, LogFileLimits, LogFormat, LogSettings, OtlpSettings, Problem, Problems, Profile, SecretSource, Settings,
+    Layers, LocalModels, LogFileLimits, LogFormat, LogSettings, OtlpSettings, Problem, Problems, Profile, SecretSource, Settings,
     absolute, environment,
 };
 
@@ -107,6 +107,7 @@ impl Reader<'_> {
             knowledge: knowledge?,
             turns: turns?,
             discover_providers: discover_providers?,
+            local_models: LocalModels::Run,
             log: log?,
             otlp: otlp?,
         })
