@@ -527,7 +527,7 @@ pub struct AddProvider {
     #[arg(long, value_parser = ["local", "remote"])]
     pub location: Option<String>,
 
-    /// Requests to it at once [default: llm.provider_concurrency of the settings]
+    /// Requests to it at once [default: 1 for a model that is run here, else llm.provider_concurrency of the settings]
     #[arg(long, value_name = "N")]
     pub concurrency: Option<u32>,
 

@@ -449,8 +449,8 @@ impl ProviderSettings {
             return invalid("models", "must each have a name of 1 to 256 bytes");
         }
         let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        if self.run.is_some() && !self.name.bytes().all(is_plain) {
-            return invalid("name", "must be of a-z, 0-9 and - for a model that runs here: it is part of a file's name");
+        if self.run.is_some() && !(self.name.len() <= 50 && self.name.bytes().all(is_plain)) {
+            return invalid("name", "must be 1 to 50 of a-z, 0-9 and - for a model that runs here");
         }
         if self.run.as_ref().is_some_and(|run| run.command.first().is_some_and(String::is_empty)) {
             return invalid("command", "must name a program");

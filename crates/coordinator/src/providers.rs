@@ -264,7 +264,10 @@ impl Coordinator {
             continues: model.continues.unwrap_or(false),
             price: price_of(&config.prices, &of.name, &model.name),
         };
-        let places = of.concurrency.unwrap_or(config.concurrency);
+        // Python's server of llama.cpp breaks off an answer when it is asked for another, and a processor gains nothing by
+        // two at a time: whoever runs more than that says so.
+        let usual = if of.run.is_some() { 1 } else { config.concurrency };
+        let places = of.concurrency.unwrap_or(usual);
         Arc::new(Model::new(spec, Arc::clone(provider), places, config.waiting))
     }
 

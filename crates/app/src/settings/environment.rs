@@ -17,6 +17,13 @@ pub fn variable(name: &str) -> Option<String> {
     value.ok().filter(|value| !value.is_empty())
 }
 
+/// The whole environment, for those who choose from it what their services get.
+pub fn whole() -> Vec<(OsString, OsString)> {
+    #[expect(clippy::disallowed_methods, reason = "this is the place the lint points to")]
+    let variables = std::env::vars_os();
+    variables.collect()
+}
+
 /// All variables that begin with [`PREFIX`], in the order of their names.
 pub fn ours() -> Vec<(String, OsString)> {
     #[expect(clippy::disallowed_methods, reason = "this is the place the lint points to")]
