@@ -611,7 +611,7 @@ pub enum Budgets {
 /// `holdfast sessions`
 #[derive(Debug, Subcommand)]
 pub enum Sessions {
-    /// List the sessions, the last used first
+    /// List the sessions, newest first
     List {
         /// Which part of the list.
         #[command(flatten)]

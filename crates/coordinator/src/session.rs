@@ -258,7 +258,7 @@ fn part(part: &Part) -> Value {
 }
 
 /// A message as it was stored; nothing for what a newer program may have written.
-fn message_of(body: &Value) -> Option<Message> {
+pub(crate) fn message_of(body: &Value) -> Option<Message> {
     let role = match body["role"].as_str()? {
         "system" => Role::System,
         "user" => Role::User,
