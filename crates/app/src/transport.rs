@@ -99,6 +99,24 @@ pub struct Refusal {
     pub document: Value,
 }
 
+impl Refusal {
+    /// The same where the refusal has the shape of OpenAI's interface, whose message ends with the way out.
+    pub fn of_openai(self) -> Self {
+        let error = &self.document["error"];
+        let Some(message) = error["message"].as_str() else { return self };
+        let (detail, hint) = match message.split_once("; ") {
+            Some((detail, hint)) => (detail.to_owned(), Some(hint.to_owned())),
+            None => (message.to_owned(), None),
+        };
+        let code = error["code"].as_str().unwrap_or_default().to_owned();
+        let document = serde_json::json!({
+            "status": self.status, "code": code, "detail": detail, "hint": hint, "field": error["param"],
+            "error_id": error["error_id"],
+        });
+        Self { status: self.status, code, detail, hint, document }
+    }
+}
+
 impl Hint for Refusal {
     fn hint(&self) -> Option<String> {
         self.hint.clone()
@@ -160,11 +178,15 @@ impl Transport {
         }
     }
 
-    /// Sends a request whose answer comes piece by piece, and hands on each.
+    /// Sends a request whose answer comes piece by piece, and hands on each. Gives the headers of the answer.
     ///
     /// # Errors
     /// As [`Transport::send`], and what `take` fails with.
-    pub async fn stream(&self, request: Request, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    pub async fn stream(
+        &self,
+        request: Request,
+        mut take: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<http::HeaderMap> {
         match self {
             Self::Socket(data_dir) => {
                 let (mut sender, connection) = connected(data_dir).await?;
@@ -223,12 +245,16 @@ async fn send_to_socket(data_dir: &Path, request: Request) -> Result<(http::Stat
 }
 
 /// Hands on the pieces of an answer, or tells why there is none.
-async fn pieces<B>(response: http::Response<B>, take: &mut impl FnMut(&[u8]) -> Result<()>) -> Result<()>
+async fn pieces<B>(
+    response: http::Response<B>,
+    take: &mut impl FnMut(&[u8]) -> Result<()>,
+) -> Result<http::HeaderMap>
 where
     B: hyper::body::Body<Data = Bytes> + Unpin,
     B::Error: std::error::Error + Send + Sync + 'static,
 {
-    let (status, mut body) = (response.status(), response.into_body());
+    let (head, mut body) = response.into_parts();
+    let status = head.status;
     if !status.is_success() {
         let document = body.collect().await.context(LOST)?.to_bytes();
         return Err(refusal(status, serde_json::from_slice(&document).unwrap_or_default()).into());
@@ -238,7 +264,7 @@ where
             take(&data)?;
         }
     }
-    Ok(())
+    Ok(head.headers)
 }
 
 async fn send_in_process(program: &Program, request: Request) -> Result<(http::StatusCode, Bytes)> {
@@ -283,5 +309,19 @@ mod tests {
         assert_eq!(encode("a b/ä?"), "a%20b%2F%C3%A4%3F");
         let request = Request::get("/x").with("a", Some("1&2")).with("b", None).with("c", Some(""));
         assert_eq!(request.target, "/x?a=1%262&c=");
+    }
+
+    #[test]
+    fn a_refusal_of_openais_shape_reads_as_ours() {
+        let error = serde_json::json!({ "error": {
+            "message": "no language model is configured; add one with `holdfast providers add`", "type": "server_error",
+            "param": null, "code": "no_provider", "error_id": "e1",
+        }});
+        let refused = refusal(http::StatusCode::SERVICE_UNAVAILABLE, error).of_openai();
+        assert_eq!((refused.code.as_str(), refused.to_string().as_str()), ("no_provider", "no language model is configured"));
+        assert_eq!(refused.hint().as_deref(), Some("add one with `holdfast providers add`"));
+        assert_eq!(refused.document["error_id"], "e1");
+        let own = serde_json::json!({ "code": "overloaded", "detail": "full" });
+        assert_eq!(refusal(http::StatusCode::SERVICE_UNAVAILABLE, own).of_openai().code, "overloaded");
     }
 }
