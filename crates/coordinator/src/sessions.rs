@@ -50,9 +50,9 @@ impl Coordinator {
         };
         let (session, messages) = blocking(read).await??;
         let said = messages.into_iter().map(|stored| {
-            let body = serde_json::from_str(&stored.message.body).unwrap_or_default();
-            let text = message_of(&body).map(|message| record::words(&message.parts)).unwrap_or_default();
-            SaidInSession { number: stored.number, role: stored.message.role, text, tokens: stored.message.tokens }
+            let message = stored.message;
+            let text = message_of(&message.body).map(|said| record::words(&said.parts)).unwrap_or_default();
+            SaidInSession { number: stored.number, role: message.role, text, tokens: message.tokens }
         });
         Ok((session, said.collect()))
     }

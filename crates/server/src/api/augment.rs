@@ -138,7 +138,7 @@ impl From<Augmented> for AugmentAnswer {
 
 impl From<Citation> for CitationAnswer {
     fn from(citation: Citation) -> Self {
-        let Citation { number, collection, document_id, chunk_id, title, path, heading, score, tokens } = citation;
+        let Citation { number, collection, document_id, chunk_id, title, path, heading, score, tokens, .. } = citation;
         Self { number, collection, document_id, chunk_id, title, path, heading, score, tokens }
     }
 }
