@@ -1,12 +1,19 @@
-//! Whether what happens is written down: the part `events` of the status.
+//! Whether what happens is written down: the part `events` of the status, and how large the log is.
+//!
+//! [`EventHealth::measure`] is woken by a timer, since a disk that does not answer must not keep anybody waiting who asks
+//! for the metrics; it ends at shutdown.
 
 use std::{
     sync::{Mutex, PoisonError},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use holdfast_resilience::health::{Component, Report, Since, Status};
 use holdfast_storage::EventLog;
+use tokio_util::sync::CancellationToken;
+
+/// How often the size is looked at.
+const MEASURE_EVERY: Duration = Duration::from_secs(10);
 
 /// The event log, as a part of the whole. Its queue is told by whoever fills it.
 pub struct EventHealth {
@@ -18,6 +25,20 @@ impl EventHealth {
     /// How that log is.
     pub fn of(events: EventLog) -> Self {
         Self { events, since: Mutex::new(Since::new(SystemTime::now())) }
+    }
+
+    /// Tells how large the log is, until stopped.
+    pub async fn measure(events: EventLog, stop: CancellationToken) {
+        loop {
+            let looked_at = events.clone();
+            if let Ok(bytes) = tokio::task::spawn_blocking(move || looked_at.size_bytes()).await {
+                metrics::gauge!("holdfast_events_bytes").set(bytes as f64);
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(MEASURE_EVERY) => {}
+            }
+        }
     }
 }
 

@@ -179,6 +179,7 @@ impl Program {
         })
         .await?;
 
+        for_turns.tasks.spawn(EventHealth::measure(events.clone(), for_turns.stop.clone()));
         let mut reports: Vec<Arc<dyn Report>> = vec![otlp::traces(), Arc::new(LogHealth)];
         reports.extend([Arc::new(EventHealth::of(events.clone())) as _, Arc::new(coordinator.clone()) as _]);
         reports.extend(supervisor.map(|supervisor| Arc::new(supervisor) as _));

@@ -1,7 +1,7 @@
 //! Budgets: set, listed with what was spent, removed. The books themselves are storage's.
 
 use holdfast_storage::{
-    PutError,
+    StorageError,
     ledger::{Amount, Budget, Limits, Period, Subject},
 };
 
@@ -37,18 +37,15 @@ impl Coordinator {
     /// Sets a budget. One for the same spending in the same time gets these limits instead; what was spent stays spent.
     ///
     /// # Errors
-    /// [`PutError`], where there are too many or a part makes no sense.
-    pub async fn set_budget(&self, new: NewBudget) -> Result<BudgetReport, PutError> {
+    /// [`TurnError::TooMany`], and [`TurnError::Invalid`] where a part makes no sense.
+    pub async fn set_budget(&self, new: NewBudget) -> Result<BudgetReport, TurnError> {
         let NewBudget { key, model, limits, period } = new;
         let id = id(key.as_deref(), model.as_deref(), period);
         let subject = key.map_or(Subject::Everyone, Subject::Key);
         self.shared.ledger.put_budget(Budget { id: id.clone(), subject, model, limits, period }).await?;
-        let reports = self.budgets().await.map_err(|error| match error {
-            TurnError::Storage(error) => PutError::Storage(error),
-            _ => PutError::Storage(holdfast_storage::StorageError::Closed),
-        })?;
-        let gone = || holdfast_storage::StorageError::NotFound { what: "budget", name: id.clone() };
-        reports.into_iter().find(|report| report.budget.id == id).ok_or_else(|| gone().into())
+        let found = self.budgets().await?.into_iter().find(|report| report.budget.id == id);
+        // Somebody may have removed it at once.
+        found.ok_or_else(|| StorageError::NotFound { what: "budget", name: id }.into())
     }
 
     /// Every budget, by id.

@@ -14,7 +14,7 @@ use axum::{
 };
 use holdfast_embedding::EmbedError;
 use holdfast_knowledge::{KnowledgeError, files::FilesError};
-use holdfast_storage::{FilterError, PutError, StorageError, lexical::LexicalError, vectors::VectorError};
+use holdfast_storage::{FilterError, StorageError, lexical::LexicalError, vectors::VectorError};
 use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
@@ -473,16 +473,6 @@ impl From<StorageError> for Failure {
         };
         // The title says all that a caller may know: the error's own words have paths in them.
         Self::new(code, code.row().title).hint(hint).cause(error)
-    }
-}
-
-impl From<PutError> for Failure {
-    fn from(error: PutError) -> Self {
-        match error {
-            PutError::TooMany { .. } => Self::new(Code::TooMany, error.to_string()),
-            PutError::Invalid { field, problem } => Self::field(field, problem),
-            PutError::Storage(storage) => storage.into(),
-        }
     }
 }
 

@@ -16,6 +16,8 @@ use crate::{
 pub(crate) const COLLECTIONS_MAX: usize = 32;
 /// Tokens that passages may take where nothing is said.
 pub(crate) const BUDGET_TOKENS_DEFAULT: usize = 2_000;
+/// Tokens that they may take at most.
+const BUDGET_TOKENS_MOST: usize = BUDGET_TOKENS_MAX as usize;
 /// Passages at most where nothing is said.
 pub(crate) const PASSAGES_DEFAULT: usize = 8;
 
@@ -48,7 +50,7 @@ pub(crate) struct AugmentAnswer {
     /// What was found and left out
     refused: Vec<RefusedAnswer>,
     /// Tokens of the context
-    tokens: usize,
+    tokens: u64,
     /// Why search gave less than it could
     degraded: Option<String>,
 }
@@ -69,7 +71,7 @@ pub(crate) struct CitationAnswer {
     /// Its score in the search
     pub(crate) score: f32,
     /// Tokens it takes
-    pub(crate) tokens: usize,
+    pub(crate) tokens: u64,
 }
 
 /// A passage that was left out.
@@ -116,10 +118,11 @@ pub(crate) fn asked(
 ) -> Result<Augmentation, Failure> {
     let collections = collections.unwrap_or_default();
     at_most("collections", &collections, COLLECTIONS_MAX)?;
+    let budget_tokens = within("budget_tokens", budget_tokens, BUDGET_TOKENS_DEFAULT, 1..=BUDGET_TOKENS_MOST)?;
     Ok(Augmentation {
         collections,
         query: None,
-        budget_tokens: within("budget_tokens", budget_tokens, BUDGET_TOKENS_DEFAULT, 1..=BUDGET_TOKENS_MAX)?,
+        budget_tokens: budget_tokens as u64,
         passages_max: within("passages", passages, PASSAGES_DEFAULT, 1..=PASSAGES_MAX)?,
     })
 }
