@@ -8,8 +8,8 @@
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
-use holdfast_llm::{Price, Provider, Shape, model::Model};
-use holdfast_routing::{Location, Policy};
+use holdfast_llm::{Location, Model, Price, Provider, Shape};
+use holdfast_routing::Policy;
 use serde::{Deserialize, Serialize};
 
 use crate::{ModelInfo, TurnError};
@@ -94,7 +94,7 @@ pub struct ModelSettings {
     pub context_tokens: Option<u64>,
     /// Tokens of an answer at most.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub max_output_tokens: Option<u64>,
+    pub max_output_tokens: Option<u32>,
     /// Whether it can call tools; it is taken to where nothing is said.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub tools: Option<bool>,
@@ -195,7 +195,7 @@ impl PolicyName {
 pub(crate) struct Entry {
     pub(crate) settings: ProviderSettings,
     pub(crate) provider: Arc<dyn Provider>,
-    pub(crate) models: Vec<Arc<Model>>,
+    pub(crate) models: Vec<Model>,
     pub(crate) created_at_ms: i64,
     /// Why it has no models yet.
     pub(crate) trouble: Option<String>,
@@ -228,7 +228,7 @@ pub(crate) struct Choice {
 
 /// A model that could answer.
 pub(crate) struct Chosen {
-    pub(crate) model: Arc<Model>,
+    pub(crate) model: Model,
     /// Whether the server that has it runs.
     pub(crate) is_available: bool,
 }
@@ -269,16 +269,16 @@ impl Catalog {
         }
     }
 
-    fn chosen(&self, entry: &Entry, model: &Arc<Model>) -> Chosen {
+    fn chosen(&self, entry: &Entry, model: &Model) -> Chosen {
         let is_available = match (&entry.settings.run, &self.runner) {
             (Some(_), Some(runner)) => runner.state(&entry.settings.name).is_ok(),
             (Some(_), None) => false,
             (None, _) => true,
         };
-        Chosen { model: Arc::clone(model), is_available }
+        Chosen { model: model.clone(), is_available }
     }
 
-    fn all(&self) -> impl Iterator<Item = (&Entry, &Arc<Model>)> {
+    fn all(&self) -> impl Iterator<Item = (&Entry, &Model)> {
         self.entries.iter().flat_map(|entry| entry.models.iter().map(move |model| (entry.as_ref(), model)))
     }
 
