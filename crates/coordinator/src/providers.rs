@@ -21,11 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Coordinator, TurnError,
-<<<<<<< HEAD
-    catalog::{ASK_AGAIN, CannotRun, Catalog, Entry, ModelSettings, ProviderSettings, location, price_of},
-=======
-    catalog::{ASK_AGAIN, Api, Catalog, Entry, ModelSettings, ProviderSettings, location, price_of},
->>>>>>> gateway
+    catalog::{ASK_AGAIN, Api, CannotRun, Catalog, Entry, ModelSettings, ProviderSettings, location, price_of},
     record,
 };
 
@@ -306,15 +302,11 @@ impl Coordinator {
             continues: able(model.continues, false),
             price: price_of(&config.prices, &of.name, &model.name),
         };
-<<<<<<< HEAD
         // Python's server of llama.cpp breaks off an answer when it is asked for another, and a processor gains nothing by
         // two at a time: whoever runs more than that says so.
         let usual = if of.run.is_some() { 1 } else { config.concurrency };
-        let places = of.concurrency.unwrap_or(usual);
-        Arc::new(Model::new(spec, Arc::clone(provider), places, config.waiting))
-=======
         let settings = Settings {
-            concurrent_max: of.concurrency.unwrap_or(config.concurrency),
+            concurrent_max: of.concurrency.unwrap_or(usual),
             waiting_max: config.waiting,
             ..Settings::default()
         };
@@ -352,7 +344,6 @@ impl Coordinator {
                 return;
             }
         }
->>>>>>> gateway
     }
 
     /// Puts an entry into the catalog, in the place of one of the same name.
