@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Coordinator, TurnError,
-    catalog::{ASK_AGAIN, Api, Catalog, Entry, ModelSettings, ProviderSettings, location, price_of},
+    catalog::{ASK_AGAIN, Api, CannotRun, Catalog, Entry, ModelSettings, ProviderSettings, location, price_of},
     record,
 };
 
@@ -29,6 +29,8 @@ use crate::{
 const LIST_WITHIN: Duration = Duration::from_secs(10);
 /// How often a provider that told its models is asked again.
 const LIST_EVERY: Duration = Duration::from_secs(10 * 60);
+/// How long a trial waits for a server that begins to run here, which reads gigabytes first.
+const RUNNING_WITHIN: Duration = Duration::from_secs(300);
 /// How long a trial may take: a large model is read from the disk first.
 const TRIAL_WITHIN: Duration = Duration::from_secs(60);
 
@@ -81,6 +83,10 @@ impl Coordinator {
     pub async fn add_provider(&self, settings: ProviderSettings) -> Result<ProviderReport, TurnError> {
         settings.check()?;
         let _changing = self.shared.changing.lock().await;
+        if let (Some(run), Some(runner)) = (&settings.run, &self.shared.runner) {
+            let invalid = |CannotRun { field, problem }| TurnError::Invalid { field: field.to_owned(), problem };
+            runner.check(run).await.map_err(invalid)?;
+        }
         let entry = self.build(settings.clone(), record::now_ms()).await?;
         let endpoint = serde_json::json!({ "url": settings.url, "run": settings.run });
         let record = ProviderRecord {
@@ -98,7 +104,10 @@ impl Coordinator {
         self.put(Arc::new(Entry { created_at_ms: record.created_at_ms, ..entry }));
         self.watch(&settings.name);
         if settings.models.is_empty() {
-            self.ask_for_models(&settings.name).await;
+            // One that begins to run has nothing to tell yet.
+            if settings.run.is_none() {
+                self.ask_for_models(&settings.name).await;
+            }
             self.follow(settings.name.clone());
         }
         self.provider(&settings.name).ok_or(TurnError::UnknownModel { model: settings.name })
@@ -131,19 +140,32 @@ impl Coordinator {
         Ok(was)
     }
 
-    /// Asks a provider's first model, or the one that is named, for a token or a few.
+    /// Waits until a provider that runs here takes requests; others are taken to. Nothing is said of why it does not: whoever
+    /// asks it then is told.
+    async fn until_running(&self, entry: &Entry) {
+        if let (Some(_), Some(runner)) = (&entry.settings.run, &self.shared.runner)
+            && let Err(reason) = runner.until_ready(&entry.settings.name).await
+        {
+            tracing::debug!(provider = entry.settings.name, reason, "the server of a model does not run: {reason}");
+        }
+    }
+
+    /// Asks a provider's first model, or the one that is named, for a token or a few. One that begins to run here is waited
+    /// for.
     pub async fn test_provider(&self, name: &str, model: Option<&str>) -> Result<TestReport, TurnError> {
         let entry = self.entry(name).ok_or_else(|| TurnError::UnknownModel { model: name.to_owned() })?;
+        // Whether it came to that is told by what it answers.
+        let _in_time = tokio::time::timeout(RUNNING_WITHIN, self.until_running(&entry)).await;
         if entry.models.is_empty() {
             self.ask_for_models(name).await;
         }
         let entry = self.entry(name).unwrap_or(entry);
         let is_asked = |candidate: &&Model| model.is_none_or(|model| candidate.spec().upstream == model);
         let Some(model) = entry.models.iter().find(is_asked) else {
-            return match (model, &entry.trouble) {
+            return match (model, self.report(&entry).trouble) {
                 (Some(model), _) => Err(TurnError::UnknownModel { model: model.to_owned() }),
                 (None, trouble) => {
-                    let reason = trouble.clone().unwrap_or_else(|| "it has no models".to_owned());
+                    let reason = trouble.unwrap_or_else(|| "it has no models".to_owned());
                     let last = holdfast_llm::CallError::new(holdfast_llm::ErrorKind::Refused, reason);
                     Err(TurnError::Failed { last, attempts: 1 })
                 }
@@ -280,8 +302,11 @@ impl Coordinator {
             continues: able(model.continues, false),
             price: price_of(&config.prices, &of.name, &model.name),
         };
+        // Python's server of llama.cpp breaks off an answer when it is asked for another, and a processor gains nothing by
+        // two at a time: whoever runs more than that says so.
+        let usual = if of.run.is_some() { 1 } else { config.concurrency };
         let settings = Settings {
-            concurrent_max: of.concurrency.unwrap_or(config.concurrency),
+            concurrent_max: of.concurrency.unwrap_or(usual),
             waiting_max: config.waiting,
             ..Settings::default()
         };
@@ -380,6 +405,12 @@ impl Coordinator {
         let provider = self.entry(&name).map(|entry| Arc::clone(&entry.provider));
         self.shared.tasks.spawn(async move {
             loop {
+                if let Some(entry) = coordinator.entry(&name) {
+                    tokio::select! {
+                        () = shutdown.cancelled() => return,
+                        () = coordinator.until_running(&entry) => {}
+                    }
+                }
                 let is_told = coordinator.ask_for_models(&name).await;
                 let pause = if is_told { LIST_EVERY } else { ASK_AGAIN };
                 tokio::select! {

@@ -314,7 +314,7 @@ impl From<PutError> for TurnError {
             PutError::Invalid { field, problem } => {
                 Self::Invalid { field: field.to_owned(), problem: problem.to_owned() }
             }
-            PutError::TooMany { .. } => Self::TooMany { what: "of them" },
+            PutError::TooMany { what, .. } => Self::TooMany { what },
             PutError::Storage(error) => Self::Storage(error),
         }
     }

@@ -277,7 +277,7 @@ fn part(part: &Part) -> Value {
 }
 
 /// A message as it was stored; nothing for what a newer program may have written.
-fn message_of(body: &str) -> Option<Message> {
+pub(crate) fn message_of(body: &str) -> Option<Message> {
     let body: Value = serde_json::from_str(body).ok()?;
     let role = match body["role"].as_str()? {
         "system" => Role::System,

@@ -55,6 +55,8 @@ pub mod fuzzing;
 
 mod timestamp;
 
+mod money;
+
 use std::{
     collections::BTreeMap,
     sync::{
@@ -66,6 +68,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use axum::{Router, http::Method};
+use holdfast_coordinator::Coordinator;
 use holdfast_embedding::Models;
 use holdfast_knowledge::{HealthReport, Knowledge};
 use holdfast_resilience::{
@@ -187,6 +190,8 @@ pub struct Parts {
     pub config: Config,
     /// The façade it presents.
     pub knowledge: Knowledge,
+    /// Who has language models answer.
+    pub coordinator: Coordinator,
     /// Where keys are.
     pub storage: Storage,
     /// The embedding models.
@@ -266,6 +271,7 @@ struct Shared {
     /// How the last reload of the settings went.
     settings: Mutex<Since>,
     knowledge: Knowledge,
+    coordinator: Coordinator,
     storage: Storage,
     models: Models,
     version: &'static str,
@@ -307,7 +313,7 @@ impl Server {
     ///
     /// [`ServerError::Config`] for a limit that makes no sense.
     pub fn build(parts: Parts) -> Result<Self, ServerError> {
-        let Parts { config, knowledge, storage, models, version, shutdown, tasks, observation } = parts;
+        let Parts { config, knowledge, coordinator, storage, models, version, shutdown, tasks, observation } = parts;
         config.check()?;
         let shared = Shared {
             admission: Admission::new(config.max_concurrent_requests),
@@ -320,6 +326,7 @@ impl Server {
             config: ArcSwap::from_pointee(config),
             settings: Mutex::new(Since::new(SystemTime::now())),
             knowledge,
+            coordinator,
             storage,
             models,
             version,
@@ -424,6 +431,10 @@ impl Server {
 
     fn knowledge(&self) -> &Knowledge {
         &self.shared.knowledge
+    }
+
+    fn coordinator(&self) -> &Coordinator {
+        &self.shared.coordinator
     }
 
     fn storage(&self) -> &Storage {

@@ -96,6 +96,7 @@ enum Tag {
     Knowledge,
     Sources,
     Embeddings,
+    LanguageModels,
     Agents,
     Keys,
     Operations,
@@ -104,10 +105,11 @@ enum Tag {
 }
 
 impl Tag {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Knowledge,
         Self::Sources,
         Self::Embeddings,
+        Self::LanguageModels,
         Self::Agents,
         Self::Keys,
         Self::Operations,
@@ -120,6 +122,7 @@ impl Tag {
             Self::Knowledge => "knowledge",
             Self::Sources => "sources",
             Self::Embeddings => "embeddings",
+            Self::LanguageModels => "language models",
             Self::Agents => "agents",
             Self::Keys => "keys",
             Self::Operations => "operations",
@@ -133,6 +136,7 @@ impl Tag {
             Self::Knowledge => "Search, documents and the collections they are in",
             Self::Sources => "Folders and files that are followed, and the jobs that bring them in",
             Self::Embeddings => "Texts to vectors, for programs written for OpenAI or text-embeddings-inference",
+            Self::LanguageModels => "Who answers, what was asked, and what it may cost",
             Self::Agents => "The Model Context Protocol",
             Self::Keys => "Who may do what",
             Self::Operations => "How everything is, models, repair, metrics",

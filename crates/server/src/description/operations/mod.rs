@@ -10,6 +10,8 @@ mod embeddings;
 
 mod management;
 
+mod language_models;
+
 mod health;
 
 use super::{operation::Operation, schema::Schemas};
@@ -36,6 +38,7 @@ pub(super) fn all(schemas: &mut Schemas) -> Vec<Operation> {
         sources::operations(schemas),
         embeddings::operations(schemas),
         management::operations(schemas),
+        language_models::operations(schemas),
         health::operations(schemas),
     ];
     groups.into_iter().flatten().collect()
