@@ -97,7 +97,10 @@ pub fn check(shape: Shape, request: &Request) -> Result<Vec<&'static str>, CallE
 
 /// The failure that something has no word in a shape.
 pub(crate) fn inexpressible(what: &str, shape: Shape) -> CallError {
-    CallError::new(ErrorKind::Inexpressible, format!("{what} cannot be said to a provider that speaks {}", shape.as_str()))
+    CallError::new(
+        ErrorKind::Inexpressible,
+        format!("{what} cannot be said to a provider that speaks {}", shape.as_str()),
+    )
 }
 
 struct Check {

@@ -98,11 +98,17 @@ impl Told {
     fn kind(&self) -> Option<ErrorKind> {
         let is = |words: &[&str]| self.kinds.iter().any(|kind| words.contains(&kind.as_str()));
         let message = self.message.to_lowercase();
-        if is(&["context_length_exceeded", "exceed_context_size_error", "string_above_max_length", "request_too_large"]) {
+        if is(&["context_length_exceeded", "exceed_context_size_error", "string_above_max_length", "request_too_large"])
+        {
             return Some(ErrorKind::ContextTooLong);
         }
-        if is(&["insufficient_quota", "billing_error", "billing_hard_limit_reached", "invalid_api_key", "account_deactivated"])
-            || is(&["authentication_error", "permission_error", "permission_denied", "unauthenticated"])
+        if is(&[
+            "insufficient_quota",
+            "billing_error",
+            "billing_hard_limit_reached",
+            "invalid_api_key",
+            "account_deactivated",
+        ]) || is(&["authentication_error", "permission_error", "permission_denied", "unauthenticated"])
         {
             return Some(ErrorKind::Unauthorized);
         }
@@ -150,9 +156,9 @@ fn by_status(status: StatusCode, told: Option<ErrorKind>) -> ErrorKind {
     use ErrorKind::{ContentFilter, ContextTooLong, Malformed, ModelNotFound, Overloaded, RateLimited, Rejected};
     match (status.as_u16(), told) {
         // Not to be followed, and no answer of such an interface: another address is meant.
-        (..400, _) => Malformed,
-        (401..=403, Some(kind @ (ModelNotFound | ContentFilter | RateLimited))) => kind,
-        (401..=403, _) => ErrorKind::Unauthorized,
+        (..=399, _) => Malformed,
+        (401 | 402 | 403, Some(kind @ (ModelNotFound | ContentFilter | RateLimited))) => kind,
+        (401 | 402 | 403, _) => ErrorKind::Unauthorized,
         // There is no such path, as far as one can tell, or no such model.
         (404, _) => ModelNotFound,
         (405, _) => Malformed,
@@ -202,13 +208,41 @@ mod tests {
     #[test]
     fn what_openai_says() {
         use ErrorKind::*;
-        check(400, r#"{"error":{"message":"This model's maximum context length is 128000 tokens.","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}}"#, ContextTooLong);
-        check(400, r#"{"error":{"message":"Invalid schema for function 'x'","type":"invalid_request_error","code":"invalid_function_parameters"}}"#, Rejected);
-        check(401, r#"{"error":{"message":"Incorrect API key provided","type":"invalid_request_error","code":"invalid_api_key"}}"#, Unauthorized);
-        check(403, r#"{"error":{"code":"unsupported_country_region_territory","message":"no","type":"request_forbidden"}}"#, Unauthorized);
-        check(404, r#"{"error":{"message":"The model `x` does not exist","type":"invalid_request_error","code":"model_not_found"}}"#, ModelNotFound);
-        check(429, r#"{"error":{"message":"You exceeded your current quota","type":"insufficient_quota","code":"insufficient_quota"}}"#, Unauthorized);
-        check(429, r#"{"error":{"message":"Rate limit reached","type":"tokens","code":"rate_limit_exceeded"}}"#, RateLimited);
+        check(
+            400,
+            r#"{"error":{"message":"This model's maximum context length is 128000 tokens.","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}}"#,
+            ContextTooLong,
+        );
+        check(
+            400,
+            r#"{"error":{"message":"Invalid schema for function 'x'","type":"invalid_request_error","code":"invalid_function_parameters"}}"#,
+            Rejected,
+        );
+        check(
+            401,
+            r#"{"error":{"message":"Incorrect API key provided","type":"invalid_request_error","code":"invalid_api_key"}}"#,
+            Unauthorized,
+        );
+        check(
+            403,
+            r#"{"error":{"code":"unsupported_country_region_territory","message":"no","type":"request_forbidden"}}"#,
+            Unauthorized,
+        );
+        check(
+            404,
+            r#"{"error":{"message":"The model `x` does not exist","type":"invalid_request_error","code":"model_not_found"}}"#,
+            ModelNotFound,
+        );
+        check(
+            429,
+            r#"{"error":{"message":"You exceeded your current quota","type":"insufficient_quota","code":"insufficient_quota"}}"#,
+            Unauthorized,
+        );
+        check(
+            429,
+            r#"{"error":{"message":"Rate limit reached","type":"tokens","code":"rate_limit_exceeded"}}"#,
+            RateLimited,
+        );
         check(500, r#"{"error":{"message":"The server had an error","type":"server_error"}}"#, ServerError);
         check(503, r#"{"error":{"message":"The engine is overloaded","type":"server_error"}}"#, Overloaded);
         check(400, r#"{"error":{"message":"filtered","code":"content_filter","type":null}}"#, ContentFilter);
@@ -217,10 +251,20 @@ mod tests {
     #[test]
     fn what_anthropic_says() {
         use ErrorKind::*;
-        let body = |kind: &str, message: &str| format!(r#"{{"type":"error","error":{{"type":"{kind}","message":"{message}"}}}}"#);
+        let body = |kind: &str, message: &str| {
+            format!(r#"{{"type":"error","error":{{"type":"{kind}","message":"{message}"}}}}"#)
+        };
         check(400, &body("invalid_request_error", "messages: required"), Rejected);
-        check(400, &body("invalid_request_error", "prompt is too long: 208310 tokens > 200000 maximum"), ContextTooLong);
-        check(400, &body("invalid_request_error", "input length and `max_tokens` exceed context limit: 1 + 2 > 3"), ContextTooLong);
+        check(
+            400,
+            &body("invalid_request_error", "prompt is too long: 208310 tokens > 200000 maximum"),
+            ContextTooLong,
+        );
+        check(
+            400,
+            &body("invalid_request_error", "input length and `max_tokens` exceed context limit: 1 + 2 > 3"),
+            ContextTooLong,
+        );
         check(401, &body("authentication_error", "invalid x-api-key"), Unauthorized);
         check(402, &body("billing_error", "pay"), Unauthorized);
         check(403, &body("permission_error", "no"), Unauthorized);
@@ -237,17 +281,41 @@ mod tests {
         use ErrorKind::*;
         // llama.cpp
         check(503, r#"{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}"#, Overloaded);
-        check(400, r#"{"error":{"code":400,"message":"the request exceeds the available context size","type":"exceed_context_size_error","n_ctx":512}}"#, ContextTooLong);
+        check(
+            400,
+            r#"{"error":{"code":400,"message":"the request exceeds the available context size","type":"exceed_context_size_error","n_ctx":512}}"#,
+            ContextTooLong,
+        );
         // vLLM, before and after it had something around it
-        check(400, r#"{"object":"error","message":"This model's maximum context length is 4096 tokens.","type":"BadRequestError","code":400}"#, ContextTooLong);
-        check(404, r#"{"error":{"message":"The model `x` does not exist.","type":"NotFoundError","code":404}}"#, ModelNotFound);
+        check(
+            400,
+            r#"{"object":"error","message":"This model's maximum context length is 4096 tokens.","type":"BadRequestError","code":400}"#,
+            ContextTooLong,
+        );
+        check(
+            404,
+            r#"{"error":{"message":"The model `x` does not exist.","type":"NotFoundError","code":404}}"#,
+            ModelNotFound,
+        );
         // Ollama
-        check(404, r#"{"error":{"message":"model \"x\" not found, try pulling it first","type":"api_error"}}"#, ModelNotFound);
+        check(
+            404,
+            r#"{"error":{"message":"model \"x\" not found, try pulling it first","type":"api_error"}}"#,
+            ModelNotFound,
+        );
         // llama-cpp-python
-        check(500, r#"{"error":{"message":"Requested tokens (600) exceed context window of 512","type":"internal_server_error"}}"#, ContextTooLong);
+        check(
+            500,
+            r#"{"error":{"message":"Requested tokens (600) exceed context window of 512","type":"internal_server_error"}}"#,
+            ContextTooLong,
+        );
         // LM Studio, FastAPI, Google, proxies
         check(400, r#"{"error":"The number of tokens to keep is greater than the context length"}"#, ContextTooLong);
-        check(422, r#"{"detail":[{"loc":["body","n"],"msg":"Input should be less than 128","type":"less_than_equal"}]}"#, Rejected);
+        check(
+            422,
+            r#"{"detail":[{"loc":["body","n"],"msg":"Input should be less than 128","type":"less_than_equal"}]}"#,
+            Rejected,
+        );
         check(429, r#"[{"error":{"code":429,"message":"quota","status":"RESOURCE_EXHAUSTED"}}]"#, RateLimited);
         check(502, "<html>Bad Gateway</html>", ServerError);
         check(408, "", ServerError);
@@ -266,9 +334,9 @@ mod tests {
     #[test]
     fn when_to_ask_again_comes_in_three_ways() {
         let after = |headers: &[(&'static str, String)]| {
-            let headers = headers.iter().map(|(name, value)| {
-                (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
-            });
+            let headers = headers
+                .iter()
+                .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()));
             RetryAfter::of(&headers.collect()).0
         };
         let seconds = |seconds: f64| Some(Duration::from_secs_f64(seconds));

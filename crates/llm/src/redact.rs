@@ -15,7 +15,21 @@ const LOOKED_AT_BYTES_MAX: usize = 4 << 10;
 const PIECE_BYTES_MIN: usize = 8;
 /// What keys of known providers begin with.
 const PREFIXES: [&str; 15] = [
-    "sk-", "sk_", "pk-", "pk_", "rk_", "xai-", "gsk_", "hf_", "ghp_", "github_pat_", "glpat-", "xoxb-", "AIza", "AKIA", "eyJ",
+    "sk-",
+    "sk_",
+    "pk-",
+    "pk_",
+    "rk_",
+    "xai-",
+    "gsk_",
+    "hf_",
+    "ghp_",
+    "github_pat_",
+    "glpat-",
+    "xoxb-",
+    "AIza",
+    "AKIA",
+    "eyJ",
 ];
 /// What a key follows, whatever it looks like.
 const ANNOUNCED_BY: [&str; 8] =
@@ -110,8 +124,8 @@ fn is_of_token(c: char) -> bool {
 }
 
 fn is_key(token: &str) -> bool {
-    let begins = |prefix: &&str| token.len() > prefix.len() + 4 && token.starts_with(**prefix);
-    PREFIXES.iter().any(|prefix| begins(&prefix)) || is_random(token)
+    let begins = |prefix: &&str| token.len() > prefix.len() + 4 && token.starts_with(*prefix);
+    PREFIXES.iter().any(begins) || is_random(token)
 }
 
 /// Whether it is long, of several kinds of characters, and no row of words.

@@ -240,7 +240,10 @@ mod tests {
         check("data:  third event\n\n", &[("", " third event")]);
         check("data\n\ndata\ndata\n\ndata:", &[("", ""), ("", "\n")]);
         check("data:test\n\ndata: test\n\n", &[("", "test"), ("", "test")]);
-        check("event: add\ndata: 73857293\n\nevent: remove\ndata: 2153\n\n", &[("add", "73857293"), ("remove", "2153")]);
+        check(
+            "event: add\ndata: 73857293\n\nevent: remove\ndata: 2153\n\n",
+            &[("add", "73857293"), ("remove", "2153")],
+        );
     }
 
     #[test]
@@ -316,7 +319,22 @@ mod tests {
     /// Streams with everything that has a meaning in them, often.
     fn streams() -> impl Strategy<Value = Vec<u8>> {
         let bits = prop::sample::select(vec![
-            "data", "event", "id", "retry", ":", ": ", " ", "\n", "\r", "\r\n", "\n\n", "\u{feff}", "a", "{\"x\":1}", "ß", "\0",
+            "data",
+            "event",
+            "id",
+            "retry",
+            ":",
+            ": ",
+            " ",
+            "\n",
+            "\r",
+            "\r\n",
+            "\n\n",
+            "\u{feff}",
+            "a",
+            "{\"x\":1}",
+            "ß",
+            "\0",
         ]);
         prop::collection::vec(bits, 0..80).prop_map(|bits| bits.concat().into_bytes())
     }

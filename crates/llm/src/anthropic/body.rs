@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     Call, CallError, Format, Image, Message, Part, Request, Role, Shape, Tool, ToolChoice,
-    express::inexpressible,
+    express::{check, inexpressible},
     message::REDACTED,
     passed::Passed,
 };
@@ -51,6 +51,7 @@ pub(super) fn body(call: &Call, purpose: Purpose) -> Result<Bytes, CallError> {
             passed
         }
         _ => {
+            check(Shape::Anthropic, request)?;
             made = from_vocabulary(request, call.max_output_tokens)?;
             &made
         }
@@ -103,11 +104,9 @@ fn with_additions<'a>(
 
 fn from_vocabulary(request: &Request, max_output_tokens: Option<u32>) -> Result<Map<String, Value>, CallError> {
     let sampling = &request.sampling;
-    if sampling.temperature.is_some_and(|temperature| temperature > 1.0) {
-        return Err(inexpressible("temperature above 1", Shape::Anthropic));
-    }
     let mut body = Map::new();
-    let words: Vec<&str> = request.messages.iter().filter(|it| it.role == Role::System).flat_map(Message::texts).collect();
+    let words: Vec<&str> =
+        request.messages.iter().filter(|it| it.role == Role::System).flat_map(Message::texts).collect();
     let system = (!words.is_empty()).then(|| Value::from(words.join("\n")));
     let max_tokens = sampling.max_tokens.or(max_output_tokens).unwrap_or(MAX_TOKENS_DEFAULT);
     let stop = (!sampling.stop.is_empty()).then(|| Value::from(sampling.stop.clone()));
@@ -121,7 +120,7 @@ fn from_vocabulary(request: &Request, max_output_tokens: Option<u32>) -> Result<
         ("top_k", sampling.top_k.map(Value::from)),
         ("stop_sequences", stop),
         ("thinking", thinking),
-        ("output_config", output_config(request)?),
+        ("output_config", output_config(request)),
     ];
     body.extend(fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
     add_tools(&mut body, request);
@@ -129,19 +128,15 @@ fn from_vocabulary(request: &Request, max_output_tokens: Option<u32>) -> Result<
 }
 
 /// What the answer has to look like and how much effort goes into it.
-fn output_config(request: &Request) -> Result<Option<Value>, CallError> {
+fn output_config(request: &Request) -> Option<Value> {
     let mut config = Map::new();
-    match &request.format {
-        Format::Text => (),
-        Format::JsonObject => return Err(inexpressible("response_format json_object", Shape::Anthropic)),
-        Format::JsonSchema { schema, .. } => {
-            config.insert("format".to_owned(), json!({"type": "json_schema", "schema": schema}));
-        }
+    if let Format::JsonSchema { schema, .. } = &request.format {
+        config.insert("format".to_owned(), json!({"type": "json_schema", "schema": schema}));
     }
     if let Some(effort) = request.sampling.reasoning_effort.as_deref().and_then(effort) {
         config.insert("effort".to_owned(), Value::from(effort));
     }
-    Ok((!config.is_empty()).then_some(Value::Object(config)))
+    (!config.is_empty()).then_some(Value::Object(config))
 }
 
 /// Anthropic's word for an effort: the same but for the least, of which it has one. Nothing for no effort at all, and for

@@ -139,7 +139,7 @@ impl Events {
     fn text(&mut self, mut text: String, deltas: &mut Vec<Delta>) {
         if !self.owed.is_empty() && !text.is_empty() {
             let same = self.owed.chars().zip(text.chars()).take_while(|(owed, came)| owed == came);
-            let bytes = same.map(|(owed, _)| owed.len_utf8()).sum();
+            let bytes: usize = same.map(|(owed, _)| owed.len_utf8()).sum();
             text.drain(..bytes);
             // Once it says something else, it owes nothing.
             if text.is_empty() { drop(self.owed.drain(..bytes)) } else { self.owed.clear() }

@@ -140,7 +140,8 @@ impl Provider for Anthropic {
                 deadlines,
             };
             let body = self.http.send(outgoing).await?.whole(ANSWER_BYTES_MAX).await?;
-            let not_understood = |_| CallError::new(ErrorKind::Malformed, "its list of models is not what such a server has");
+            let not_understood =
+                |_| CallError::new(ErrorKind::Malformed, "its list of models is not what such a server has");
             let models: Models = serde_json::from_slice(&body).map_err(not_understood)?;
             let listed = |entry: ModelEntry| Listed { name: entry.id, context_tokens: entry.max_input_tokens };
             Ok(models.data.into_iter().map(listed).collect())

@@ -113,7 +113,8 @@ impl Body {
         }
         if self.last_at.replace(now).is_none() {
             // The gap may be due before the first byte was.
-            self.alarm.as_mut().reset(self.due());
+            let due = self.due();
+            self.alarm.as_mut().reset(due);
         }
         Ok(data)
     }

@@ -8,11 +8,7 @@
 mod body;
 mod connect;
 
-use std::{
-    error::Error,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{error::Error, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::Full;

@@ -10,7 +10,8 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     Call, CallError, Format, Image, Message, Part, Request, Role, Sampling, Shape, Tool, ToolChoice,
-    express::inexpressible, passed::Passed,
+    express::{check, inexpressible},
+    passed::Passed,
 };
 
 /// Fewer tokens to think with than that are `low` effort; the two numbers are ours, as OpenAI names none.
@@ -44,6 +45,7 @@ pub(super) fn body(call: &Call, manner: Manner, bound: Bound) -> Result<Bytes, C
             passed
         }
         _ => {
+            check(Shape::OpenAi, request)?;
             made = from_vocabulary(request, bound)?;
             &made
         }

@@ -48,7 +48,8 @@ impl Chunks {
     }
 
     fn chunk(&mut self, message: &sse::Message) -> Result<Event, CallError> {
-        let malformed = || CallError::new(ErrorKind::Malformed, "a piece of its answer is not what such a server sends");
+        let malformed =
+            || CallError::new(ErrorKind::Malformed, "a piece of its answer is not what such a server sends");
         let chunk: Chunk = serde_json::from_slice(&message.data).map_err(|_| malformed())?;
         if !chunk.error.is_null() {
             return Err(failure::in_stream(&chunk.error, &self.redactor));

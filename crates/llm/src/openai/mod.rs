@@ -135,7 +135,8 @@ impl Provider for OpenAi {
                 deadlines,
             };
             let body = self.http.send(outgoing).await?.whole(ANSWER_BYTES_MAX).await?;
-            let not_understood = |_| CallError::new(ErrorKind::Malformed, "its list of models is not what such a server has");
+            let not_understood =
+                |_| CallError::new(ErrorKind::Malformed, "its list of models is not what such a server has");
             let models: Models = serde_json::from_slice(&body).map_err(not_understood)?;
             Ok(models.data.into_iter().map(Listed::from).collect())
         })
