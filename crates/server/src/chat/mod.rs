@@ -1,0 +1,189 @@
+//! The doors to language models: OpenAI's chat completions, Anthropic's messages, and the list of models.
+//!
+//! A body is read once (`read`, `asked`, and one `request` a face), the coordinator is asked, and what comes back goes to
+//! the client in the shape it speaks: in the provider's own words where that is the provider's shape too, else written
+//! anew (one `answer` a face). What is looked up, which model answers and what becomes of failures is not decided here.
+
+mod read;
+
+mod own;
+
+mod asked;
+
+mod encode;
+
+pub(crate) mod openai;
+
+pub(crate) mod anthropic;
+
+mod stream;
+
+pub(crate) mod models;
+
+use axum::{
+    body::Body,
+    http::{HeaderName, HeaderValue, header},
+    response::Response,
+};
+use bytes::Bytes;
+use holdfast_coordinator::{About, Citation, Completed, Turn};
+use holdfast_llm::Shape;
+use holdfast_storage::Caller;
+use serde::Serialize;
+
+use self::{
+    asked::{Asked, Counting, Delivery},
+    encode::{Named, with_field},
+    stream::{Setting, prefix},
+};
+pub(crate) use self::{
+    asked::MODEL_CHARS_MAX,
+    own::{BUDGET_TOKENS, BUDGET_TOKENS_MAX, COLLECTIONS_MAX, Headers, PASSAGES, PASSAGES_MAX, SESSION_CHARS_MAX},
+};
+use crate::{
+    Server,
+    error::{Code, Failure},
+    limits::Meter,
+};
+
+const INTERACTION: HeaderName = HeaderName::from_static("x-holdfast-interaction");
+const MODEL: HeaderName = HeaderName::from_static("x-holdfast-model");
+const CACHE: HeaderName = HeaderName::from_static("x-holdfast-cache");
+const CONTEXT: HeaderName = HeaderName::from_static("x-holdfast-context");
+const DROPPED: HeaderName = HeaderName::from_static("x-holdfast-dropped");
+/// What nginx goes by: an event that waits in a proxy's buffer for the next one is late.
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// Has a model answer, and puts the answer into the client's shape.
+async fn answer(
+    server: &Server,
+    caller: &Caller,
+    meter: Meter,
+    headers: Headers,
+    asked: Asked,
+) -> Result<Response, Failure> {
+    let shape = asked.shape();
+    let delivery = asked.delivery;
+    let is_augmented = asked.own.augmentation.is_some();
+    let beyond = asked.beyond();
+    let request_id = headers.request_id.clone();
+    let turn = turn(asked, headers);
+    match delivery {
+        Delivery::Whole => {
+            let completed = server.coordinator().complete(caller, turn).await?;
+            let mut response = whole(&completed, shape, is_augmented)?;
+            head(&mut response, &completed.about);
+            beyond.put(&mut response, completed.answer.shape);
+            Ok(response)
+        }
+        Delivery::Stream(counting) => {
+            let streaming = server.coordinator().stream(caller, turn).await?;
+            let (about, spoken) = (streaming.about.clone(), streaming.shape);
+            let (shutdown, grace) = (server.shutdown().clone(), server.config().shutdown_grace);
+            let setting = Setting { shape, counting, request_id, meter, shutdown, grace };
+            let mut response = Response::new(stream::body(streaming, setting));
+            let fields = response.headers_mut();
+            fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+            fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+            fields.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+            head(&mut response, &about);
+            beyond.put(&mut response, spoken);
+            Ok(response)
+        }
+    }
+}
+
+fn turn(asked: Asked, headers: Headers) -> Turn {
+    Turn {
+        model: asked.model,
+        request: asked.request,
+        session: asked.own.session,
+        augmentation: asked.own.augmentation,
+        cache: headers.cache,
+        request_id: headers.request_id,
+        trace: headers.trace,
+    }
+}
+
+/// A whole answer. Where the provider speaks the client's shape, it is the provider's, byte for byte.
+fn whole(completed: &Completed, shape: Shape, is_augmented: bool) -> Result<Response, Failure> {
+    let Completed { about, answer } = completed;
+    let named = Named::new(prefix(shape), about.interaction, &answer.model);
+    let body: Bytes = match shape {
+        _ if answer.shape == shape && !answer.body.is_empty() => answer.body.clone(),
+        Shape::OpenAi => openai::answer::whole(answer, &named).into(),
+        Shape::Anthropic => {
+            let written = anthropic::answer::whole(answer, &named);
+            written.map_err(|unsayable| Failure::new(Code::ProviderFailed, unsayable.as_str()))?.into()
+        }
+    };
+    let body = if is_augmented { with_field(&body, own::FIELD, &OwnAnswer::from(about)) } else { body };
+    let mut response = Response::new(Body::from(body));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+/// What this server has to say of an answer, in headers, which no client trips over.
+fn head(response: &mut Response, about: &About) {
+    let fields = response.headers_mut();
+    let mut put = |name: HeaderName, value: &str| {
+        // Names of models may have any letters; a header has them as bytes.
+        if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+            fields.insert(name, value);
+        }
+    };
+    put(INTERACTION, &about.interaction.to_string());
+    put(MODEL, &about.model);
+    put(CACHE, if about.is_cached { "hit" } else { "miss" });
+    put(CONTEXT, &about.citations.len().to_string());
+    if let Some(session) = &about.session {
+        put(own::SESSION, session);
+    }
+}
+
+/// What an answer says of what was looked up for it.
+#[derive(Debug, Serialize)]
+struct OwnAnswer<'a> {
+    interaction: String,
+    model: &'a str,
+    citations: Vec<CitationAnswer<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct CitationAnswer<'a> {
+    number: usize,
+    collection: &'a str,
+    document_id: &'a str,
+    chunk_id: &'a str,
+    title: Option<&'a str>,
+    path: Option<&'a str>,
+    heading: Option<&'a str>,
+    score: f32,
+    tokens: usize,
+}
+
+impl<'a> From<&'a About> for OwnAnswer<'a> {
+    fn from(about: &'a About) -> Self {
+        Self {
+            interaction: about.interaction.to_string(),
+            model: &about.model,
+            citations: about.citations.iter().map(CitationAnswer::from).collect(),
+        }
+    }
+}
+
+impl<'a> From<&'a Citation> for CitationAnswer<'a> {
+    fn from(citation: &'a Citation) -> Self {
+        Self {
+            number: citation.number,
+            collection: &citation.collection,
+            document_id: &citation.document_id,
+            chunk_id: &citation.chunk_id,
+            title: citation.title.as_deref(),
+            path: citation.path.as_deref(),
+            heading: citation.heading.as_deref(),
+            score: citation.score,
+            tokens: citation.tokens,
+        }
+    }
+}
