@@ -94,7 +94,7 @@ pub struct Citation {
 pub struct Completed {
     /// About it.
     pub about: About,
-    /// The answer.
+    /// The answer. Its body is empty where it came in pieces once and was kept.
     pub answer: Arc<Answer>,
 }
 
@@ -102,8 +102,9 @@ pub struct Completed {
 pub struct Streaming {
     /// About it.
     pub about: About,
-    /// What the model that answers speaks: its frames can be handed on to clients of this shape.
-    pub shape: Shape,
+    /// What the model that answers speaks: its frames can be handed on to clients of this shape. Nothing for a kept
+    /// answer, whose pieces have no frames.
+    pub shape: Option<Shape>,
     /// The rest. Ends after [`holdfast_llm::Delta::End`] or after a failure.
     pub events: TurnStream,
 }
