@@ -50,11 +50,6 @@ pub struct Request {
     pub sampling: Sampling,
     /// The body as it came. Its `model` and `stream` are replaced.
     pub original: Option<Original>,
-    /// What the original says and these words cannot, as paths of its fields: `messages[0].content[1] (input_audio)`. Where
-    /// there is any, only a provider of the original's shape can be asked.
-    pub inexpressible: Vec<String>,
-    /// Betas that a client of Anthropic's interface asks for (`anthropic-beta`). They go to providers of that shape alone.
-    pub betas: Vec<String>,
 }
 
 /// A body as it came.
