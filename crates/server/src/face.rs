@@ -40,7 +40,9 @@ impl Face {
     pub(crate) fn status(self, code: &str, status: StatusCode) -> StatusCode {
         match (self, code) {
             // What we call unprocessable is a bad request there, and its clients have a class for that.
-            (Self::OpenAi | Self::Anthropic, _) if status == StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
+            (Self::OpenAi | Self::Anthropic, _) if status == StatusCode::UNPROCESSABLE_ENTITY => {
+                StatusCode::BAD_REQUEST
+            }
             // It is by the words that clients tell this from any other bad request.
             (Self::OpenAi | Self::Anthropic, "context_too_long") => StatusCode::BAD_REQUEST,
             (Self::Anthropic, "overloaded" | "provider_overloaded") => overloaded(),
@@ -200,7 +202,11 @@ fn anthropic(problem: Problem, status: StatusCode, request_id: &str) -> Anthropi
     };
     let message = message(&problem);
     let Problem { field, code, error_id, .. } = problem;
-    AnthropicFailure { kind: "error", error: AnthropicError { kind, message, param: field, code, error_id }, request_id }
+    AnthropicFailure {
+        kind: "error",
+        error: AnthropicError { kind, message, param: field, code, error_id },
+        request_id,
+    }
 }
 
 fn mcp(problem: Problem, status: StatusCode) -> McpFailure {

@@ -16,7 +16,7 @@ use holdfast_storage::Scope::{
 };
 
 use crate::{
-    Server, api,
+    Server, api, chat,
     description::pages,
     embeddings,
     error::{Code, Failure},
@@ -159,6 +159,9 @@ const fn delete_with(scope: Scope) -> Action {
     (Verb::Delete, Some(scope))
 }
 
+/// What whoever asks a language model needs.
+const CHAT: Scope = Search;
+
 /// Every route there is.
 pub(crate) const ROUTES: &[Route] = &[
     Route::new("/api/v1/search", &[post_with(Search)], || post(api::search::search)),
@@ -199,6 +202,13 @@ pub(crate) const ROUTES: &[Route] = &[
     Route::new("/api/v1/models/{name}/verify", &[post_with(ModelsManage)], || post(api::models::verify)).long(),
     Route::new("/api/v1/doctor", &[post_with(SystemRepair)], || post(api::doctor::run)).long(),
     Route::new("/v1/embeddings", &[post_with(Embed)], || post(embeddings::openai::embeddings)).face(Face::OpenAi),
+    Route::new("/v1/models", &[get_with(ModelsRead)], || get(chat::models::list)).face(Face::OpenAi),
+    Route::new("/v1/chat/completions", &[post_with(CHAT)], || post(chat::openai::completions))
+        .long()
+        .face(Face::OpenAi),
+    Route::new("/v1/messages", &[post_with(CHAT)], || post(chat::anthropic::messages)).long().face(Face::Anthropic),
+    Route::new("/v1/messages/count_tokens", &[post_with(CHAT)], || post(chat::anthropic::count_tokens))
+        .face(Face::Anthropic),
     Route::new("/embed", &[post_with(Embed)], || post(embeddings::tei::embed)).face(Face::Tei),
     Route::new("/embed_all", &[post_with(Embed)], || post(embeddings::tei::embed_all)).face(Face::Tei),
     Route::new("/similarity", &[post_with(Embed)], || post(embeddings::tei::similarity)).face(Face::Tei),

@@ -2,10 +2,9 @@
 //! that both read in the same way.
 //!
 //! A body is kept as it came, for a provider that speaks the same. Beside it stands what the vocabulary of `llm` has words
-//! for. What it has none for is noted by its path: as a hint, which another provider can do without, or as something that
-//! only a provider of the same shape can be asked for. Nothing is passed over in silence.
+//! for, for all others; whether that is enough for one of them is looked at in `llm`, which knows what each can be told.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use holdfast_llm::{Image, Message, Original, Part, Request, Shape, Tool, ToolChoice};
@@ -18,16 +17,12 @@ use super::{
 use crate::error::Failure;
 
 /// The longest name of a model or tool, in characters.
-const NAME_CHARS_MAX: usize = 256;
+pub(crate) const MODEL_CHARS_MAX: usize = 256;
 /// The longest id of a call.
 const ID_CHARS_MAX: usize = 256;
 /// Texts before which an answer may be told to end, and their length.
 const STOPS_MAX: usize = 64;
 const STOP_CHARS_MAX: usize = 1_024;
-/// Things without a word that are noted; that there are any is what counts.
-const NOTES_MAX: usize = 16;
-/// The longest name of a field that is repeated.
-const FIELD_BYTES_MAX: usize = 40;
 
 /// What a client asks.
 #[derive(Debug)]
@@ -40,8 +35,18 @@ pub(super) struct Asked {
     pub(super) delivery: Delivery,
     /// What it asks of this server.
     pub(super) own: Own,
-    /// Fields that are hints, which a provider of another shape does not get.
-    pub(super) hints: BTreeSet<String>,
+}
+
+impl Asked {
+    /// Hints that a provider of another shape does not get, in the client's words.
+    pub(super) fn dropped(&self, shape: Shape) -> Vec<&'static str> {
+        let other = match shape {
+            Shape::OpenAi => Shape::Anthropic,
+            Shape::Anthropic => Shape::OpenAi,
+        };
+        // What cannot be said there at all is not said there.
+        holdfast_llm::check(other, &self.request).unwrap_or_default()
+    }
 }
 
 /// How an answer is to come.
@@ -65,11 +70,11 @@ pub(super) enum Counting {
 /// What was read of a body so far.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
-    pub(super) messages: Vec<Message>,
+    messages: Vec<Message>,
     /// The calls that a result can answer.
     calls: HashSet<String>,
-    inexpressible: Vec<String>,
-    hints: BTreeSet<String>,
+    /// What a message has that there is no word for: the first of it.
+    wordless: Option<String>,
     /// A call may stand in what the session had before.
     in_session: bool,
 }
@@ -80,27 +85,8 @@ impl Reading {
     }
 
     /// Notes what only a provider of the same shape understands.
-    pub(super) fn inexpressible(&mut self, node: &Node<'_>, what: &str) {
-        if self.inexpressible.len() < NOTES_MAX {
-            let place = node.place();
-            let what: String = what.chars().filter(|char| !char.is_control()).take(FIELD_BYTES_MAX).collect();
-            self.inexpressible.push(if what.is_empty() { place } else { format!("{place} ({what})") });
-        }
-    }
-
-    /// Notes a field that a provider can do without.
-    pub(super) fn hint(&mut self, name: &str) {
-        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
-        if self.hints.len() < NOTES_MAX && name.len() <= FIELD_BYTES_MAX && name.bytes().all(is_name) {
-            self.hints.insert(name.to_owned());
-        }
-    }
-
-    /// Notes a field of an object as a hint, where it is there.
-    pub(super) fn hint_at(&mut self, node: &Node<'_>, name: &str) {
-        if node.field(name).is_some() {
-            self.hint(name);
-        }
+    pub(super) fn wordless(&mut self, node: &Node<'_>) {
+        self.wordless.get_or_insert_with(|| node.place());
     }
 
     /// Notes a message, unless nothing of it is left.
@@ -129,17 +115,13 @@ impl Reading {
         Err(id.wrong("answers a call that no message before it has"))
     }
 
-    /// All of it, once it is read to the end.
-    pub(super) fn finish(self, request: &mut Request) -> Result<BTreeSet<String>, Failure> {
-        let Self { messages, inexpressible, hints, in_session, .. } = self;
-        let lost = inexpressible.iter().find(|path| path.starts_with("messages["));
-        if let Some(path) = lost.filter(|_| in_session) {
-            // Sessions keep what there are words for: the next turn would not know of the rest.
-            return Err(Failure::field("holdfast.session", format_args!("cannot keep what is at {path}")));
+    /// The messages, once all of them are read.
+    pub(super) fn finish(self) -> Result<Vec<Message>, Failure> {
+        match self.wordless {
+            // A session keeps what there are words for: the next turn would not know of the rest.
+            Some(path) if self.in_session => Err(Failure::field(path, "is of a kind that a session cannot keep")),
+            _ => Ok(self.messages),
         }
-        request.messages = messages;
-        request.inexpressible = inexpressible;
-        Ok(hints)
     }
 }
 
@@ -156,7 +138,7 @@ pub(super) fn original(shape: Shape, body: Value) -> Original {
 
 /// A model's name.
 pub(super) fn model_name(node: Node<'_>) -> Result<String, Failure> {
-    printable(&node, NAME_CHARS_MAX)
+    printable(&node, MODEL_CHARS_MAX)
 }
 
 /// What a result refers to.
@@ -166,7 +148,7 @@ fn identity(node: &Node<'_>) -> Result<String, Failure> {
 
 /// A tool's name.
 fn tool_name(node: &Node<'_>) -> Result<String, Failure> {
-    printable(node, NAME_CHARS_MAX)
+    printable(node, MODEL_CHARS_MAX)
 }
 
 fn printable(node: &Node<'_>, most: usize) -> Result<String, Failure> {
@@ -194,11 +176,7 @@ pub(super) fn stop(node: &Node<'_>) -> Result<String, Failure> {
 }
 
 /// A tool: where its name, its description and its schema stand. `names` has those before it.
-pub(super) fn tool(
-    object: &Node<'_>,
-    schema_field: &str,
-    names: &mut HashSet<String>,
-) -> Result<Tool, Failure> {
+pub(super) fn tool(object: &Node<'_>, schema_field: &str, names: &mut HashSet<String>) -> Result<Tool, Failure> {
     let name = unique_name(object, names)?;
     Ok(Tool {
         name,

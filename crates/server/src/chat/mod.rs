@@ -20,6 +20,9 @@ mod stream;
 
 pub(crate) mod models;
 
+#[cfg(test)]
+mod samples;
+
 use axum::{
     body::Body,
     http::{HeaderName, HeaderValue, header},
@@ -31,14 +34,14 @@ use holdfast_llm::Shape;
 use holdfast_storage::Caller;
 use serde::Serialize;
 
-use self::{
-    asked::{Asked, Counting, Delivery},
-    encode::{Named, with_field},
-    stream::{Setting, prefix},
-};
 pub(crate) use self::{
     asked::MODEL_CHARS_MAX,
-    own::{BUDGET_TOKENS, BUDGET_TOKENS_MAX, COLLECTIONS_MAX, Headers, PASSAGES, PASSAGES_MAX, SESSION_CHARS_MAX},
+    own::{BUDGET_TOKENS, COLLECTIONS_MAX, Headers, PASSAGES, SESSION_CHARS_MAX},
+};
+use self::{
+    asked::{Asked, Delivery},
+    encode::{Named, with_field},
+    stream::{Setting, prefix},
 };
 use crate::{
     Server,
@@ -60,25 +63,24 @@ async fn answer(
     caller: &Caller,
     meter: Meter,
     headers: Headers,
-    asked: Asked,
+    (shape, asked): (Shape, Asked),
 ) -> Result<Response, Failure> {
-    let shape = asked.shape();
     let delivery = asked.delivery;
     let is_augmented = asked.own.augmentation.is_some();
-    let beyond = asked.beyond();
+    let dropped = asked.dropped(shape);
     let request_id = headers.request_id.clone();
     let turn = turn(asked, headers);
     match delivery {
         Delivery::Whole => {
             let completed = server.coordinator().complete(caller, turn).await?;
             let mut response = whole(&completed, shape, is_augmented)?;
-            head(&mut response, &completed.about);
-            beyond.put(&mut response, completed.answer.shape);
+            let is_other = completed.answer.shape != shape;
+            head(&mut response, &completed.about, if is_other { &dropped } else { &[] });
             Ok(response)
         }
         Delivery::Stream(counting) => {
             let streaming = server.coordinator().stream(caller, turn).await?;
-            let (about, spoken) = (streaming.about.clone(), streaming.shape);
+            let (about, is_other) = (streaming.about.clone(), streaming.shape.is_some_and(|spoken| spoken != shape));
             let (shutdown, grace) = (server.shutdown().clone(), server.config().shutdown_grace);
             let setting = Setting { shape, counting, request_id, meter, shutdown, grace };
             let mut response = Response::new(stream::body(streaming, setting));
@@ -86,8 +88,7 @@ async fn answer(
             fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
             fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
             fields.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
-            head(&mut response, &about);
-            beyond.put(&mut response, spoken);
+            head(&mut response, &about, if is_other { &dropped } else { &[] });
             Ok(response)
         }
     }
@@ -124,7 +125,7 @@ fn whole(completed: &Completed, shape: Shape, is_augmented: bool) -> Result<Resp
 }
 
 /// What this server has to say of an answer, in headers, which no client trips over.
-fn head(response: &mut Response, about: &About) {
+fn head(response: &mut Response, about: &About, dropped: &[&str]) {
     let fields = response.headers_mut();
     let mut put = |name: HeaderName, value: &str| {
         // Names of models may have any letters; a header has them as bytes.
@@ -138,6 +139,9 @@ fn head(response: &mut Response, about: &About) {
     put(CONTEXT, &about.citations.len().to_string());
     if let Some(session) = &about.session {
         put(own::SESSION, session);
+    }
+    if !dropped.is_empty() {
+        put(DROPPED, &dropped.join(", "));
     }
 }
 

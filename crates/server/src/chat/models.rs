@@ -7,11 +7,7 @@ use axum::{Json, extract::State};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::{
-    Server,
-    error::Failure,
-    input::Authenticated,
-};
+use crate::{Server, error::Failure, input::Authenticated};
 
 /// Who has a model that no provider has: an alias, or an embedding model.
 const OURS: &str = "holdfast";

@@ -10,7 +10,7 @@ use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, HeaderName, header, request::Parts},
 };
-use holdfast_coordinator::{Augmentation, CacheUse};
+use holdfast_coordinator::{Augmentation, BUDGET_TOKENS_MAX, CacheUse, PASSAGES_MAX};
 use holdfast_knowledge::Knowledge;
 
 use super::read::Node;
@@ -29,10 +29,8 @@ pub(crate) const SESSION_CHARS_MAX: usize = 128;
 pub(crate) const COLLECTIONS_MAX: usize = 100;
 /// Tokens that passages may take, where nothing is said: about a page and a half.
 pub(crate) const BUDGET_TOKENS: usize = 1_500;
-pub(crate) const BUDGET_TOKENS_MAX: usize = 65_536;
 /// Passages, where nothing is said.
 pub(crate) const PASSAGES: usize = 8;
-pub(crate) const PASSAGES_MAX: usize = 50;
 /// Betas that are handed on.
 const BETAS_MAX: usize = 32;
 const BETA_BYTES_MAX: usize = 128;

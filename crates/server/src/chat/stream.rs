@@ -60,7 +60,7 @@ pub(super) fn body(streaming: Streaming, setting: Setting) -> Body {
         Shape::OpenAi => Words::OpenAi(openai::answer::Events::new(named, setting.counting)),
         Shape::Anthropic => Words::Anthropic(anthropic::answer::Events::new(named)),
     };
-    let manner = if shape == setting.shape { Manner::Undecided } else { Manner::Anew };
+    let manner = if shape == Some(setting.shape) { Manner::HandedOn } else { Manner::Anew };
     let relay = Box::new(Relay {
         events,
         words,
@@ -100,10 +100,7 @@ pub(super) const fn face(shape: Shape) -> Face {
 /// How pieces become what the client reads.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Manner {
-    /// The model speaks the client's shape, but whether its words are at hand shows with the first of them: an answer
-    /// that was kept has none.
-    Undecided,
-    /// The model's own words are handed on.
+    /// The model speaks the client's shape: its own words are handed on.
     HandedOn,
     /// What they say is written anew.
     Anew,
@@ -271,9 +268,6 @@ impl Relay {
         if event.deltas.contains(&Delta::End) {
             self.phase = Phase::Told;
         }
-        if self.manner == Manner::Undecided && !event.deltas.is_empty() {
-            self.manner = if event.frame.is_some() { Manner::HandedOn } else { Manner::Anew };
-        }
         if self.manner == Manner::Anew {
             return self.write(event);
         }
@@ -321,3 +315,6 @@ impl Relay {
         self.timer.as_mut().reset(self.silent_since + KEEP_ALIVE);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,7 +39,8 @@ fn told(error: &TurnError) -> Failure {
         TurnError::NoneFits { obstacles } => Failure::new(Code::NoModelFits, none_fits(obstacles)),
         TurnError::ContextTooLong { tokens, limit } => {
             // The words by which clients of both APIs know it, so that they shorten the conversation by themselves.
-            let detail = format!("prompt is too long: {tokens} tokens > {limit} maximum context length, answer included");
+            let detail =
+                format!("prompt is too long: {tokens} tokens > {limit} maximum context length, answer included");
             Failure::new(Code::ContextTooLong, detail).at("messages")
         }
         TurnError::BudgetExceeded { budget, resets_at_ms } => {

@@ -5,7 +5,7 @@
 //! before it is whole. Thoughts from elsewhere have no signature.
 
 use bytes::Bytes;
-use holdfast_llm::{Answer, Delta, Finish, Part, Usage};
+use holdfast_llm::{Answer, Delta, Finish, Part, Usage, message::REDACTED};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -78,12 +78,16 @@ pub(in crate::chat) fn whole(answer: &Answer, named: &Named) -> Result<Vec<u8>, 
     let mut content = Vec::new();
     for part in &answer.parts {
         match part {
+            // There is no block of nothing: it would be refused when it comes back.
+            Part::Text(text) if text.is_empty() => {}
             Part::Text(text) => content.push(Block::Text { text }),
-            Part::Reasoning { text, signature: Some(data) } if text.is_empty() => {
-                content.push(Block::RedactedThinking { data });
-            }
+            Part::Reasoning { text, signature: None } if text.is_empty() => {}
             Part::Reasoning { text, signature } => {
-                content.push(Block::Thinking { thinking: text, signature: signature.as_deref().unwrap_or("") });
+                let signature = signature.as_deref().unwrap_or("");
+                content.push(match signature.strip_prefix(REDACTED) {
+                    Some(data) => Block::RedactedThinking { data },
+                    None => Block::Thinking { thinking: text, signature },
+                });
             }
             Part::ToolCall { id, name, arguments } => {
                 content.push(Block::ToolUse { id, name, input: input(arguments).ok_or(Unsayable::Arguments)? });
@@ -187,6 +191,8 @@ impl Call {
 enum Open {
     Text,
     Thinking,
+    /// Thoughts whose signature has come: others are another block.
+    Signed,
     Call(Call),
     /// One of another kind, in the provider's own words.
     Other,
@@ -268,6 +274,8 @@ impl Events {
                     self.named.model.clone_from(model);
                 }
             }
+            // There is no block of nothing: it would be refused when it comes back.
+            Delta::Text(text) | Delta::Reasoning(text) if text.is_empty() => {}
             Delta::Text(text) => {
                 if !matches!(self.open, Some(Open::Text)) {
                     self.settle(into);
@@ -298,12 +306,17 @@ impl Events {
 
     /// What a provider wants to have back: with the thoughts before it, or, where it keeps them to itself, instead.
     fn signature(&mut self, signature: &str, into: &mut Vec<Bytes>) {
-        if matches!(self.open, Some(Open::Thinking)) {
-            return self.delta(BlockDelta::SignatureDelta { signature }, into);
+        if let Some(data) = signature.strip_prefix(REDACTED) {
+            self.settle(into);
+            self.start(Open::Other, Block::RedactedThinking { data }, into);
+            return self.stop(into);
         }
-        self.settle(into);
-        self.start(Open::Other, Block::RedactedThinking { data: signature }, into);
-        self.stop(into);
+        if !matches!(self.open, Some(Open::Thinking | Open::Signed)) {
+            self.settle(into);
+            self.start(Open::Thinking, Block::Thinking { thinking: "", signature: "" }, into);
+        }
+        self.delta(BlockDelta::SignatureDelta { signature }, into);
+        self.open = Some(Open::Signed);
     }
 
     /// A call begins, unless the one before it is not whole.

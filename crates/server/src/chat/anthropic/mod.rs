@@ -8,6 +8,7 @@ pub(crate) mod request;
 mod tests;
 
 use axum::{Json, extract::State, response::Response};
+use holdfast_llm::Shape;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -37,7 +38,7 @@ pub(crate) async fn messages(
 ) -> Result<Response, Failure> {
     meter.charge(limits::texts([body.bytes]))?;
     let asked = request::read(body.value.0, &headers, For::Message)?;
-    super::answer(&server, &caller, meter, headers, asked).await
+    super::answer(&server, &caller, meter, headers, (Shape::Anthropic, asked)).await
 }
 
 pub(crate) async fn count_tokens(

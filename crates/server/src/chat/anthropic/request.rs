@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use holdfast_llm::{Format, Image, Message, Part, Request, Role, Sampling, Shape, Tool, ToolChoice};
+use holdfast_llm::{Format, Image, Message, Part, Request, Role, Sampling, Shape, Tool, ToolChoice, message::REDACTED};
 use serde_json::Value;
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
             Asked, Counting, Delivery, Reading, as_text, check_choice, image_at, model_name, object_schema, original,
             picture, stops, tool, unique_name,
         },
-        own::{self, Headers, Own},
+        own::{Headers, Own},
         read::Node,
     },
     error::Failure,
@@ -27,28 +27,6 @@ pub(crate) const TEMPERATURE_MAX: f64 = 1.0;
 pub(crate) const THINKING_TOKENS_MIN: i64 = 1_024;
 /// What a schema is called that has no name there.
 const SCHEMA_NAME: &str = "answer";
-
-/// Fields that are read below, or that mean nothing but at this server.
-const READ: [&str; 16] = [
-    "model",
-    "messages",
-    "system",
-    "max_tokens",
-    "tools",
-    "tool_choice",
-    "temperature",
-    "top_p",
-    "top_k",
-    "stop_sequences",
-    "stream",
-    "thinking",
-    "output_config",
-    "output_format",
-    own::FIELD,
-    "cache_control",
-];
-/// Fields that change what the answer is, and that other providers have nothing for.
-const BINDING: [&str; 2] = ["mcp_servers", "container"];
 
 /// What a body is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,45 +49,35 @@ pub(super) fn read(body: Value, headers: &Headers, purpose: For) -> Result<Asked
     }
     let messages = node.required("messages")?;
     let items = messages.items()?;
-    let (last, mut role) = (items.len(), Role::User);
-    if last == 0 {
+    if items.len() == 0 {
         return Err(messages.wrong("must have at least one message"));
     }
     for message in items {
-        role = self::message(&message, &mut reading)?;
+        self::message(&message, &mut reading)?;
     }
-    if role == Role::Assistant {
-        // An answer begun, which the model goes on with. Elsewhere it would be one that it answers.
-        let begun = messages.items()?.nth(last - 1);
-        begun.iter().for_each(|begun| reading.inexpressible(begun, "a begun answer"));
-    }
-    let (tools, names) = tools(&node, &mut reading)?;
+    let (tools, names) = tools(&node)?;
     let (tool_choice, parallel_tool_calls) = match node.field("tool_choice") {
         Some(choice) => self::choice(&choice, &names)?,
         None => (ToolChoice::Auto, None),
     };
-    beyond(&node, &mut reading)?;
     let mut request = Request {
+        messages: reading.finish()?,
         tools,
         tool_choice,
         parallel_tool_calls,
-        format: format(&node, &mut reading)?,
-        sampling: sampling(&node, &mut reading, purpose)?,
+        format: format(&node)?,
+        sampling: sampling(&node, purpose)?,
         betas: headers.betas.clone(),
         ..Request::default()
     };
     let is_stream = node.optional("stream", Node::flag)?.unwrap_or(false);
-    if !request.betas.is_empty() {
-        reading.hint("anthropic-beta");
-    }
-    let hints = reading.finish(&mut request)?;
     request.original = Some(original(Shape::Anthropic, body));
     let delivery = if is_stream { Delivery::Stream(Counting::Told) } else { Delivery::Whole };
-    Ok(Asked { model, request, delivery, own, hints })
+    Ok(Asked { model, request, delivery, own })
 }
 
-/// One message, and who says it.
-fn message(node: &Node<'_>, reading: &mut Reading) -> Result<Role, Failure> {
+/// One message.
+fn message(node: &Node<'_>, reading: &mut Reading) -> Result<(), Failure> {
     let role = node.required("role")?.one_of(&[("user", Role::User), ("assistant", Role::Assistant)])?;
     let mut said = Vec::new();
     for part in content(&node.required("content")?, reading)? {
@@ -121,7 +89,7 @@ fn message(node: &Node<'_>, reading: &mut Reading) -> Result<Role, Failure> {
         }
     }
     reading.message(Message { role, parts: said });
-    Ok(role)
+    Ok(())
 }
 
 /// Text, or blocks of several kinds.
@@ -134,7 +102,6 @@ fn content(node: &Node<'_>, reading: &mut Reading) -> Result<Vec<Part>, Failure>
     }
     let mut parts = Vec::new();
     for block in node.items()? {
-        reading.hint_at(&block, "cache_control");
         parts.extend(self::block(&block, reading)?);
     }
     Ok(parts)
@@ -143,10 +110,7 @@ fn content(node: &Node<'_>, reading: &mut Reading) -> Result<Vec<Part>, Failure>
 /// One block; nothing where there is no word for it.
 fn block(block: &Node<'_>, reading: &mut Reading) -> Result<Option<Part>, Failure> {
     Ok(Some(match block.required("type")?.text()? {
-        "text" => {
-            reading.hint_at(block, "citations");
-            Part::Text(block.required("text")?.owned()?)
-        }
+        "text" => Part::Text(block.required("text")?.owned()?),
         "image" => match image(&block.required("source")?, reading)? {
             Some(image) => Part::Image(image),
             None => return Ok(None),
@@ -170,11 +134,12 @@ fn block(block: &Node<'_>, reading: &mut Reading) -> Result<Option<Part>, Failur
             text: block.required("thinking")?.owned()?,
             signature: block.optional("signature", Node::owned)?.filter(|signature| !signature.is_empty()),
         },
-        "redacted_thinking" => {
-            Part::Reasoning { text: String::new(), signature: Some(block.required("data")?.owned()?) }
-        }
-        other => {
-            reading.inexpressible(block, other);
+        "redacted_thinking" => Part::Reasoning {
+            text: String::new(),
+            signature: Some(format!("{REDACTED}{}", block.required("data")?.text()?)),
+        },
+        _ => {
+            reading.wordless(block);
             return Ok(None);
         }
     }))
@@ -203,30 +168,28 @@ fn image(source: &Node<'_>, reading: &mut Reading) -> Result<Option<Image>, Fail
             image @ Image::Url(_) => Ok(Some(image)),
             Image::Inline { .. } => Err(source.wrong("has to be of the type base64 for a picture itself")),
         },
-        other => {
-            reading.inexpressible(source, other);
+        _ => {
+            reading.wordless(source);
             Ok(None)
         }
     }
 }
 
 /// The tools, and the names of all of them. Those that the provider itself runs have a type of their own.
-fn tools(body: &Node<'_>, reading: &mut Reading) -> Result<(Vec<Tool>, HashSet<String>), Failure> {
+fn tools(body: &Node<'_>) -> Result<(Vec<Tool>, HashSet<String>), Failure> {
     let (mut tools, mut names) = (Vec::new(), HashSet::new());
     let Some(list) = body.field("tools") else { return Ok((tools, names)) };
     for node in list.items()? {
         node.fields()?;
-        reading.hint_at(&node, "cache_control");
         match node.field("type").map(|kind| kind.text()).transpose()? {
             None | Some("custom") => {
                 node.required("input_schema")?;
                 tools.push(tool(&node, "input_schema", &mut names)?);
             }
-            Some(other) => {
+            Some(_) => {
                 if node.field("name").is_some() {
                     unique_name(&node, &mut names)?;
                 }
-                reading.inexpressible(&node, other);
             }
         }
     }
@@ -249,7 +212,7 @@ fn choice(node: &Node<'_>, names: &HashSet<String>) -> Result<(ToolChoice, Optio
 }
 
 /// What the answer has to look like: in `output_config`, or where its beta had it.
-fn format(body: &Node<'_>, reading: &mut Reading) -> Result<Format, Failure> {
+fn format(body: &Node<'_>) -> Result<Format, Failure> {
     let config = body.field("output_config");
     let in_config = config.as_ref().and_then(|config| config.field("format"));
     let Some(format) = in_config.or_else(|| body.field("output_format")) else { return Ok(Format::Text) };
@@ -259,14 +222,11 @@ fn format(body: &Node<'_>, reading: &mut Reading) -> Result<Format, Failure> {
             schema: object_schema(&format.required("schema")?)?,
             strict: Some(true),
         }),
-        other => {
-            reading.inexpressible(&format, other);
-            Ok(Format::Text)
-        }
+        _ => Err(format.required("type")?.wrong("must be json_schema")),
     }
 }
 
-fn sampling(body: &Node<'_>, reading: &mut Reading, purpose: For) -> Result<Sampling, Failure> {
+fn sampling(body: &Node<'_>, purpose: For) -> Result<Sampling, Failure> {
     let max_tokens = match purpose {
         For::Message => Some(body.required("max_tokens")?.count()?),
         For::Count => body.optional("max_tokens", Node::count)?,
@@ -282,41 +242,22 @@ fn sampling(body: &Node<'_>, reading: &mut Reading, purpose: For) -> Result<Samp
             .and_then(|number| u32::try_from(number).ok())
             .filter(|number| *number > 0),
         stop: body.optional("stop_sequences", stops)?.unwrap_or_default(),
-        thinking_tokens: thinking(body, reading)?,
+        thinking_tokens: thinking(body)?,
         reasoning_effort: effort.map(Node::owned).transpose()?,
         ..Sampling::default()
     })
 }
 
 /// Tokens to think with, where a number is said.
-fn thinking(body: &Node<'_>, reading: &mut Reading) -> Result<Option<u32>, Failure> {
+fn thinking(body: &Node<'_>) -> Result<Option<u32>, Failure> {
     let Some(thinking) = body.field("thinking") else { return Ok(None) };
     match thinking.required("type")?.text()? {
-        "disabled" => Ok(None),
         "enabled" => {
             // It may be more than `max_tokens` where the model thinks between calls of tools.
             let tokens = thinking.required("budget_tokens")?.integer(THINKING_TOKENS_MIN..=i64::from(u32::MAX))?;
             Ok(u32::try_from(tokens).ok())
         }
-        _ => {
-            // However much the model likes.
-            reading.hint("thinking");
-            Ok(None)
-        }
+        // Not at all, or however much the model likes.
+        _ => Ok(None),
     }
-}
-
-/// What a provider of another shape cannot do, or can do without.
-fn beyond(body: &Node<'_>, reading: &mut Reading) -> Result<(), Failure> {
-    reading.hint_at(body, "cache_control");
-    for name in body.fields()?.keys() {
-        let Some(field) = body.field(name) else { continue };
-        let is_empty = field.value().as_array().is_some_and(Vec::is_empty);
-        if BINDING.contains(&name.as_str()) && !is_empty {
-            reading.inexpressible(&field, "");
-        } else if !READ.contains(&name.as_str()) {
-            reading.hint(name);
-        }
-    }
-    Ok(())
 }

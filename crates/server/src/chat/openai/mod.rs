@@ -8,6 +8,7 @@ pub(crate) mod request;
 mod tests;
 
 use axum::{extract::State, response::Response};
+use holdfast_llm::Shape;
 
 use super::Headers;
 use crate::{
@@ -27,5 +28,5 @@ pub(crate) async fn completions(
 ) -> Result<Response, Failure> {
     meter.charge(limits::texts([body.bytes]))?;
     let asked = request::read(body.value.0, &headers)?;
-    super::answer(&server, &caller, meter, headers, asked).await
+    super::answer(&server, &caller, meter, headers, (Shape::OpenAi, asked)).await
 }

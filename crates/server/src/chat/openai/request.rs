@@ -12,10 +12,10 @@ use serde_json::Value;
 use crate::{
     chat::{
         asked::{
-            Asked, Counting, Delivery, Reading, check_choice, image_at, model_name, object_schema, original, stop, stops,
-            tool, unique_name,
+            Asked, Counting, Delivery, Reading, check_choice, image_at, model_name, object_schema, original, stop,
+            stops, tool, unique_name,
         },
-        own::{self, Headers, Own},
+        own::{Headers, Own},
         read::Node,
     },
     error::Failure,
@@ -31,46 +31,6 @@ const SCHEMA_NAME_CHARS_MAX: usize = 64;
 /// The longest word for an effort.
 const EFFORT_CHARS_MAX: usize = 16;
 
-/// Fields that are read below, or that mean nothing but at this server.
-const READ: [&str; 22] = [
-    "model",
-    "messages",
-    "tools",
-    "tool_choice",
-    "parallel_tool_calls",
-    "response_format",
-    "max_tokens",
-    "max_completion_tokens",
-    "temperature",
-    "top_p",
-    "top_k",
-    "stop",
-    "seed",
-    "frequency_penalty",
-    "presence_penalty",
-    "n",
-    "reasoning_effort",
-    "stream",
-    "stream_options",
-    "modalities",
-    own::FIELD,
-    "logprobs",
-];
-/// Fields that change what the answer is, and that other providers have nothing for: OpenAI's own, and those by which
-/// vLLM and llama.cpp are told how an answer has to look.
-const BINDING: [&str; 11] = [
-    "audio",
-    "logit_bias",
-    "top_logprobs",
-    "web_search_options",
-    "grammar",
-    "json_schema",
-    "guided_json",
-    "guided_regex",
-    "guided_choice",
-    "guided_grammar",
-    "structured_outputs",
-];
 /// What tools have replaced, and what does so.
 const LEGACY: [(&str, &str); 2] = [("functions", "tools"), ("function_call", "tool_choice")];
 
@@ -93,13 +53,13 @@ pub(super) fn read(body: Value, headers: &Headers) -> Result<Asked, Failure> {
     for message in items {
         self::message(&message, &mut reading)?;
     }
-    let (tools, names) = tools(&node, &mut reading)?;
+    let (tools, names) = tools(&node)?;
     let tool_choice = match node.field("tool_choice") {
-        Some(choice) => self::choice(&choice, &names, &mut reading)?,
+        Some(choice) => self::choice(&choice, &names)?,
         None => ToolChoice::Auto,
     };
-    beyond(&node, &mut reading)?;
     let mut request = Request {
+        messages: reading.finish()?,
         tools,
         tool_choice,
         parallel_tool_calls: node.optional("parallel_tool_calls", Node::flag)?,
@@ -108,9 +68,8 @@ pub(super) fn read(body: Value, headers: &Headers) -> Result<Asked, Failure> {
         ..Request::default()
     };
     let delivery = delivery(&node)?;
-    let hints = reading.finish(&mut request)?;
     request.original = Some(original(Shape::OpenAi, body));
-    Ok(Asked { model, request, delivery, own, hints })
+    Ok(Asked { model, request, delivery, own })
 }
 
 /// One message; that of a tool has one result.
@@ -127,7 +86,6 @@ fn message(node: &Node<'_>, reading: &mut Reading) -> Result<(), Failure> {
         ("tool", Role::Tool),
     ];
     let role = role.one_of(&roles)?;
-    reading.hint_at(node, "name");
     let parts = match role {
         Role::System | Role::User => content(&node.required("content")?, reading)?,
         Role::Assistant => said(node, reading)?,
@@ -157,7 +115,7 @@ fn said(node: &Node<'_>, reading: &mut Reading) -> Result<Vec<Part>, Failure> {
         return Err(call.wrong("is not taken any more: use tool_calls"));
     }
     if let Some(audio) = node.field("audio") {
-        reading.inexpressible(&audio, "");
+        reading.wordless(&audio);
     }
     if let Some(calls) = node.field("tool_calls") {
         for call in calls.items()? {
@@ -167,7 +125,7 @@ fn said(node: &Node<'_>, reading: &mut Reading) -> Result<Vec<Part>, Failure> {
                     let arguments = function.optional("arguments", Node::owned)?.unwrap_or_default();
                     parts.push(reading.call(&id, &function.required("name")?, arguments)?);
                 }
-                Some(other) => reading.inexpressible(&call, other),
+                Some(_) => reading.wordless(&call),
             }
         }
     }
@@ -189,17 +147,16 @@ fn content(node: &Node<'_>, reading: &mut Reading) -> Result<Vec<Part>, Failure>
             "refusal" => parts.push(Part::Text(part.required("refusal")?.owned()?)),
             "image_url" => {
                 let image = part.required("image_url")?;
-                reading.hint_at(&image, "detail");
                 parts.push(Part::Image(image_at(&image.required("url")?)?));
             }
-            other => reading.inexpressible(&part, other),
+            _ => reading.wordless(&part),
         }
     }
     Ok(parts)
 }
 
 /// The tools, and the names of all of them.
-fn tools(body: &Node<'_>, reading: &mut Reading) -> Result<(Vec<Tool>, HashSet<String>), Failure> {
+fn tools(body: &Node<'_>) -> Result<(Vec<Tool>, HashSet<String>), Failure> {
     let (mut tools, mut names) = (Vec::new(), HashSet::new());
     let Some(list) = body.field("tools") else { return Ok((tools, names)) };
     for node in list.items()? {
@@ -213,17 +170,15 @@ fn tools(body: &Node<'_>, reading: &mut Reading) -> Result<(Vec<Tool>, HashSet<S
                 if let Some(custom) = node.field(other).filter(|custom| custom.field("name").is_some()) {
                     unique_name(&custom, &mut names)?;
                 }
-                reading.inexpressible(&node, other);
             }
         }
     }
     Ok((tools, names))
 }
 
-fn choice(node: &Node<'_>, names: &HashSet<String>, reading: &mut Reading) -> Result<ToolChoice, Failure> {
+fn choice(node: &Node<'_>, names: &HashSet<String>) -> Result<ToolChoice, Failure> {
     let choice = if node.value().is_string() {
-        let words =
-            [("auto", Choice::Auto), ("none", Choice::None), ("required", Choice::Required)];
+        let words = [("auto", Choice::Auto), ("none", Choice::None), ("required", Choice::Required)];
         match node.one_of(&words)? {
             Choice::Auto => ToolChoice::Auto,
             Choice::None => ToolChoice::None,
@@ -232,10 +187,8 @@ fn choice(node: &Node<'_>, names: &HashSet<String>, reading: &mut Reading) -> Re
     } else {
         match node.required("type")?.text()? {
             "function" => ToolChoice::Named(node.required("function")?.required("name")?.owned()?),
-            other => {
-                reading.inexpressible(node, other);
-                ToolChoice::Auto
-            }
+            // Which other kinds there are changes; what llm has no word for goes to providers of this shape alone.
+            _ => ToolChoice::Auto,
         }
     };
     check_choice(node, &choice, names)?;
@@ -325,34 +278,4 @@ fn delivery(body: &Node<'_>) -> Result<Delivery, Failure> {
     }
     let is_told = options.optional("include_usage", Node::flag)?.unwrap_or(false);
     Ok(Delivery::Stream(if is_told { Counting::Told } else { Counting::Untold }))
-}
-
-/// What a provider of another shape cannot do, or can do without.
-fn beyond(body: &Node<'_>, reading: &mut Reading) -> Result<(), Failure> {
-    for name in body.fields()?.keys() {
-        let Some(field) = body.field(name) else { continue };
-        let is_empty = match field.value() {
-            Value::Object(fields) => fields.is_empty(),
-            Value::Bool(flag) => !flag,
-            _ => false,
-        };
-        if BINDING.contains(&name.as_str()) && !is_empty {
-            reading.inexpressible(&field, "");
-        } else if !READ.contains(&name.as_str()) {
-            reading.hint(name);
-        }
-    }
-    if let Some(logprobs) = body.field("logprobs")
-        && logprobs.flag()?
-    {
-        reading.inexpressible(&logprobs, "");
-    }
-    if let Some(modalities) = body.field("modalities") {
-        for word in modalities.items()? {
-            if word.text()? != "text" {
-                reading.inexpressible(&modalities, word.text()?);
-            }
-        }
-    }
-    Ok(())
 }

@@ -8,6 +8,8 @@ mod sources;
 
 mod embeddings;
 
+mod chat;
+
 mod management;
 
 mod health;
@@ -35,6 +37,7 @@ pub(super) fn all(schemas: &mut Schemas) -> Vec<Operation> {
         knowledge::operations(schemas),
         sources::operations(schemas),
         embeddings::operations(schemas),
+        chat::operations(schemas),
         management::operations(schemas),
         health::operations(schemas),
     ];
