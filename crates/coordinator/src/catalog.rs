@@ -8,8 +8,8 @@
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
-use holdfast_llm::{Price, Provider, Shape, model::Model};
-use holdfast_routing::{Location, Policy};
+use holdfast_llm::{Location, Model, Price, Provider, Shape};
+use holdfast_routing::Policy;
 use serde::{Deserialize, Serialize};
 
 use crate::{ModelInfo, TurnError};
@@ -94,7 +94,7 @@ pub struct ModelSettings {
     pub context_tokens: Option<u64>,
     /// Tokens of an answer at most.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub max_output_tokens: Option<u64>,
+    pub max_output_tokens: Option<u32>,
     /// Whether it can call tools; it is taken to where nothing is said.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub tools: Option<bool>,
@@ -115,14 +115,34 @@ pub struct ModelSettings {
 pub struct RunSettings {
     /// The model's file.
     pub gguf: PathBuf,
-    /// The program and its arguments, in which `{gguf}`, `{host}` and `{port}` stand for what they say.
+    /// The program and its arguments, in which `{gguf}`, `{host}` and `{port}` stand for what they say, and `{model}` for the
+    /// file's name without its ending. Empty for whichever of the usual programs is there.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub command: Vec<String>,
+}
+
+/// Why a server cannot be run here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CannotRun {
+    /// What of [`RunSettings`] is to blame: `gguf` or `command`.
+    pub field: &'static str,
+    /// What is wrong with it, continuing the sentence.
+    pub problem: String,
 }
 
 /// Runs servers of models. The program's business; here it is only asked.
 pub trait Runner: Send + Sync + fmt::Debug {
+    /// Refuses what could not be run here. Asked before a provider is put on record, and no longer: a file can come and go.
+    fn check<'a>(&'a self, settings: &'a RunSettings) -> BoxFuture<'a, Result<(), CannotRun>>;
+
     /// Has a server run from now on, and gives its address, such as `http://127.0.0.1:40123/v1`. It need not be ready.
     fn start<'a>(&'a self, name: &'a str, settings: &'a RunSettings) -> BoxFuture<'a, Result<String, String>>;
+
+    /// Waits until it takes requests.
+    ///
+    /// # Errors
+    /// Why it never will: it was stopped, or is not run here.
+    fn until_ready<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), String>>;
 
     /// Has it run no longer.
     fn stop<'a>(&'a self, name: &'a str) -> BoxFuture<'a, ()>;
@@ -175,7 +195,7 @@ impl PolicyName {
 pub(crate) struct Entry {
     pub(crate) settings: ProviderSettings,
     pub(crate) provider: Arc<dyn Provider>,
-    pub(crate) models: Vec<Arc<Model>>,
+    pub(crate) models: Vec<Model>,
     pub(crate) created_at_ms: i64,
     /// Why it has no models yet.
     pub(crate) trouble: Option<String>,
@@ -208,7 +228,7 @@ pub(crate) struct Choice {
 
 /// A model that could answer.
 pub(crate) struct Chosen {
-    pub(crate) model: Arc<Model>,
+    pub(crate) model: Model,
     /// Whether the server that has it runs.
     pub(crate) is_available: bool,
 }
@@ -249,16 +269,16 @@ impl Catalog {
         }
     }
 
-    fn chosen(&self, entry: &Entry, model: &Arc<Model>) -> Chosen {
+    fn chosen(&self, entry: &Entry, model: &Model) -> Chosen {
         let is_available = match (&entry.settings.run, &self.runner) {
             (Some(_), Some(runner)) => runner.state(&entry.settings.name).is_ok(),
             (Some(_), None) => false,
             (None, _) => true,
         };
-        Chosen { model: Arc::clone(model), is_available }
+        Chosen { model: model.clone(), is_available }
     }
 
-    fn all(&self) -> impl Iterator<Item = (&Entry, &Arc<Model>)> {
+    fn all(&self) -> impl Iterator<Item = (&Entry, &Model)> {
         self.entries.iter().flat_map(|entry| entry.models.iter().map(move |model| (entry.as_ref(), model)))
     }
 
@@ -317,7 +337,9 @@ impl Catalog {
         let has = |place| self.entries.iter().any(|entry| location(&entry.settings) == place);
         words.extend(has(Location::Local).then(|| word(LOCAL)));
         words.extend(has(Location::Remote).then(|| word(REMOTE)));
-        words.extend(self.aliases.keys().map(|name| word(name)));
+        // An alias may give one of these words another meaning.
+        let others = self.aliases.keys().filter(|name| ![AUTO, LOCAL, REMOTE].contains(&name.as_str()));
+        words.extend(others.map(|name| word(name)));
         let models = self.all().map(|(entry, model)| ModelInfo {
             name: model.spec().name.clone(),
             provider: Some(entry.settings.name.clone()),
@@ -376,16 +398,26 @@ fn host_of(url: &str) -> &str {
     }
 }
 
+/// Whether a provider or an alias can be called so.
+pub fn is_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        && name.as_bytes()[0].is_ascii_alphanumeric()
+}
+
 impl ProviderSettings {
+    /// Where it counts as being: by its own word, or by its address.
+    pub fn place(&self) -> Place {
+        match location(self) {
+            Location::Local => Place::Local,
+            Location::Remote => Place::Remote,
+        }
+    }
+
     /// What is wrong with it, if anything.
     pub fn check(&self) -> Result<(), TurnError> {
         let invalid = |field: &str, problem: &str| {
             Err(TurnError::Invalid { field: field.to_owned(), problem: problem.to_owned() })
-        };
-        let is_name = |name: &str| {
-            (1..=64).contains(&name.len())
-                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
-                && name.as_bytes()[0].is_ascii_alphanumeric()
         };
         if !is_name(&self.name) {
             return invalid("name", "must be 1 to 64 of the characters A-Z, a-z, 0-9, -, _ and ., and begin with one of the first");
@@ -416,7 +448,11 @@ impl ProviderSettings {
         if self.models.iter().any(|model| model.name.is_empty() || model.name.len() > 256) {
             return invalid("models", "must each have a name of 1 to 256 bytes");
         }
-        if self.run.as_ref().is_some_and(|run| run.command.is_empty() || run.command[0].is_empty()) {
+        let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if self.run.is_some() && !(self.name.len() <= 50 && self.name.bytes().all(is_plain)) {
+            return invalid("name", "must be 1 to 50 of a-z, 0-9 and - for a model that runs here");
+        }
+        if self.run.as_ref().is_some_and(|run| run.command.first().is_some_and(String::is_empty)) {
             return invalid("command", "must name a program");
         }
         if self.concurrency.is_some_and(|places| !(1..=4_096).contains(&places)) {

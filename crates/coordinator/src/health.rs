@@ -5,7 +5,7 @@
 
 use std::{
     sync::{Mutex, PoisonError},
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 use holdfast_resilience::{
@@ -35,7 +35,7 @@ impl Report for Coordinator {
         let models = catalog.entries.iter().flat_map(|entry| &entry.models);
         let (mut passing, mut open) = (0_usize, Vec::new());
         for model in models {
-            match model.breaker_state() {
+            match model.standing(Instant::now()).breaker {
                 State::Closed => passing += 1,
                 State::HalfOpen | State::Open => open.push(model.spec().name.clone()),
             }

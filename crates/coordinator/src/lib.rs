@@ -4,14 +4,17 @@
 //! vocabulary of `llm`.
 
 mod augment;
+mod budgets;
 mod cache;
 mod catalog;
 mod health;
+mod interactions;
 mod providers;
 pub mod record;
 mod requests;
 mod run;
 mod session;
+mod sessions;
 mod turn;
 mod why;
 
@@ -24,13 +27,17 @@ use holdfast_storage::{Caller, Storage, events::EventLog, ledger::Ledger};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use augment::{BUDGET_TOKENS_MAX, PASSAGES_MAX};
+pub use budgets::{BudgetReport, NewBudget};
 pub use cache::CacheMode;
 pub use catalog::{
-    AUTO, Alias, Api, LOCAL, ModelSettings, Place, PolicyName, ProviderSettings, REMOTE, RunSettings, Runner,
+    AUTO, Alias, Api, CannotRun, LOCAL, ModelSettings, Place, PolicyName, ProviderSettings, REMOTE, RunSettings, Runner,
+    is_name,
 };
+pub use interactions::{InteractionPage, InteractionSummary};
 pub use providers::{ModelReport, ProviderReport, TestReport};
 pub use record::TextPolicy;
 pub use requests::*;
+pub use sessions::SaidInSession;
 pub use why::Why;
 
 use cache::AnswerCache;

@@ -1,21 +1,27 @@
 //! Providers: put on record, listed, tried, removed; and the models that each has.
 
 use std::{
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use holdfast_embedding::secret_file;
 use holdfast_llm::{
-    Deadlines, Message, Part, Price, Provider, Request, Role, Sampling, Shape,
-    http::Endpoint,
-    model::{Model, Spec, Tried},
+    Anthropic, Ask, Deadlines, Endpoint, EndpointError, Message, Model, OpenAi, Part, Price, Provider, Request, Role,
+    Sampling, Spec, Tried,
+    model::{Ability, Settings},
 };
-use holdfast_storage::providers::ProviderRecord;
+use holdfast_storage::{
+    StorageError,
+    providers::{ProviderApi, ProviderRecord},
+};
+use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Coordinator, TurnError,
-    catalog::{ASK_AGAIN, Catalog, Entry, ModelSettings, ProviderSettings, location, price_of},
+    catalog::{ASK_AGAIN, Api, CannotRun, Catalog, Entry, ModelSettings, ProviderSettings, location, price_of},
     record,
 };
 
@@ -23,8 +29,17 @@ use crate::{
 const LIST_WITHIN: Duration = Duration::from_secs(10);
 /// How often a provider that told its models is asked again.
 const LIST_EVERY: Duration = Duration::from_secs(10 * 60);
+/// How long a trial waits for a server that begins to run here, which reads gigabytes first.
+const RUNNING_WITHIN: Duration = Duration::from_secs(300);
 /// How long a trial may take: a large model is read from the disk first.
 const TRIAL_WITHIN: Duration = Duration::from_secs(60);
+
+fn read_key(path: &Path) -> Result<SecretString, TurnError> {
+    secret_file::read(path).map_err(|error| {
+        let problem = format!("{error}; {}", error.hint());
+        TurnError::Invalid { field: "key_file".to_owned(), problem }
+    })
+}
 
 /// A provider, for people.
 #[derive(Clone, Debug)]
@@ -68,16 +83,31 @@ impl Coordinator {
     pub async fn add_provider(&self, settings: ProviderSettings) -> Result<ProviderReport, TurnError> {
         settings.check()?;
         let _changing = self.shared.changing.lock().await;
+        if let (Some(run), Some(runner)) = (&settings.run, &self.shared.runner) {
+            let invalid = |CannotRun { field, problem }| TurnError::Invalid { field: field.to_owned(), problem };
+            runner.check(run).await.map_err(invalid)?;
+        }
         let entry = self.build(settings.clone(), record::now_ms()).await?;
+        let endpoint = serde_json::json!({ "url": settings.url, "run": settings.run });
         let record = ProviderRecord {
             name: settings.name.clone(),
-            settings: serde_json::to_value(&settings).unwrap_or_default(),
+            api: match settings.api {
+                Api::OpenAi => ProviderApi::OpenAi,
+                Api::Anthropic => ProviderApi::Anthropic,
+            },
+            endpoint: endpoint.to_string(),
+            key_file: settings.key_file.as_ref().map(|path| path.display().to_string()),
+            settings: serde_json::to_string(&settings).unwrap_or_default(),
             created_at_ms: entry.created_at_ms,
         };
-        self.shared.storage.put_provider(record).await?;
-        self.put(Arc::new(entry));
+        let record = self.shared.storage.put_provider(record).await?;
+        self.put(Arc::new(Entry { created_at_ms: record.created_at_ms, ..entry }));
+        self.watch(&settings.name);
         if settings.models.is_empty() {
-            self.ask_for_models(&settings.name).await;
+            // One that begins to run has nothing to tell yet.
+            if settings.run.is_none() {
+                self.ask_for_models(&settings.name).await;
+            }
             self.follow(settings.name.clone());
         }
         self.provider(&settings.name).ok_or(TurnError::UnknownModel { model: settings.name })
@@ -96,7 +126,11 @@ impl Coordinator {
     /// Takes a provider off the record. Calls that are under way go on. Whether there was one.
     pub async fn remove_provider(&self, name: &str) -> Result<bool, TurnError> {
         let _changing = self.shared.changing.lock().await;
-        let was = self.shared.storage.remove_provider(name.to_owned()).await?;
+        let was = match self.shared.storage.remove_provider(name.to_owned()).await {
+            Ok(()) => true,
+            Err(StorageError::NotFound { .. }) => false,
+            Err(error) => return Err(error.into()),
+        };
         let catalog = self.shared.catalog.load();
         let left = catalog.entries.iter().filter(|entry| entry.settings.name != name).cloned().collect();
         self.shared.catalog.store(Arc::new(catalog.with(left)));
@@ -106,19 +140,32 @@ impl Coordinator {
         Ok(was)
     }
 
-    /// Asks a provider's first model, or the one that is named, for a token or a few.
+    /// Waits until a provider that runs here takes requests; others are taken to. Nothing is said of why it does not: whoever
+    /// asks it then is told.
+    async fn until_running(&self, entry: &Entry) {
+        if let (Some(_), Some(runner)) = (&entry.settings.run, &self.shared.runner)
+            && let Err(reason) = runner.until_ready(&entry.settings.name).await
+        {
+            tracing::debug!(provider = entry.settings.name, reason, "the server of a model does not run: {reason}");
+        }
+    }
+
+    /// Asks a provider's first model, or the one that is named, for a token or a few. One that begins to run here is waited
+    /// for.
     pub async fn test_provider(&self, name: &str, model: Option<&str>) -> Result<TestReport, TurnError> {
         let entry = self.entry(name).ok_or_else(|| TurnError::UnknownModel { model: name.to_owned() })?;
+        // Whether it came to that is told by what it answers.
+        let _in_time = tokio::time::timeout(RUNNING_WITHIN, self.until_running(&entry)).await;
         if entry.models.is_empty() {
             self.ask_for_models(name).await;
         }
         let entry = self.entry(name).unwrap_or(entry);
-        let is_asked = |candidate: &&Arc<Model>| model.is_none_or(|model| candidate.spec().upstream == model);
+        let is_asked = |candidate: &&Model| model.is_none_or(|model| candidate.spec().upstream == model);
         let Some(model) = entry.models.iter().find(is_asked) else {
-            return match (model, &entry.trouble) {
+            return match (model, self.report(&entry).trouble) {
                 (Some(model), _) => Err(TurnError::UnknownModel { model: model.to_owned() }),
                 (None, trouble) => {
-                    let reason = trouble.clone().unwrap_or_else(|| "it has no models".to_owned());
+                    let reason = trouble.unwrap_or_else(|| "it has no models".to_owned());
                     let last = holdfast_llm::CallError::new(holdfast_llm::ErrorKind::Refused, reason);
                     Err(TurnError::Failed { last, attempts: 1 })
                 }
@@ -130,14 +177,13 @@ impl Coordinator {
             sampling: Sampling { max_tokens: Some(8), ..Sampling::default() },
             ..Request::default()
         };
-        let call = holdfast_llm::Call {
+        let ask = Ask {
             request: Arc::new(request),
-            model: model.spec().upstream.clone(),
             deadlines: Deadlines { total: TRIAL_WITHIN, ..self.shared.config.deadlines },
             trace: Vec::new(),
             continued: None,
         };
-        let Tried { outcome, attempts } = model.complete(call).await;
+        let Tried { outcome, attempts, .. } = model.complete(&ask).await;
         let answer = outcome.map_err(|last| TurnError::Failed { last, attempts: attempts.len() })?;
         let texts = answer.parts.iter().filter_map(|part| match part {
             Part::Text(text) => Some(text.as_str()),
@@ -153,7 +199,7 @@ impl Coordinator {
         let records = crate::session::blocking(move || storage.providers()).await??;
         let _changing = self.shared.changing.lock().await;
         for record in records {
-            let settings: ProviderSettings = match serde_json::from_value(record.settings) {
+            let settings: ProviderSettings = match serde_json::from_str(&record.settings) {
                 Ok(settings) => settings,
                 Err(error) => {
                     tracing::error!(%error, provider = record.name, "the record of the provider {} cannot be read; it is left out", record.name);
@@ -163,7 +209,10 @@ impl Coordinator {
             let name = settings.name.clone();
             let asks = settings.models.is_empty();
             match self.build(settings, record.created_at_ms).await {
-                Ok(entry) => self.put(Arc::new(entry)),
+                Ok(entry) => {
+                    self.put(Arc::new(entry));
+                    self.watch(&name);
+                }
                 Err(error) => {
                     let error: &dyn std::error::Error = &error;
                     tracing::error!(error, provider = name, "the provider {name} cannot be used; it is left out");
@@ -184,7 +233,7 @@ impl Coordinator {
     fn report(&self, entry: &Entry) -> ProviderReport {
         let models = entry.models.iter().map(|model| ModelReport {
             name: model.spec().name.clone(),
-            breaker: model.breaker_state().as_str(),
+            breaker: model.standing(Instant::now()).breaker.as_str(),
             price: model.spec().price,
             context_tokens: model.spec().context_tokens,
         });
@@ -213,22 +262,33 @@ impl Coordinator {
             (None, _) => settings.url.clone().unwrap_or_default(),
         };
         let endpoint = Endpoint {
-            name: settings.name.clone(),
-            url,
-            key_file: settings.key_file.clone(),
+            key: settings.key_file.as_deref().map(read_key).transpose()?,
             ca_file: settings.ca_file.clone(),
+            ..Endpoint::new(&settings.name, url)
         };
-        let provider = holdfast_llm::connect(Shape::from(settings.api), endpoint).map_err(|error| {
-            TurnError::Invalid { field: "url".to_owned(), problem: error.reason }
+        let connected: Result<Arc<dyn Provider>, EndpointError> = match settings.api {
+            Api::OpenAi => OpenAi::new(&endpoint).map(|provider| Arc::new(provider) as _),
+            Api::Anthropic => Anthropic::new(&endpoint).map(|provider| Arc::new(provider) as _),
+        };
+        let provider = connected.map_err(|error| {
+            let field = match &error {
+                EndpointError::Url { .. } | EndpointError::Tls(_) => "url",
+                EndpointError::Key => "key_file",
+                EndpointError::CaFile { .. } => "ca_file",
+            };
+            TurnError::Invalid { field: field.to_owned(), problem: format!("cannot be used: {error}") }
         })?;
         let models = settings.models.iter().map(|model| self.model(&settings, &provider, model)).collect();
         Ok(Entry { settings, provider, models, created_at_ms, trouble: None })
     }
 
-    fn model(&self, of: &ProviderSettings, provider: &Arc<dyn Provider>, model: &ModelSettings) -> Arc<Model> {
+    fn model(&self, of: &ProviderSettings, provider: &Arc<dyn Provider>, model: &ModelSettings) -> Model {
         let config = &self.shared.config;
         let place = location(of);
-        let is_remote = place == holdfast_routing::Location::Remote;
+        let is_remote = place == holdfast_llm::Location::Remote;
+        let able = |given: Option<bool>, usual: bool| {
+            if given.unwrap_or(usual) { Ability::Able } else { Ability::Unable }
+        };
         let spec = Spec {
             name: format!("{}/{}", of.name, model.name),
             provider: of.name.clone(),
@@ -236,14 +296,54 @@ impl Coordinator {
             location: place,
             context_tokens: model.context_tokens,
             max_output_tokens: model.max_output_tokens,
-            tools: model.tools.unwrap_or(true),
-            images: model.images.unwrap_or(is_remote),
-            formats: model.formats.unwrap_or(true),
-            continues: model.continues.unwrap_or(false),
+            tools: able(model.tools, true),
+            images: able(model.images, is_remote),
+            formats: able(model.formats, true),
+            continues: able(model.continues, false),
             price: price_of(&config.prices, &of.name, &model.name),
         };
-        let places = of.concurrency.unwrap_or(config.concurrency);
-        Arc::new(Model::new(spec, Arc::clone(provider), places, config.waiting))
+        // Python's server of llama.cpp breaks off an answer when it is asked for another, and a processor gains nothing by
+        // two at a time: whoever runs more than that says so.
+        let usual = if of.run.is_some() { 1 } else { config.concurrency };
+        let settings = Settings {
+            concurrent_max: of.concurrency.unwrap_or(usual),
+            waiting_max: config.waiting,
+            ..Settings::default()
+        };
+        Model::new(spec, Arc::clone(provider), settings)
+    }
+
+    /// Has every model of a provider looked after: one that could not be reached is asked again as soon as it can be. Ends
+    /// when the model is gone, or the program.
+    fn watch(&self, name: &str) {
+        let Some(entry) = self.entry(name) else { return };
+        for model in &entry.models {
+            self.watch_model(model.clone());
+        }
+    }
+
+    fn watch_model(&self, model: Model) {
+        let (coordinator, shutdown) = (self.clone(), self.shared.shutdown.clone());
+        self.shared.tasks.spawn(async move {
+            let gone = coordinator.until_gone(&model);
+            tokio::select! {
+                () = model.watch() => {}
+                () = gone => {}
+                () = shutdown.cancelled() => {}
+            }
+        });
+    }
+
+    /// Returns when the catalog no longer has a model.
+    async fn until_gone(&self, model: &Model) {
+        loop {
+            tokio::time::sleep(ASK_AGAIN).await;
+            let catalog = self.shared.catalog.load();
+            let mut models = catalog.entries.iter().flat_map(|entry| &entry.models);
+            if !models.any(|other| Arc::ptr_eq(other.provider(), model.provider()) && other.spec() == model.spec()) {
+                return;
+            }
+        }
     }
 
     /// Puts an entry into the catalog, in the place of one of the same name.
@@ -266,12 +366,15 @@ impl Coordinator {
                 let models = listed.into_iter().map(|listed| {
                     let known = entry.models.iter().find(|model| model.spec().upstream == listed.name);
                     known.cloned().unwrap_or_else(|| {
+                        // Looked after from here on.
                         let settings = ModelSettings {
                             name: listed.name,
                             context_tokens: listed.context_tokens,
                             ..ModelSettings::default()
                         };
-                        self.model(&entry.settings, &entry.provider, &settings)
+                        let model = self.model(&entry.settings, &entry.provider, &settings);
+                        self.watch_model(model.clone());
+                        model
                     })
                 });
                 (models.collect(), None)
@@ -302,6 +405,12 @@ impl Coordinator {
         let provider = self.entry(&name).map(|entry| Arc::clone(&entry.provider));
         self.shared.tasks.spawn(async move {
             loop {
+                if let Some(entry) = coordinator.entry(&name) {
+                    tokio::select! {
+                        () = shutdown.cancelled() => return,
+                        () = coordinator.until_running(&entry) => {}
+                    }
+                }
                 let is_told = coordinator.ask_for_models(&name).await;
                 let pause = if is_told { LIST_EVERY } else { ASK_AGAIN };
                 tokio::select! {

@@ -115,9 +115,9 @@ pub struct RecordedCandidate {
     pub model: String,
     /// `local` or `remote`.
     pub location: String,
-    /// What ruled it out.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub obstacle: Option<String>,
+    /// What ruled it out, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub obstacles: Vec<String>,
     /// Its place in the order, from 0.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub rank: Option<usize>,
@@ -138,9 +138,9 @@ pub struct RecordedCandidate {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RecordedContext {
     /// Tokens there were for it.
-    pub budget_tokens: usize,
+    pub budget_tokens: u64,
     /// Tokens it took.
-    pub tokens: usize,
+    pub tokens: u64,
     /// What was taken, in the order of the citations.
     pub taken: Vec<RecordedPassage>,
     /// What was left out, and why.
@@ -222,6 +222,9 @@ pub struct RecordedAttempt {
     pub model: String,
     /// Since the beginning of the turn.
     pub started_ms: f64,
+    /// How long was waited before it, after the one before.
+    #[serde(default)]
+    pub waited_ms: f64,
     /// How long it took, to the answer or to its first visible piece.
     pub duration_ms: f64,
     /// What became of it: `ok`, or the word of [`holdfast_llm::ErrorKind`].
@@ -240,6 +243,7 @@ impl RecordedAttempt {
         Self {
             model: model.to_owned(),
             started_ms,
+            waited_ms: 0.0,
             duration_ms,
             outcome: error.kind.as_str().to_owned(),
             status: error.status,

@@ -3,17 +3,19 @@
 //! A [`Record`] collects what happens. However a turn ends, also by being dropped, exactly one `turn_finished` comes of
 //! it, and what was reserved for it is settled in the same transaction.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
-use holdfast_llm::{Answer, CallError, Delta, Finish, Part, Price, Usage, model::Attempt, tokens};
+use holdfast_llm::{Answer, AttemptRecord, CallError, Collected, Event, Part, Price, Usage, tokens};
 use holdfast_storage::{
     Caller,
     events::{EventLog, NewEvent},
-    ledger::{Ledger, Reserved},
+    ledger::{Charge, Ledger, Reserved},
 };
 use uuid::Uuid;
 
-use crate::record::{self, Finished, Outcome, RecordedAttempt, RecordedUsage, Started, TURN_FINISHED, TURN_STARTED, TextPolicy};
+use crate::record::{
+    self, Finished, Outcome, RecordedAttempt, RecordedUsage, Started, TURN_FINISHED, TURN_STARTED, TextPolicy,
+};
 
 /// The record of one turn.
 pub(crate) struct Record {
@@ -21,88 +23,20 @@ pub(crate) struct Record {
     log: EventLog,
     ledger: Ledger,
     policy: TextPolicy,
-    caller: String,
-    session: Option<String>,
+    caller: Arc<str>,
+    session: Option<Arc<str>>,
     began: Instant,
     model: Option<String>,
     price: Option<Price>,
-    reserved: Option<Reserved>,
+    /// What the call under way may cost, and the names it is charged under.
+    reserved: Option<(Reserved, Vec<String>)>,
     attempts: Vec<RecordedAttempt>,
-    said: Said,
+    said: Collected,
     first_visible_ms: Option<f64>,
     continued: Vec<(usize, String)>,
     /// Tokens of the question, counted here.
     input_tokens: u64,
     is_over: bool,
-}
-
-/// What a model has said so far.
-#[derive(Debug, Default)]
-pub(crate) struct Said {
-    pub(crate) id: String,
-    pub(crate) model: String,
-    pub(crate) parts: Vec<Part>,
-    pub(crate) finish: Option<Finish>,
-    pub(crate) usage: Usage,
-    /// Tool calls by the index that the provider has for them.
-    calls: Vec<(usize, usize)>,
-}
-
-impl Said {
-    /// Takes in a piece of a stream.
-    pub(crate) fn add(&mut self, delta: &Delta) {
-        match delta {
-            Delta::Start { id, model } => (self.id, self.model) = (id.clone(), model.clone()),
-            Delta::Text(more) => match self.parts.last_mut() {
-                Some(Part::Text(text)) => text.push_str(more),
-                _ => self.parts.push(Part::Text(more.clone())),
-            },
-            Delta::Reasoning(more) => match self.parts.last_mut() {
-                Some(Part::Reasoning { text, .. }) => text.push_str(more),
-                _ => self.parts.push(Part::Reasoning { text: more.clone(), signature: None }),
-            },
-            Delta::Signature(more) => match self.parts.last_mut() {
-                Some(Part::Reasoning { signature, .. }) => signature.get_or_insert_default().push_str(more),
-                _ => self.parts.push(Part::Reasoning { text: String::new(), signature: Some(more.clone()) }),
-            },
-            Delta::ToolCall { index, id, name } => {
-                self.calls.push((*index, self.parts.len()));
-                let (id, name) = (id.clone(), name.clone());
-                self.parts.push(Part::ToolCall { id, name, arguments: String::new() });
-            }
-            Delta::Arguments { index, fragment } => {
-                let at = self.calls.iter().rev().find(|(of, _)| of == index).map(|(_, at)| *at);
-                if let Some(Part::ToolCall { arguments, .. }) = at.and_then(|at| self.parts.get_mut(at)) {
-                    arguments.push_str(fragment);
-                }
-            }
-            Delta::Finish(finish) => self.finish = Some(finish.clone()),
-            Delta::Usage(usage) => self.usage.update(usage),
-            Delta::End => {}
-        }
-    }
-
-    /// Takes a whole answer.
-    fn set(&mut self, answer: &Answer) {
-        self.id.clone_from(&answer.id);
-        self.model.clone_from(&answer.model);
-        self.parts.clone_from(&answer.parts);
-        self.finish = Some(answer.finish.clone());
-        self.usage = answer.usage;
-    }
-
-    /// Its text, if it is nothing but text: what another model could go on from.
-    pub(crate) fn only_text(&self) -> Option<String> {
-        let mut whole = String::new();
-        for part in &self.parts {
-            match part {
-                Part::Text(text) => whole.push_str(text),
-                Part::Reasoning { .. } => {}
-                _ => return None,
-            }
-        }
-        (!whole.is_empty()).then_some(whole)
-    }
 }
 
 /// What a record begins with.
@@ -126,14 +60,14 @@ impl Record {
             log: log.clone(),
             ledger: ledger.clone(),
             policy,
-            caller: caller.id().to_owned(),
-            session,
+            caller: caller.id().into(),
+            session: session.map(Into::into),
             began,
             model: None,
             price: None,
             reserved: None,
             attempts: Vec::new(),
-            said: Said::default(),
+            said: Collected::default(),
             first_visible_ms: None,
             continued: Vec::new(),
             input_tokens: started.input_tokens,
@@ -148,10 +82,10 @@ impl Record {
             id: Uuid::now_v7(),
             kind: kind.into(),
             version: record::VERSION,
-            tenant: self.caller.clone(),
+            tenant: Arc::clone(&self.caller),
             interaction: Some(self.interaction),
             session: self.session.clone(),
-            caller: self.caller.clone(),
+            caller: Arc::clone(&self.caller),
             at_ms: record::now_ms(),
             body,
         }
@@ -168,37 +102,38 @@ impl Record {
     }
 
     /// The turn goes to a model now, with that reserved for it.
-    pub(crate) fn goes_to(&mut self, model: &str, price: Option<Price>, reserved: Option<Reserved>) {
+    pub(crate) fn goes_to(&mut self, model: &str, price: Option<Price>, reserved: Reserved, names: Vec<String>) {
         // What an earlier model that failed had reserved, it did not use.
         self.release();
         self.model = Some(model.to_owned());
         self.price = price;
-        self.reserved = reserved;
+        self.reserved = Some((reserved, names));
     }
 
     /// Gives back what was reserved for a model that gave nothing.
     pub(crate) fn release(&mut self) {
-        if let Some(reserved) = self.reserved.take() {
-            self.ledger.settle_soon(reserved, 0, 0, Vec::new());
+        if let Some((reserved, _)) = self.reserved.take() {
+            self.ledger.settle_later(reserved, Vec::new(), Vec::new());
         }
     }
 
     /// Notes calls that were made.
-    pub(crate) fn tried(&mut self, model: &str, attempts: &[Attempt]) {
+    pub(crate) fn tried(&mut self, model: &str, attempts: &[AttemptRecord], last: Option<&CallError>) {
         for attempt in attempts {
-            let started_ms = milliseconds(self.began, attempt.started);
-            let duration_ms = attempt.duration.as_secs_f64() * 1e3;
-            self.attempts.push(match &attempt.error {
-                Some(error) => RecordedAttempt::failed(model, started_ms, duration_ms, error),
-                None => RecordedAttempt {
-                    model: model.to_owned(),
-                    started_ms,
-                    duration_ms,
-                    outcome: "ok".to_owned(),
-                    status: None,
-                    reason: None,
-                },
+            let kind = attempt.error;
+            self.attempts.push(RecordedAttempt {
+                model: model.to_owned(),
+                started_ms: milliseconds(self.began, attempt.started),
+                waited_ms: attempt.waited.as_secs_f64() * 1e3,
+                duration_ms: attempt.duration.as_secs_f64() * 1e3,
+                outcome: kind.map_or("ok", holdfast_llm::ErrorKind::as_str).to_owned(),
+                status: attempt.status,
+                reason: last.filter(|last| Some(last.kind) == kind).map(|last| last.reason.clone()),
             });
+        }
+        if attempts.is_empty() && let Some(error) = last {
+            // The breaker or the queue said no: nobody was called, and that is why.
+            self.attempts.push(RecordedAttempt::failed(model, self.elapsed_ms(), 0.0, error));
         }
     }
 
@@ -214,29 +149,39 @@ impl Record {
     }
 
     /// Notes a piece of the answer.
-    pub(crate) fn heard(&mut self, deltas: &[Delta]) {
-        for delta in deltas {
-            if self.first_visible_ms.is_none() && delta.is_visible() {
-                self.first_visible_ms = Some(self.elapsed_ms());
-            }
-            self.said.add(delta);
+    pub(crate) fn heard(&mut self, event: &Event) {
+        if self.first_visible_ms.is_none() && event.deltas.iter().any(holdfast_llm::Delta::is_visible) {
+            self.first_visible_ms = Some(self.elapsed_ms());
         }
+        self.said.add(event);
     }
 
     /// Notes that another model goes on.
     pub(crate) fn continued(&mut self, model: &str) {
-        let bytes = self.said.only_text().map_or(0, |text| text.len());
+        let bytes = self.only_text().map_or(0, |text| text.len());
         self.continued.push((bytes, model.to_owned()));
     }
 
     /// What was said so far.
-    pub(crate) fn said(&self) -> &Said {
+    pub(crate) fn said(&self) -> &Collected {
         &self.said
+    }
+
+    /// What was said so far, if it is nothing but text: what another model could go on from.
+    pub(crate) fn only_text(&self) -> Option<String> {
+        let is_text = |part: &Part| matches!(part, Part::Text(_) | Part::Reasoning { .. });
+        Some(self.said.text()).filter(|text| !text.is_empty() && self.said.parts.iter().all(is_text))
+    }
+
+    fn set(&mut self, answer: &Answer) {
+        self.said.parts.clone_from(&answer.parts);
+        self.said.finish = Some(answer.finish.clone());
+        self.said.usage = answer.usage;
     }
 
     /// The turn is over, with a whole answer.
     pub(crate) fn answered(mut self, answer: &Answer) {
-        self.said.set(answer);
+        self.set(answer);
         self.first_visible_ms = self.first_visible_ms.or_else(|| Some(self.elapsed_ms()));
         self.end(Outcome::Answered);
     }
@@ -244,7 +189,7 @@ impl Record {
     /// The turn is over: a kept answer did.
     pub(crate) fn answered_before(mut self, model: &str, answer: &Answer) {
         self.model = Some(model.to_owned());
-        self.said.set(answer);
+        self.set(answer);
         self.end(Outcome::Cached);
     }
 
@@ -277,7 +222,10 @@ impl Record {
         };
         let event = self.event(TURN_FINISHED, record::body(&finished));
         match self.reserved.take() {
-            Some(reserved) => self.ledger.settle_soon(reserved, cost.unwrap_or(0), tokens, vec![event]),
+            Some((reserved, models)) => {
+                let charge = Charge { cost: cost.unwrap_or(0), tokens, models };
+                self.ledger.settle_later(reserved, vec![charge], vec![event]);
+            }
             None => self.write(event),
         }
     }
@@ -295,7 +243,7 @@ impl Record {
             usage.input_tokens = usage.input_tokens.or(Some(self.input_tokens));
             let words = record::words(&self.said.parts);
             // Anthropic tells the output so far as it begins, and the rest at the end that did not come.
-            let counted = tokens::count_text(&words) as u64;
+            let counted = tokens::count_text(&words);
             usage.output_tokens = Some(usage.output_tokens.map_or(counted, |told| told.max(counted)));
         }
         (usage, is_estimated)
@@ -312,41 +260,4 @@ impl Drop for Record {
 fn milliseconds(from: Instant, to: Instant) -> f64 {
     // Whole microseconds: more digits are noise.
     (to.saturating_duration_since(from).as_secs_f64() * 1e6).round() / 1e3
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pieces_become_parts() {
-        let mut said = Said::default();
-        let call = |index, id: &str| Delta::ToolCall { index, id: id.into(), name: "look".into() };
-        let arguments = |index, fragment: &str| Delta::Arguments { index, fragment: fragment.into() };
-        for delta in [
-            Delta::Reasoning("hm".into()),
-            Delta::Signature("sig".into()),
-            Delta::Text("Let ".into()),
-            Delta::Text("me look".into()),
-            call(0, "a"),
-            call(1, "b"),
-            arguments(0, "{\"x\":"),
-            arguments(1, "{}"),
-            arguments(0, "1}"),
-            arguments(7, "lost"),
-        ] {
-            said.add(&delta);
-        }
-        let tool = |id: &str, arguments: &str| Part::ToolCall { id: id.into(), name: "look".into(), arguments: arguments.into() };
-        assert_eq!(
-            said.parts,
-            [
-                Part::Reasoning { text: "hm".into(), signature: Some("sig".into()) },
-                Part::Text("Let me look".into()),
-                tool("a", "{\"x\":1}"),
-                tool("b", "{}"),
-            ]
-        );
-        assert_eq!(said.only_text(), None, "it called tools");
-    }
 }

@@ -5,7 +5,7 @@
 //! summarised: the older half is replaced by a summary, made by a model where one answers, else of its first sentences.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -13,7 +13,7 @@ use std::{
 use holdfast_llm::{Message, Part, Request, Role, tokens};
 use holdfast_storage::{
     Caller, Storage, StorageError,
-    sessions::{NewMessage, SentPassage, SessionRecord},
+    sessions::{MESSAGES_MAX, NewMessage, SentPassage, Session, SessionError, SessionTurn},
 };
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ pub(crate) const KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// From so many tokens on the older half of a session is summarised.
 const SUMMARISE_ABOVE_TOKENS: u64 = 6_000;
 /// The longest summary, in tokens.
-const SUMMARY_TOKENS_MAX: usize = 500;
+const SUMMARY_TOKENS_MAX: u32 = 500;
 /// What a summary is headed with where it is told to a model.
 const SUMMARY_HEADING: &str = "Summary of the conversation so far:";
 
@@ -56,9 +56,10 @@ impl Drop for Turn {
 /// A session with a turn under way.
 pub(crate) struct Open {
     storage: Storage,
-    record: SessionRecord,
+    caller: Caller,
+    session: Session,
     history: Vec<Message>,
-    sent: BTreeSet<String>,
+    sent: HashSet<SentPassage>,
     /// Messages of the request that the session knows already.
     known: usize,
     /// Passages that this turn sends.
@@ -71,48 +72,63 @@ impl Coordinator {
     pub(crate) async fn open_session(&self, caller: &Caller, id: &str) -> Result<Open, TurnError> {
         check_id(id)?;
         let turn = self.shared.busy.enter(caller.id(), id).ok_or(TurnError::SessionBusy)?;
-        let (storage, owner, name) = (self.shared.storage.clone(), caller.id().to_owned(), id.to_owned());
+        let storage = self.shared.storage.clone();
         let expires_at_ms = record::now_ms() + duration_ms(KEPT);
-        let record = storage.open_session(&owner, &name, expires_at_ms).await?;
-        let read = {
-            let (storage, summarised_up_to) = (storage.clone(), record.summarised_up_to);
-            move || {
-                let messages = storage.session_messages(&owner, &name, summarised_up_to)?;
-                let sent = storage.session_passages(&owner, &name)?;
-                Ok::<_, StorageError>((messages, sent))
-            }
+        let session = storage.open_session(caller, Some(id.to_owned()), expires_at_ms).await?;
+        let (messages, sent) = {
+            let (storage, caller, session) = (storage.clone(), caller.clone(), session.clone());
+            let read = move || {
+                let messages = storage.session_messages(&caller, &session.id, session.summarised_up_to, MESSAGES_MAX)?;
+                let sent = storage.sent_passages(&caller, &session.id)?;
+                Ok::<_, SessionError>((messages, sent))
+            };
+            blocking(read).await??
         };
-        let (messages, sent) = blocking(read).await??;
-        let mut history: Vec<Message> = messages.iter().filter_map(|message| message_of(&message.body)).collect();
-        if let Some(summary) = &record.summary {
+        let mut history: Vec<Message> =
+            messages.iter().filter_map(|stored| message_of(&stored.message.body)).collect();
+        if let Some(summary) = &session.summary {
             history.insert(0, Message::text(Role::System, format!("{SUMMARY_HEADING}\n{summary}")));
         }
-        Ok(Open { storage, record, history, sent: sent.into_iter().collect(), known: 0, sends: Vec::new(), _turn: turn })
+        Ok(Open {
+            storage,
+            caller: caller.clone(),
+            session,
+            history,
+            sent: sent.into_iter().collect(),
+            known: 0,
+            sends: Vec::new(),
+            _turn: turn,
+        })
     }
 
     /// Replaces the older half of a session that has become long by a summary.
     pub(crate) async fn summarise_if_long(&self, caller: &Caller, id: &str) -> Result<(), TurnError> {
-        let (storage, owner, name) = (self.shared.storage.clone(), caller.id().to_owned(), id.to_owned());
+        let (storage, asking, name) = (self.shared.storage.clone(), caller.clone(), id.to_owned());
         let read = move || {
-            let Some(session) = storage.session(&owner, &name)? else { return Ok(None) };
-            let messages = storage.session_messages(&owner, &name, session.summarised_up_to)?;
-            Ok::<_, StorageError>(Some((session, messages)))
+            let session = storage.session(&asking, &name)?;
+            let messages = storage.session_messages(&asking, &name, session.summarised_up_to, MESSAGES_MAX)?;
+            Ok::<_, SessionError>((session, messages))
         };
-        let Some((session, messages)) = blocking(read).await?? else { return Ok(()) };
-        let total: u64 = messages.iter().map(|message| message.tokens).sum();
+        let (session, messages) = match blocking(read).await? {
+            Ok(read) => read,
+            // It was removed meanwhile.
+            Err(SessionError::NotFound) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let total: u64 = messages.iter().map(|stored| stored.message.tokens).sum();
         if total < SUMMARISE_ABOVE_TOKENS || messages.len() < 4 {
             return Ok(());
         }
         // Up to an answer: a question without its answer, or a call without its result, means nothing.
         let half = messages.len() / 2;
-        let Some(end) = messages[..half].iter().rposition(|message| message.role == "assistant") else { return Ok(()) };
-        let old: Vec<Message> = messages[..=end].iter().filter_map(|message| message_of(&message.body)).collect();
+        let Some(end) = messages[..half].iter().rposition(|stored| stored.message.role == "assistant") else { return Ok(()) };
+        let old: Vec<Message> = messages[..=end].iter().filter_map(|stored| message_of(&stored.message.body)).collect();
         let before = session.summary.as_deref().unwrap_or_default();
         let summary = match self.summary_by_model(caller, before, &old).await {
             Some(summary) => summary,
             None => extract(before, &old),
         };
-        self.shared.storage.summarise_session(caller.id(), id, messages[end].number, summary).await?;
+        self.shared.storage.summarise_session(caller, id, messages[end].number, summary).await?;
         Ok(())
     }
 
@@ -126,7 +142,7 @@ impl Coordinator {
         let request = Request {
             messages: vec![Message::text(Role::User, asked)],
             sampling: holdfast_llm::Sampling {
-                max_tokens: u32::try_from(SUMMARY_TOKENS_MAX).ok(),
+                max_tokens: Some(SUMMARY_TOKENS_MAX),
                 ..holdfast_llm::Sampling::default()
             },
             ..Request::default()
@@ -153,11 +169,11 @@ impl Coordinator {
 
 impl Open {
     pub(crate) fn id(&self) -> &str {
-        &self.record.id
+        &self.session.id
     }
 
     /// Chunks that the session's model has been given before.
-    pub(crate) fn sent(&self) -> &BTreeSet<String> {
+    pub(crate) fn sent(&self) -> &HashSet<SentPassage> {
         &self.sent
     }
 
@@ -178,7 +194,10 @@ impl Open {
 
     /// Notes passages that this turn sends.
     pub(crate) fn sends(&mut self, citations: &[Citation]) {
-        let sent = |citation: &Citation| SentPassage { chunk_id: citation.chunk_id.clone() };
+        let sent = |citation: &Citation| SentPassage {
+            chunk_id: citation.chunk_id.clone(),
+            content_hash: citation.content_hash,
+        };
         self.sends = citations.iter().map(sent).collect();
     }
 
@@ -189,17 +208,16 @@ impl Open {
         let messages = asked.chain([&answered]).map(|message| NewMessage {
             role: message.role.as_str().to_owned(),
             body: body_of(message),
-            tokens: tokens::count_text(&record::words(&message.parts)) as u64,
+            tokens: tokens::count_text(&record::words(&message.parts)),
         });
-        let expires_at_ms = record::now_ms() + duration_ms(KEPT);
-        let SessionRecord { owner, id, turns, .. } = &self.record;
-        let appended =
-            self.storage.append_turn(owner, id, *turns, messages.collect(), self.sends, expires_at_ms).await;
-        match appended {
-            Ok(()) => Ok(()),
-            Err(StorageError::Conflict { .. }) => Err(TurnError::SessionBusy),
-            Err(error) => Err(error.into()),
-        }
+        let turn = SessionTurn {
+            expected_turns: self.session.turns,
+            messages: messages.collect(),
+            sent: self.sends,
+            expires_at_ms: record::now_ms() + duration_ms(KEPT),
+        };
+        self.storage.append_turn(&self.caller, &self.session.id, turn).await?;
+        Ok(())
     }
 }
 
@@ -227,7 +245,7 @@ fn extract(before: &str, old: &[Message]) -> String {
     }
     // The newest matter most.
     let mut kept: Vec<&String> = Vec::new();
-    let mut room = SUMMARY_TOKENS_MAX;
+    let mut room = u64::from(SUMMARY_TOKENS_MAX);
     for line in lines.iter().rev() {
         let takes = tokens::count_text(line) + 1;
         if takes > room {
@@ -240,8 +258,9 @@ fn extract(before: &str, old: &[Message]) -> String {
 }
 
 /// A message as it is stored.
-fn body_of(message: &Message) -> Value {
-    json!({ "role": message.role.as_str(), "parts": message.parts.iter().map(part).collect::<Vec<_>>() })
+fn body_of(message: &Message) -> String {
+    let parts: Vec<Value> = message.parts.iter().map(part).collect();
+    json!({ "role": message.role.as_str(), "parts": parts }).to_string()
 }
 
 fn part(part: &Part) -> Value {
@@ -258,7 +277,8 @@ fn part(part: &Part) -> Value {
 }
 
 /// A message as it was stored; nothing for what a newer program may have written.
-fn message_of(body: &Value) -> Option<Message> {
+pub(crate) fn message_of(body: &str) -> Option<Message> {
+    let body: Value = serde_json::from_str(body).ok()?;
     let role = match body["role"].as_str()? {
         "system" => Role::System,
         "user" => Role::User,
@@ -317,7 +337,7 @@ mod tests {
             let message = Message { role, parts: parts.clone() };
             assert_eq!(message_of(&body_of(&message)), Some(message));
         }
-        assert_eq!(message_of(&json!({ "role": "user", "parts": [{ "hologram": 1 }] })), None);
+        assert_eq!(message_of(r#"{"role":"user","parts":[{"hologram":1}]}"#), None);
     }
 
     #[test]
@@ -337,7 +357,7 @@ mod tests {
             .collect();
         let summary = extract("user: An earlier matter altogether.", &talk);
         assert!(summary.ends_with("user: Question number 199 is about the lamp."), "{summary}");
-        assert!(tokens::count_text(&summary) <= SUMMARY_TOKENS_MAX);
+        assert!(tokens::count_text(&summary) <= u64::from(SUMMARY_TOKENS_MAX));
         assert!(extract("before", &[]).contains("before"));
     }
 

@@ -8,12 +8,13 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use futures::StreamExt;
 use holdfast_llm::{
-    Answer, Call, CallError, Deadlines, Delta, ErrorKind, Event, EventStream, Request, Usage, check,
-    model::{Model, Tried},
-    tokens,
+    Answer, Ask, CallError, Deadlines, Delta, ErrorKind, Event, EventStream, Model, Request, Tried, Usage, check, tokens,
 };
 use holdfast_routing::{Candidate, Features, Obstacle, admit};
-use holdfast_storage::{Caller, ledger::Reservation};
+use holdfast_storage::{
+    Caller,
+    ledger::{Reservation, ReserveError},
+};
 use uuid::Uuid;
 
 use crate::{
@@ -38,7 +39,7 @@ struct Run {
     request: Arc<Request>,
     features: Features,
     /// Who has not been asked yet, best first.
-    left: VecDeque<Arc<Model>>,
+    left: VecDeque<Model>,
     trace: Vec<(&'static str, String)>,
     deadlines: Deadlines,
     began: Instant,
@@ -52,9 +53,39 @@ struct Run {
 
 /// Who could answer, in order, and how that came about.
 struct Routed {
-    left: VecDeque<Arc<Model>>,
+    left: VecDeque<Model>,
     candidates: Vec<RecordedCandidate>,
+    /// What rules each candidate out.
+    obstacles: Vec<Vec<Ruled>>,
     policy: String,
+}
+
+/// What rules a candidate out.
+enum Ruled {
+    /// What routing says.
+    By(Obstacle),
+    /// A budget that is used up.
+    Budget { budget: String, resets_at_ms: Option<i64> },
+    /// Its shape has no words for the request.
+    Inexpressible(CallError),
+}
+
+impl Ruled {
+    fn word(&self) -> &'static str {
+        match self {
+            Self::By(obstacle) => obstacle.as_str(),
+            Self::Budget { .. } => Obstacle::OverBudget.as_str(),
+            Self::Inexpressible(error) => error.kind.as_str(),
+        }
+    }
+
+    fn sentence(&self) -> String {
+        match self {
+            Self::By(obstacle) => obstacle.to_string(),
+            Self::Budget { budget, .. } => format!("the budget {budget} is used up"),
+            Self::Inexpressible(error) => error.reason.clone(),
+        }
+    }
 }
 
 impl Coordinator {
@@ -121,7 +152,7 @@ impl Coordinator {
             request.context = Some(found.context.clone());
         }
         let plan = self.shared.cache.plan(caller, &asked, &request, cache);
-        let (input_tokens, is_counted) = self.input_tokens(caller, &choice, &request);
+        let (input_tokens, is_counted) = self.input_tokens(&choice, &request);
         let features = features(&request, input_tokens);
         let interaction = Uuid::now_v7();
         let about = About {
@@ -131,7 +162,7 @@ impl Coordinator {
             citations: augmented.as_ref().map(|(found, _)| found.citations.clone()).unwrap_or_default(),
             session: session.as_ref().map(|open| open.id().to_owned()),
         };
-        let routed = self.route(caller, &choice, &request, &features)?;
+        let routed = self.route(caller, &choice, &request, &features).await?;
         let started = Started {
             request_id,
             asked: asked.clone(),
@@ -173,9 +204,8 @@ impl Coordinator {
             record,
         };
         if run.left.is_empty() {
-            let error = self.nobody(&choice, &run.features, caller);
             run.record.over(Outcome::Failed);
-            return Err(error);
+            return Err(self.nobody(routed.obstacles, &choice, &run.features));
         }
         if cache.is_kept_only {
             run.left.clear();
@@ -185,122 +215,188 @@ impl Coordinator {
 
     /// Tokens of the question, and whether they were counted. Counting takes longer than all the rest of a turn here, so it
     /// is done where something hangs on the number; elsewhere four bytes are taken for a token, as English text has it.
-    fn input_tokens(&self, caller: &Caller, choice: &Choice, request: &Request) -> (u64, bool) {
-        let bytes = request.text_bytes();
-        // No token is shorter than a byte, so what fits by its bytes fits.
+    fn input_tokens(&self, choice: &Choice, request: &Request) -> (u64, bool) {
+        let most = tokens::at_most(request);
         let output = u64::from(request.sampling.max_tokens.unwrap_or(0)).max(OUTPUT_TOKENS_ASSUMED);
-        let is_tight = |chosen: &Chosen| chosen.model.spec().context_tokens.is_some_and(|has| bytes + output > has);
-        let is_limited = choice
-            .models
-            .iter()
-            .any(|chosen| self.shared.ledger.applies(caller.id(), &names(&choice.asked, &chosen.model)));
+        let is_tight = |chosen: &Chosen| chosen.model.spec().context_tokens.is_some_and(|has| most + output > has);
+        let is_limited = !self.shared.ledger.budgets().is_empty();
         if is_limited || choice.by_rules || choice.models.iter().any(is_tight) {
             return (tokens::count_request(request), true);
         }
-        (bytes.div_ceil(4), false)
+        (tokens::estimate(request), false)
     }
 
     /// Puts the models that could answer in order.
-    fn route(
+    async fn route(
         &self,
         caller: &Caller,
         choice: &Choice,
         request: &Request,
         features: &Features,
     ) -> Result<Routed, TurnError> {
-        let chosen = &choice.models;
-        let candidates: Vec<Candidate> =
-            chosen.iter().map(|chosen| self.candidate(caller, &choice.asked, chosen, features)).collect();
-        let mut recorded: Vec<RecordedCandidate> = Vec::with_capacity(candidates.len());
-        let mut admitted = Vec::new();
-        for (index, (candidate, chosen)) in candidates.iter().zip(chosen).enumerate() {
-            let inexpressible = check(chosen.model.shape(), request).err();
-            let obstacle = match (admit(features, candidate), inexpressible) {
-                (Some(obstacle), _) => Some(obstacle.as_str().to_owned()),
-                (None, Some(_)) => Some(ErrorKind::Inexpressible.as_str().to_owned()),
-                (None, None) => None,
-            };
-            if obstacle.is_none() {
-                admitted.push(index);
+        let verdicts = self.budgets(caller, choice, features).await?;
+        let now = Instant::now();
+        let mut routed =
+            Routed { left: VecDeque::new(), candidates: Vec::new(), obstacles: Vec::new(), policy: choice.policy_name.clone() };
+        let mut candidates = Vec::with_capacity(choice.models.len());
+        for (chosen, verdict) in choice.models.iter().zip(verdicts) {
+            let standing = chosen.model.standing(now);
+            let candidate = candidate(chosen, standing.refuses_for.is_none(), &verdict);
+            let mut ruled: Vec<Ruled> = admit(features, &candidate).into_iter().map(Ruled::By).collect();
+            if let Some(over) = verdict.and_then(Verdict::over) {
+                ruled.retain(|ruled| !matches!(ruled, Ruled::By(Obstacle::OverBudget)));
+                ruled.push(over);
             }
-            recorded.push(RecordedCandidate {
+            ruled.extend(check(chosen.model.shape(), request).err().map(Ruled::Inexpressible));
+            routed.candidates.push(RecordedCandidate {
                 model: candidate.name.clone(),
                 location: if candidate.location == holdfast_routing::Location::Local { "local" } else { "remote" }.to_owned(),
-                obstacle,
+                obstacles: ruled.iter().map(|ruled| ruled.word().to_owned()).collect(),
                 rank: None,
                 score: None,
                 propensity: None,
-                breaker: chosen.model.breaker_state().as_str().to_owned(),
+                breaker: standing.breaker.as_str().to_owned(),
                 price: candidate.price,
             });
+            routed.obstacles.push(ruled);
+            candidates.push(candidate);
         }
+        let admitted: Vec<usize> = (0..candidates.len()).filter(|index| routed.obstacles[*index].is_empty()).collect();
         let of_them: Vec<&Candidate> = admitted.iter().map(|index| &candidates[*index]).collect();
-        let ranking = choice.policy.rank(features, &of_them, fastrand::f64());
-        let mut left = VecDeque::with_capacity(admitted.len());
-        for (rank, ranked) in ranking.order.iter().enumerate() {
+        for (rank, ranked) in choice.policy.rank(features, &of_them, fastrand::f64()).iter().enumerate() {
             let index = admitted[ranked.index];
-            recorded[index].rank = Some(rank);
-            recorded[index].score = Some(ranked.score);
-            recorded[index].propensity = Some(ranked.propensity);
-            left.push_back(Arc::clone(&chosen[index].model));
+            let recorded = &mut routed.candidates[index];
+            (recorded.rank, recorded.score, recorded.propensity) = (Some(rank), Some(ranked.score), Some(ranked.propensity));
+            routed.left.push_back(choice.models[index].model.clone());
         }
-        Ok(Routed { left, candidates: recorded, policy: choice.policy_name.clone() })
+        Ok(routed)
     }
 
-    fn candidate(&self, caller: &Caller, asked: &str, chosen: &Chosen, features: &Features) -> Candidate {
-        let spec = chosen.model.spec();
-        let (cost, tokens) = estimate(&chosen.model, features);
-        let names = names(asked, &chosen.model);
-        let verdict = self.shared.ledger.would_fit(caller.id(), &names, cost, tokens, record::now_ms());
-        Candidate {
-            name: spec.name.clone(),
-            location: spec.location,
-            context_tokens: spec.context_tokens,
-            tools: spec.tools,
-            images: spec.images,
-            formats: spec.formats,
-            is_granted: true,
-            is_within_budget: verdict,
-            is_passing: chosen.is_available && chosen.model.is_passing(),
-            price: spec.price.map(|price| (price.input, price.output)),
+    /// What budgets say of each model; nothing where there are none.
+    async fn budgets(
+        &self,
+        caller: &Caller,
+        choice: &Choice,
+        features: &Features,
+    ) -> Result<Vec<Option<Verdict>>, TurnError> {
+        if self.shared.ledger.budgets().is_empty() {
+            return Ok(choice.models.iter().map(|_| None).collect());
         }
+        let ledger = self.shared.ledger.clone();
+        let asked = choice.models.iter().map(|chosen| reservation(caller, &choice.asked, &chosen.model, features, Uuid::nil()));
+        let asked: Vec<Reservation> = asked.collect();
+        let look = move || asked.iter().map(|reservation| Verdict::of(ledger.allows(reservation))).collect();
+        let verdicts: Result<Vec<Option<Verdict>>, TurnError> = crate::session::blocking(look).await?;
+        verdicts
     }
 
     /// Why nobody can answer.
-    fn nobody(&self, choice: &Choice, features: &Features, caller: &Caller) -> TurnError {
-        let mut obstacles = Vec::new();
-        let mut limit = None;
-        for chosen in &choice.models {
-            let candidate = self.candidate(caller, &choice.asked, chosen, features);
-            let obstacle = admit(features, &candidate);
-            if let Some(Obstacle::ContextTooShort { has, .. }) = obstacle {
-                limit = limit.max(Some(has));
-            }
-            obstacles.push((candidate.name, obstacle));
+    fn nobody(&self, mut obstacles: Vec<Vec<Ruled>>, choice: &Choice, features: &Features) -> TurnError {
+        let all = |is: fn(&Ruled) -> bool| obstacles.iter().all(|ruled| ruled.iter().any(is));
+        if all(|ruled| matches!(ruled, Ruled::By(Obstacle::ContextTooShort { .. }))) {
+            let limit = choice.models.iter().filter_map(|chosen| chosen.model.spec().context_tokens).max().unwrap_or(0);
+            return TurnError::ContextTooLong { tokens: holdfast_routing::tokens_needed(features, limit), limit };
         }
-        let all = |is: fn(&Obstacle) -> bool| {
-            !obstacles.is_empty() && obstacles.iter().all(|(_, obstacle)| obstacle.as_ref().is_some_and(is))
-        };
-        if let (Some(limit), true) = (limit, all(|it| matches!(it, Obstacle::ContextTooShort { .. }))) {
-            let tokens = features.input_tokens + features.output_tokens.unwrap_or(0);
-            return TurnError::ContextTooLong { tokens, limit };
-        }
-        if all(|it| matches!(it, Obstacle::OverBudget)) {
-            let names = choice.models.iter().flat_map(|chosen| names(&choice.asked, &chosen.model)).collect::<Vec<_>>();
-            let (budget, resets_at_ms) =
-                self.shared.ledger.tightest(caller.id(), &names, record::now_ms()).unwrap_or_default();
+        if all(|ruled| matches!(ruled, Ruled::Budget { .. })) {
+            let first = obstacles.iter_mut().flatten().find_map(|ruled| match ruled {
+                Ruled::Budget { budget, resets_at_ms } => Some((std::mem::take(budget), *resets_at_ms)),
+                _ => None,
+            });
+            let (budget, resets_at_ms) = first.unwrap_or_default();
             return TurnError::BudgetExceeded { budget, resets_at_ms };
         }
-        if all(|it| matches!(it, Obstacle::BreakerOpen)) {
-            let reason = "every model that could answer is not being asked for a while, since it failed";
+        if all(|ruled| matches!(ruled, Ruled::By(Obstacle::NoPrice))) {
+            let model = choice.models.first().map(|chosen| chosen.model.spec().name.clone()).unwrap_or_default();
+            return TurnError::MissingPrice { model };
+        }
+        if all(|ruled| matches!(ruled, Ruled::Inexpressible(_))) {
+            let last = obstacles.into_iter().flatten().find_map(|ruled| match ruled {
+                Ruled::Inexpressible(error) => Some(error),
+                _ => None,
+            });
+            if let Some(last) = last {
+                return TurnError::Failed { last, attempts: 0 };
+            }
+            return TurnError::NoProvider;
+        }
+        if all(|ruled| matches!(ruled, Ruled::By(Obstacle::BreakerOpen))) {
+            let reason = "no model that could answer is asked for a while, since they failed";
             let mut last = CallError::new(ErrorKind::BreakerOpen, reason);
-            last.retry_after = choice.models.iter().filter_map(|chosen| chosen.model.opens_in()).min();
+            let now = Instant::now();
+            last.retry_after = choice.models.iter().filter_map(|chosen| chosen.model.standing(now).refuses_for).min();
             return TurnError::Failed { last, attempts: 0 };
         }
-        let told = |(name, obstacle): (String, Option<Obstacle>)| {
-            (name, obstacle.map_or_else(|| "cannot express this request".to_owned(), |obstacle| obstacle.to_string()))
+        let told = |(chosen, ruled): (&Chosen, Vec<Ruled>)| {
+            let why: Vec<String> = ruled.iter().map(Ruled::sentence).collect();
+            (chosen.model.spec().name.clone(), why.join("; "))
         };
-        TurnError::NoneFits { obstacles: obstacles.into_iter().map(told).collect() }
+        TurnError::NoneFits { obstacles: choice.models.iter().zip(obstacles).map(told).collect() }
+    }
+}
+
+/// What budgets say of a call to a model.
+enum Verdict {
+    Fits,
+    Over { budget: String, resets_at_ms: Option<i64> },
+    NoPrice,
+}
+
+impl Verdict {
+    fn of(allowed: Result<(), ReserveError>) -> Result<Option<Self>, TurnError> {
+        match allowed {
+            Ok(()) => Ok(Some(Self::Fits)),
+            Err(ReserveError::Over(over)) => Ok(Some(Self::Over { budget: over.budget, resets_at_ms: over.resets_at_ms })),
+            Err(ReserveError::NoPrice { .. }) => Ok(Some(Self::NoPrice)),
+            Err(ReserveError::TooMany) => Err(too_many()),
+            Err(ReserveError::Storage(error)) => Err(error.into()),
+        }
+    }
+
+    fn over(self) -> Option<Ruled> {
+        match self {
+            Self::Over { budget, resets_at_ms } => Some(Ruled::Budget { budget, resets_at_ms }),
+            Self::Fits | Self::NoPrice => None,
+        }
+    }
+}
+
+fn too_many() -> TurnError {
+    let last = CallError::new(ErrorKind::QueueFull, "too many calls under budgets are under way");
+    TurnError::Failed { last, attempts: 0 }
+}
+
+fn candidate(chosen: &Chosen, is_passing: bool, verdict: &Option<Verdict>) -> Candidate {
+    let spec = chosen.model.spec();
+    Candidate {
+        name: spec.name.clone(),
+        location: match spec.location {
+            holdfast_llm::Location::Local => holdfast_routing::Location::Local,
+            holdfast_llm::Location::Remote => holdfast_routing::Location::Remote,
+        },
+        context_tokens: spec.context_tokens,
+        tools: spec.tools.is_able(),
+        images: spec.images.is_able(),
+        formats: spec.formats.is_able(),
+        is_granted: true,
+        is_within_budget: !matches!(verdict, Some(Verdict::Over { .. })),
+        is_passing: chosen.is_available && is_passing,
+        price: spec.price.map(|price| (price.input, price.output)),
+        is_price_needed: matches!(verdict, Some(Verdict::NoPrice)),
+    }
+}
+
+/// What a call may take.
+fn reservation(caller: &Caller, asked: &str, model: &Model, features: &Features, interaction: Uuid) -> Reservation {
+    let (cost, tokens) = estimate(model, features);
+    Reservation {
+        tenant: caller.id().into(),
+        caller: caller.id().into(),
+        session: None,
+        interaction,
+        models: names(asked, model),
+        cost,
+        tokens,
+        now_ms: record::now_ms(),
     }
 }
 
@@ -326,9 +422,9 @@ impl Run {
     async fn whole(&mut self) -> Result<Answer, TurnError> {
         let mut last = None;
         while let Some(model) = self.left.pop_front() {
-            let Some(call) = self.turn_to(&model, None, &mut last).await? else { continue };
-            let Tried { outcome, attempts } = model.complete(call).await;
-            self.record.tried(&model.spec().name, &attempts);
+            let Some(ask) = self.turn_to(&model, None, &mut last).await? else { continue };
+            let Tried { outcome, attempts, .. } = model.complete(&ask).await;
+            self.record.tried(&model.spec().name, &attempts, outcome.as_ref().err());
             match outcome {
                 Ok(answer) => {
                     self.about.model.clone_from(&model.spec().name);
@@ -341,12 +437,12 @@ impl Run {
     }
 
     /// A stream whose first visible piece is there, from the first model that gives one.
-    async fn opened(&mut self) -> Result<(Arc<Model>, EventStream), TurnError> {
+    async fn opened(&mut self) -> Result<(Model, EventStream), TurnError> {
         let mut last = None;
         while let Some(model) = self.left.pop_front() {
-            let Some(call) = self.turn_to(&model, None, &mut last).await? else { continue };
-            let Tried { outcome, attempts } = model.stream(call).await;
-            self.record.tried(&model.spec().name, &attempts);
+            let Some(ask) = self.turn_to(&model, None, &mut last).await? else { continue };
+            let Tried { outcome, attempts, .. } = model.stream(&ask).await;
+            self.record.tried(&model.spec().name, &attempts, outcome.as_ref().err());
             match outcome {
                 Ok(stream) => {
                     self.about.model.clone_from(&model.spec().name);
@@ -362,35 +458,36 @@ impl Run {
     /// or no time.
     async fn turn_to(
         &mut self,
-        model: &Arc<Model>,
+        model: &Model,
         continued: Option<String>,
         last: &mut Option<TurnError>,
-    ) -> Result<Option<Call>, TurnError> {
+    ) -> Result<Option<Ask>, TurnError> {
         let Some(left) = self.deadlines.total.checked_sub(self.began.elapsed()) else {
             let error = CallError::new(ErrorKind::TotalTimeout, "the turn took longer than it may");
             *last = Some(TurnError::Failed { last: error, attempts: self.record.attempts() });
             return Ok(None);
         };
         let spec = model.spec();
-        let (cost, tokens) = estimate(model, &self.features);
-        let reservation = Reservation {
-            caller: self.caller.id().to_owned(),
-            models: names(&self.asked, model),
-            cost,
-            tokens,
-            interaction: self.record.interaction,
-            now_ms: record::now_ms(),
-        };
-        match self.coordinator.shared.ledger.reserve(reservation).await? {
-            Ok(reserved) => self.record.goes_to(&spec.name, spec.price, reserved),
-            Err(over) => {
-                *last = Some(TurnError::BudgetExceeded { budget: over.budget, resets_at_ms: over.resets_at_ms });
+        let mut reservation =
+            reservation(&self.caller, &self.asked, model, &self.features, self.record.interaction);
+        reservation.session = self.about.session.as_deref().map(Into::into);
+        let names = reservation.models.clone();
+        match self.coordinator.shared.ledger.reserve(reservation).await {
+            Ok(reserved) => self.record.goes_to(&spec.name, spec.price, reserved, names),
+            Err(error) => {
+                *last = Some(match error {
+                    ReserveError::Over(over) => {
+                        TurnError::BudgetExceeded { budget: over.budget, resets_at_ms: over.resets_at_ms }
+                    }
+                    ReserveError::NoPrice { .. } => TurnError::MissingPrice { model: spec.name.clone() },
+                    ReserveError::TooMany => too_many(),
+                    ReserveError::Storage(error) => return Err(error.into()),
+                });
                 return Ok(None);
             }
         }
-        Ok(Some(Call {
+        Ok(Some(Ask {
             request: Arc::clone(&self.request),
-            model: spec.upstream.clone(),
             deadlines: Deadlines { total: left, ..self.deadlines },
             trace: self.trace.clone(),
             continued,
@@ -432,7 +529,7 @@ impl Run {
 /// A stream that is handed on, and what happens when it breaks.
 struct Relay {
     run: Run,
-    model: Arc<Model>,
+    model: Model,
     /// Nothing once it is over.
     stream: Option<EventStream>,
 }
@@ -442,7 +539,7 @@ impl Relay {
         let stream = self.stream.as_mut()?;
         let error = match stream.next().await {
             Some(Ok(event)) => {
-                self.run.record.heard(&event.deltas);
+                self.run.record.heard(&event);
                 if event.deltas.contains(&Delta::End) {
                     self.stream = None;
                     if let Err(error) = self.finish().await {
@@ -469,15 +566,15 @@ impl Relay {
         if !self.run.continues || !error.kind.is_for_others() {
             return None;
         }
-        let text = self.run.record.said().only_text()?;
+        let text = self.run.record.only_text()?;
         while let Some(model) = self.run.left.pop_front() {
-            if !model.spec().continues {
+            if !model.spec().continues.is_able() {
                 continue;
             }
             let mut last = None;
-            let Ok(Some(call)) = self.run.turn_to(&model, Some(text.clone()), &mut last).await else { continue };
-            let Tried { outcome, attempts } = model.stream(call).await;
-            self.run.record.tried(&model.spec().name, &attempts);
+            let Ok(Some(ask)) = self.run.turn_to(&model, Some(text.clone()), &mut last).await else { continue };
+            let Tried { outcome, attempts, .. } = model.stream(&ask).await;
+            self.run.record.tried(&model.spec().name, &attempts, outcome.as_ref().err());
             if let Ok(stream) = outcome {
                 let name = model.spec().name.clone();
                 self.run.record.continued(&name);
@@ -553,7 +650,8 @@ fn names(asked: &str, model: &Model) -> Vec<String> {
 /// What a call may cost and take at most: nothing for the cost where the model has no price.
 fn estimate(model: &Model, features: &Features) -> (Option<u64>, u64) {
     let spec = model.spec();
-    let output = features.output_tokens.or(spec.max_output_tokens).unwrap_or(OUTPUT_TOKENS_ASSUMED);
+    let most = spec.max_output_tokens.map(u64::from);
+    let output = features.output_tokens.or(most).unwrap_or(OUTPUT_TOKENS_ASSUMED);
     let usage =
         Usage { input_tokens: Some(features.input_tokens), output_tokens: Some(output), ..Usage::default() };
     let cost = spec.price.map(|price| price.of(&usage, &Usage::default()));
@@ -582,7 +680,7 @@ fn recorded(features: &Features) -> RecordedFeatures {
     }
 }
 
-fn context(found: &Augmented, budget_tokens: usize) -> RecordedContext {
+fn context(found: &Augmented, budget_tokens: u64) -> RecordedContext {
     let taken = found.citations.iter().map(|citation| RecordedPassage {
         chunk_id: citation.chunk_id.clone(),
         document_id: Some(citation.document_id.clone()),

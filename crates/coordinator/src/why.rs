@@ -1,6 +1,9 @@
 //! Why a turn went as it did: what its two events say, read back.
 
-use holdfast_storage::{Caller, Scope, events::Event};
+use holdfast_storage::{
+    Caller, Scope,
+    events::{Event, EventFilter},
+};
 use uuid::Uuid;
 
 use crate::{
@@ -36,18 +39,19 @@ impl Coordinator {
         // What was recorded a moment ago may still be in the queue.
         log.flush().await?;
         let owner = (!caller.may(Scope::InteractionsRead)).then(|| caller.id().to_owned());
-        let events = blocking(move || log.of_interaction(owner.as_deref(), interaction)).await??;
+        let filter = EventFilter { caller: owner, ..EventFilter::default() };
+        let events = blocking(move || log.of_interaction(interaction, &filter)).await??;
         why(interaction, &events).ok_or(TurnError::InteractionNotFound)
     }
 }
 
 fn why(interaction: Uuid, events: &[Event]) -> Option<Why> {
-    let begun = events.iter().find(|event| event.kind == TURN_STARTED && event.version == VERSION)?;
-    let over = events.iter().find(|event| event.kind == TURN_FINISHED && event.version == VERSION);
+    let begun = events.iter().find(|event| &*event.kind == TURN_STARTED && event.version == VERSION)?;
+    let over = events.iter().find(|event| &*event.kind == TURN_FINISHED && event.version == VERSION);
     Some(Why {
         interaction,
-        caller: begun.caller.clone(),
-        session: begun.session.clone(),
+        caller: begun.caller.to_string(),
+        session: begun.session.as_deref().map(str::to_owned),
         at_ms: begun.at_ms,
         started: serde_json::from_slice(&begun.body).ok()?,
         finished: over.and_then(|event| serde_json::from_slice(&event.body).ok()),

@@ -133,7 +133,10 @@ pub enum Delta {
 impl Delta {
     /// Whether a client sees something of it: after the first such piece no other model can answer unnoticed.
     pub const fn is_visible(&self) -> bool {
-        matches!(self, Self::Text(_) | Self::Reasoning(_) | Self::Signature(_) | Self::ToolCall { .. } | Self::Arguments { .. })
+        matches!(
+            self,
+            Self::Text(_) | Self::Reasoning(_) | Self::Signature(_) | Self::ToolCall { .. } | Self::Arguments { .. }
+        )
     }
 }
 

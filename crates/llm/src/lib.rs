@@ -11,9 +11,30 @@ pub mod price;
 pub mod provider;
 pub mod request;
 
+pub mod model;
+
+pub mod anthropic;
+pub mod openai;
+
+pub mod collect;
+mod express;
+mod failure;
+mod http;
+mod passed;
+mod redact;
+pub mod sse;
+mod stream;
+pub mod tokens;
+
 pub use answer::{Answer, Delta, Event, EventStream, Finish, Usage};
+pub use anthropic::Anthropic;
+pub use collect::Collected;
 pub use error::{CallError, ErrorKind};
+pub use express::check;
+pub use http::{Endpoint, EndpointError};
 pub use message::{Image, Message, Part, Role, Tool, ToolChoice};
+pub use model::{Ask, AttemptRecord, Location, Model, Spec, Tried};
+pub use openai::OpenAi;
 pub use price::{Cost, Price};
 pub use provider::{Call, Deadlines, Listed, Provider};
 pub use request::{Format, Original, Request, Sampling, Shape};

@@ -4,6 +4,10 @@ use std::fmt;
 
 use serde_json::Value;
 
+/// What stands before the signature of thoughts whose words the provider keeps to itself (Anthropic's
+/// `redacted_thinking`), so that they go back as what they were.
+pub const REDACTED: &str = "redacted:";
+
 /// Who says something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
@@ -88,7 +92,7 @@ pub enum Part {
     Reasoning {
         /// Its words; empty where the provider keeps them to itself.
         text: String,
-        /// What the provider wants to have back with it, unchanged.
+        /// What the provider wants to have back with it, unchanged; after [`REDACTED`] where there is nothing but that.
         signature: Option<String>,
     },
 }

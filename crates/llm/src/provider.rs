@@ -12,6 +12,11 @@ pub trait Provider: Send + Sync + fmt::Debug {
     /// What it speaks.
     fn shape(&self) -> Shape;
 
+    /// The host and port of it, for spans.
+    fn peer(&self) -> &str {
+        ""
+    }
+
     /// Asks for a whole answer.
     fn complete<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Answer, CallError>>;
 
@@ -32,6 +37,8 @@ pub struct Call {
     pub request: Arc<Request>,
     /// The model, as the provider calls it.
     pub model: String,
+    /// The most tokens it answers with, where that is known.
+    pub max_output_tokens: Option<u32>,
     /// How long it may take.
     pub deadlines: Deadlines,
     /// `traceparent` and `tracestate` of the span around it, where there is one.

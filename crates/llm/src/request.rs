@@ -48,6 +48,9 @@ pub struct Request {
     pub format: Format,
     /// How the answer is chosen.
     pub sampling: Sampling,
+    /// Names of unfinished features that the client asks for beside its body (`anthropic-beta`). They reach providers of
+    /// the original's shape.
+    pub betas: Vec<String>,
     /// The body as it came. Its `model` and `stream` are replaced.
     pub original: Option<Original>,
 }

@@ -139,6 +139,7 @@ codes! {
         "give the model a price, or ask another one";
     SessionBusy = "session_busy", CONFLICT, "Another turn of the session is under way",
         "send one turn of a session at a time";
+    SessionFull = "session_full", CONFLICT, "The session has as much in it as may be", "begin a new one";
 
     DocumentRefused = "document_refused", UNPROCESSABLE_ENTITY, "The document was refused", "";
 
@@ -183,6 +184,17 @@ codes! {
     EmbeddingFailed = "embedding_failed", INTERNAL_SERVER_ERROR, "The text could not be embedded", "";
     Internal = "internal", INTERNAL_SERVER_ERROR, "Something went wrong in the server",
         "look for the error_id in the server's log";
+
+    // Providers and budgets, and models that are run here.
+    ProviderNotFound = "provider_not_found", NOT_FOUND, "There is no such provider",
+        "list them with `holdfast providers list`";
+    BudgetNotFound = "budget_not_found", NOT_FOUND, "There is no such budget",
+        "list them with `holdfast budgets list`";
+    TooMany = "too_many", CONFLICT, "There are as many as may be", "remove one that is no longer needed";
+    ModelFileUnusable = "model_file_unusable", UNPROCESSABLE_ENTITY, "The file is no model that can be run",
+        "give a model's .gguf file that the server may read";
+    ModelServerMissing = "model_server_missing", UNPROCESSABLE_ENTITY, "There is no program that runs such a model",
+        "install llama-server, or `pip install 'llama-cpp-python[server]'`, or name a program with --command";
 }
 
 struct Row {
@@ -231,7 +243,15 @@ impl Code {
 
     /// Whether it lasts until a person does something, though its status is one that clients try again at.
     const fn lasts(self) -> bool {
-        matches!(self, Self::NoProvider | Self::BudgetExceeded | Self::PriceMissing | Self::NotCached)
+        matches!(
+            self,
+            Self::NoProvider
+                | Self::BudgetExceeded
+                | Self::PriceMissing
+                | Self::NotCached
+                | Self::SessionFull
+                | Self::TooMany
+        )
     }
 }
 
@@ -596,6 +616,8 @@ fn not_found(what: &str) -> Code {
         "job" => Code::JobNotFound,
         "key" => Code::KeyNotFound,
         "model" => Code::ModelNotFound,
+        "provider" => Code::ProviderNotFound,
+        "budget" => Code::BudgetNotFound,
         _ => Code::NotFound,
     }
 }

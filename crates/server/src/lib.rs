@@ -57,6 +57,8 @@ pub mod fuzzing;
 
 mod timestamp;
 
+mod money;
+
 use std::{
     collections::BTreeMap,
     sync::{

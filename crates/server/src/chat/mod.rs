@@ -29,14 +29,15 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use holdfast_coordinator::{About, Citation, Completed, Turn};
+use holdfast_coordinator::{About, Completed, Turn};
 use holdfast_llm::Shape;
 use holdfast_storage::Caller;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 pub(crate) use self::{
     asked::MODEL_CHARS_MAX,
-    own::{BUDGET_TOKENS, COLLECTIONS_MAX, Headers, PASSAGES, SESSION_CHARS_MAX},
+    own::{Headers, SESSION_CHARS_MAX},
 };
 use self::{
     asked::{Asked, Delivery},
@@ -45,6 +46,7 @@ use self::{
 };
 use crate::{
     Server,
+    api::augment::CitationAnswer,
     error::{Code, Failure},
     limits::Meter,
 };
@@ -145,25 +147,16 @@ fn head(response: &mut Response, about: &About, dropped: &[&str]) {
     }
 }
 
-/// What an answer says of what was looked up for it.
-#[derive(Debug, Serialize)]
-struct OwnAnswer<'a> {
+/// What a whole answer says of what was looked up for it.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Grounding")]
+pub(crate) struct OwnAnswer<'a> {
+    /// The turn's id in the record
     interaction: String,
+    /// The model that answered, as clients call it
     model: &'a str,
-    citations: Vec<CitationAnswer<'a>>,
-}
-
-#[derive(Debug, Serialize)]
-struct CitationAnswer<'a> {
-    number: usize,
-    collection: &'a str,
-    document_id: &'a str,
-    chunk_id: &'a str,
-    title: Option<&'a str>,
-    path: Option<&'a str>,
-    heading: Option<&'a str>,
-    score: f32,
-    tokens: usize,
+    /// Where the passages are from that it was given
+    citations: Vec<CitationAnswer>,
 }
 
 impl<'a> From<&'a About> for OwnAnswer<'a> {
@@ -171,23 +164,7 @@ impl<'a> From<&'a About> for OwnAnswer<'a> {
         Self {
             interaction: about.interaction.to_string(),
             model: &about.model,
-            citations: about.citations.iter().map(CitationAnswer::from).collect(),
-        }
-    }
-}
-
-impl<'a> From<&'a Citation> for CitationAnswer<'a> {
-    fn from(citation: &'a Citation) -> Self {
-        Self {
-            number: citation.number,
-            collection: &citation.collection,
-            document_id: &citation.document_id,
-            chunk_id: &citation.chunk_id,
-            title: citation.title.as_deref(),
-            path: citation.path.as_deref(),
-            heading: citation.heading.as_deref(),
-            score: citation.score,
-            tokens: citation.tokens,
+            citations: about.citations.iter().cloned().map(CitationAnswer::from).collect(),
         }
     }
 }

@@ -14,7 +14,13 @@ use holdfast_coordinator::{Augmentation, BUDGET_TOKENS_MAX, CacheUse, PASSAGES_M
 use holdfast_knowledge::Knowledge;
 
 use super::read::Node;
-use crate::{Server, description, error::Failure, gate};
+use crate::{
+    Server,
+    api::augment::{BUDGET_TOKENS_DEFAULT, COLLECTIONS_MAX, PASSAGES_DEFAULT},
+    description,
+    error::Failure,
+    gate,
+};
 
 /// The field of a body.
 pub(super) const FIELD: &str = "holdfast";
@@ -25,12 +31,6 @@ const BETA: HeaderName = HeaderName::from_static("anthropic-beta");
 
 /// The longest id of a session, in characters.
 pub(crate) const SESSION_CHARS_MAX: usize = 128;
-/// Collections that may be named.
-pub(crate) const COLLECTIONS_MAX: usize = 100;
-/// Tokens that passages may take, where nothing is said: about a page and a half.
-pub(crate) const BUDGET_TOKENS: usize = 1_500;
-/// Passages, where nothing is said.
-pub(crate) const PASSAGES: usize = 8;
 /// Betas that are handed on.
 const BETAS_MAX: usize = 32;
 const BETA_BYTES_MAX: usize = 128;
@@ -73,7 +73,12 @@ fn session_problem() -> String {
 
 /// What is looked up where nothing more is said.
 fn plain() -> Augmentation {
-    Augmentation { collections: Vec::new(), query: None, budget_tokens: BUDGET_TOKENS, passages_max: PASSAGES }
+    Augmentation {
+        collections: Vec::new(),
+        query: None,
+        budget_tokens: BUDGET_TOKENS_DEFAULT as u64,
+        passages_max: PASSAGES_DEFAULT,
+    }
 }
 
 fn augmentation(node: &Node<'_>) -> Result<Option<Augmentation>, Failure> {
@@ -99,8 +104,8 @@ fn augmentation(node: &Node<'_>) -> Result<Option<Augmentation>, Failure> {
     Ok(Some(Augmentation {
         collections: node.optional("collections", |node| collections(&node))?.unwrap_or_default(),
         query,
-        budget_tokens: within("budget_tokens", BUDGET_TOKENS, BUDGET_TOKENS_MAX)?,
-        passages_max: within("passages", PASSAGES, PASSAGES_MAX)?,
+        budget_tokens: within("budget_tokens", BUDGET_TOKENS_DEFAULT, BUDGET_TOKENS_MAX as usize)? as u64,
+        passages_max: within("passages", PASSAGES_DEFAULT, PASSAGES_MAX)?,
     }))
 }
 
@@ -251,7 +256,7 @@ mod tests {
             (json!({ "augment": { "query": " " } }), "holdfast.augment.query must have"),
             (json!({ "augment": { "collections": "notes" } }), "holdfast.augment.collections must be a list"),
             (json!({ "augment": { "collections": ["../up"] } }), "must"),
-            (json!({ "augment": { "collections": vec!["a"; 101] } }), "has 101 entries"),
+            (json!({ "augment": { "collections": vec!["a"; 33] } }), "has 33 entries"),
         ] {
             let found = read(own.clone(), &Headers::default()).unwrap_err();
             assert!(found.contains(told), "{own}: {found}");

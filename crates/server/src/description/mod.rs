@@ -31,8 +31,8 @@ const INTERFACE: &str = "1";
 
 const ABOUT: &str = "Holdfast keeps a private knowledge base: documents and folders that are indexed as they change, and \
     found by meaning and by words, and is one door to language models. Beside its own routes it has those of OpenAI and \
-    Anthropic for language models, those of OpenAI and of text-embeddings-inference for embeddings, and speaks MCP.\n\nEvery route but the probes and this description needs a key, in `Authorization: Bearer` \
-    or `X-API-Key`; each says which scope the key must have. Failures are problem documents (RFC 9457) with a stable \
+    Anthropic for language models, those of OpenAI and of text-embeddings-inference for embeddings, and speaks \
+    MCP.\n\nEvery route but the probes and this description needs a key, in `Authorization: Bearer` or `X-API-Key`; each says which scope the key must have. Failures are problem documents (RFC 9457) with a stable \
     `code`; the routes of other APIs answer in the shape their clients parse, with the same `code` and `error_id`. \
     Lists are pages: `next_cursor` of one is `cursor` of the next. Answers may gain fields.";
 
@@ -96,7 +96,7 @@ enum Tag {
     Knowledge,
     Sources,
     Embeddings,
-    Models,
+    LanguageModels,
     Agents,
     Keys,
     Operations,
@@ -109,7 +109,7 @@ impl Tag {
         Self::Knowledge,
         Self::Sources,
         Self::Embeddings,
-        Self::Models,
+        Self::LanguageModels,
         Self::Agents,
         Self::Keys,
         Self::Operations,
@@ -122,7 +122,7 @@ impl Tag {
             Self::Knowledge => "knowledge",
             Self::Sources => "sources",
             Self::Embeddings => "embeddings",
-            Self::Models => "language models",
+            Self::LanguageModels => "language models",
             Self::Agents => "agents",
             Self::Keys => "keys",
             Self::Operations => "operations",
@@ -136,7 +136,9 @@ impl Tag {
             Self::Knowledge => "Search, documents and the collections they are in",
             Self::Sources => "Folders and files that are followed, and the jobs that bring them in",
             Self::Embeddings => "Texts to vectors, for programs written for OpenAI or text-embeddings-inference",
-            Self::Models => "Language models, for programs written for OpenAI or Anthropic",
+            Self::LanguageModels => {
+                "Asked as OpenAI and Anthropic have it; who answers, what was asked, and what it may cost"
+            }
             Self::Agents => "The Model Context Protocol",
             Self::Keys => "Who may do what",
             Self::Operations => "How everything is, models, repair, metrics",
@@ -197,7 +199,7 @@ mod tests {
         // What comes about outside of any route, and where a handler is not reached through the network.
         let elsewhere = [Code::RouteNotFound, Code::MethodNotAllowed, Code::UpgradeRequired, Code::HttpsRequired];
         // What is reserved for kinds of things that no route has.
-        let reserved = [Code::NotFound, Code::AlreadyExists, Code::InteractionNotFound];
+        let reserved = [Code::NotFound, Code::AlreadyExists];
         // What a single document of a batch is refused with, in an answer of 200.
         let within = [Code::DocumentRefused];
         for code in Code::ALL {

@@ -53,6 +53,8 @@ fn told(error: &TurnError) -> Failure {
         TurnError::MissingPrice { .. } => Failure::new(Code::PriceMissing, detail),
         TurnError::SessionNotFound => Failure::new(Code::SessionNotFound, detail),
         TurnError::SessionBusy => Failure::new(Code::SessionBusy, detail),
+        TurnError::SessionFull => Failure::new(Code::SessionFull, detail),
+        TurnError::TooMany { .. } => Failure::new(Code::TooMany, detail),
         TurnError::InteractionNotFound => Failure::new(Code::InteractionNotFound, detail),
         TurnError::NotCached => Failure::new(Code::NotCached, detail),
         TurnError::Failed { last, attempts } => failed(last, *attempts),

@@ -165,6 +165,7 @@ async fn requests_like_the_examples_are_understood() -> Result<()> {
     house.furnish().await?;
     // What another server, or a folder of this machine, would have to be there for.
     let elsewhere = [
+        "add_provider",
         "add_source",
         "connect_model",
         "pull_model",

@@ -16,6 +16,8 @@ mod operations;
 
 mod chat;
 
+mod language_models;
+
 mod mcp;
 
 mod connections;

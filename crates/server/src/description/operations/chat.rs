@@ -10,8 +10,9 @@ use super::super::{
     COLLECTION_NAME, NAME, NOT_BLANK, QUERY_CHARS_MAX, Tag, object, operation::Operation, schema::Schemas,
 };
 use crate::{
+    api::augment::{BUDGET_TOKENS_DEFAULT, COLLECTIONS_MAX, PASSAGES_DEFAULT},
     chat::{
-        BUDGET_TOKENS, COLLECTIONS_MAX, MODEL_CHARS_MAX, PASSAGES, SESSION_CHARS_MAX,
+        MODEL_CHARS_MAX, OwnAnswer, SESSION_CHARS_MAX,
         anthropic::{self, CountAnswer},
         models::ListAnswer,
         openai,
@@ -31,6 +32,7 @@ const TURN: &[Code] = &[
     Code::PriceMissing,
     Code::SessionNotFound,
     Code::SessionBusy,
+    Code::SessionFull,
     Code::NotCached,
     Code::ProviderFailed,
     Code::ProviderTimeout,
@@ -68,25 +70,31 @@ const ABOUT: &str = "The body goes to a provider that speaks the same as it came
     the same error that an answer without a stream would be.";
 
 pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
-    vec![models(schemas), completions(), messages(), count(schemas)]
+    vec![models(schemas), completions(schemas), messages(schemas), count(schemas)]
 }
 
 fn models(schemas: &mut Schemas) -> Operation {
     let model = |id: &str, owner: &str, kind: &str| json!({ "id": id, "object": "model", "created": 1_760_000_000, "owned_by": owner, "kind": kind });
-    Operation::new(Get, "/v1/models", "list_all_models", Tag::Models, "List the models there are, as OpenAI does")
-        .about("Language models and aliases that the key may ask, and the embedding models that are here.")
-        .answer::<ListAnswer>(
-            schemas,
-            200,
-            "Their names",
-            json!({ "object": "list", "data": [
+    Operation::new(
+        Get,
+        "/v1/models",
+        "list_all_models",
+        Tag::LanguageModels,
+        "List the models there are, as OpenAI does",
+    )
+    .about("Language models and aliases that the key may ask, and the embedding models that are here.")
+    .answer::<ListAnswer>(
+        schemas,
+        200,
+        "Their names",
+        json!({ "object": "list", "data": [
                 model("auto", "holdfast", "chat"), model("local/qwen3-8b", "local", "chat"),
                 model("all-MiniLM-L6-v2", "holdfast", "embedding"),
             ] }),
-        )
+    )
 }
 
-fn completions() -> Operation {
+fn completions(schemas: &mut Schemas) -> Operation {
     let asked = json!({
         "model": "auto", "messages": [{ "role": "user", "content": "How do I pin a package?" }],
         "holdfast": { "augment": true },
@@ -104,13 +112,13 @@ fn completions() -> Operation {
         Post,
         "/v1/chat/completions",
         "create_chat_completion",
-        Tag::Models,
+        Tag::LanguageModels,
         "Ask a language model, as OpenAI does",
     );
-    turn(operation.about(ABOUT), completion_body(), asked, completion_answer(), answered)
+    turn(operation.about(ABOUT), completion_body(), asked, completion_answer(schemas), answered)
 }
 
-fn messages() -> Operation {
+fn messages(schemas: &mut Schemas) -> Operation {
     let asked = json!({
         "model": "auto", "max_tokens": 512, "messages": [{ "role": "user", "content": "How do I pin a package?" }],
     });
@@ -119,9 +127,20 @@ fn messages() -> Operation {
         "content": [{ "type": "text", "text": "With the lock file of a flake." }], "stop_reason": "end_turn",
         "stop_sequence": null, "usage": { "input_tokens": 12, "output_tokens": 9 },
     });
-    let operation =
-        Operation::new(Post, "/v1/messages", "create_message", Tag::Models, "Ask a language model, as Anthropic does");
-    turn(operation.about(ABOUT), message_body(&["model", "max_tokens", "messages"]), asked, message_answer(), answered)
+    let operation = Operation::new(
+        Post,
+        "/v1/messages",
+        "create_message",
+        Tag::LanguageModels,
+        "Ask a language model, as Anthropic does",
+    );
+    turn(
+        operation.about(ABOUT),
+        message_body(&["model", "max_tokens", "messages"]),
+        asked,
+        message_answer(schemas),
+        answered,
+    )
 }
 
 fn count(schemas: &mut Schemas) -> Operation {
@@ -130,7 +149,7 @@ fn count(schemas: &mut Schemas) -> Operation {
         Post,
         "/v1/messages/count_tokens",
         "count_message_tokens",
-        Tag::Models,
+        Tag::LanguageModels,
         "Count the tokens of a message, as Anthropic does",
     )
     .about("By the provider's own count where it has one, else by a tokenizer that is near to most.")
@@ -184,11 +203,11 @@ fn own() -> Value {
                 "type": ["string", "null"], "maxLength": QUERY_CHARS_MAX, "pattern": NOT_BLANK,
             },
             "budget_tokens": {
-                "description": format!("Tokens that the passages may take; {BUDGET_TOKENS} where absent"),
+                "description": format!("Tokens that the passages may take; {BUDGET_TOKENS_DEFAULT} where absent"),
                 "type": ["integer", "null"], "minimum": 1, "maximum": BUDGET_TOKENS_MAX,
             },
             "passages": {
-                "description": format!("Passages at most; {PASSAGES} where absent"),
+                "description": format!("Passages at most; {PASSAGES_DEFAULT} where absent"),
                 "type": ["integer", "null"], "minimum": 1, "maximum": PASSAGES_MAX,
             },
         },
@@ -218,30 +237,6 @@ fn own_answer() -> Value {
             "number": 1, "collection": "default", "document_id": "flake", "chunk_id": "flake-0", "title": "Flakes",
             "path": "nix/flake.md", "heading": "Flakes", "score": 0.82, "tokens": 61,
         }],
-    })
-}
-
-/// What whole answers have besides, where something was looked up.
-fn own_answer_schema() -> Value {
-    let text = json!({ "type": ["string", "null"] });
-    json!({
-        "description": "Where the passages are from that the model was given; only where something was looked up",
-        "type": "object",
-        "properties": {
-            "interaction": { "type": "string", "format": "uuid" },
-            "model": { "type": "string" },
-            "citations": { "type": "array", "items": {
-                "type": "object",
-                "properties": {
-                    "number": { "type": "integer", "minimum": 1, "description": "What the model knows it by" },
-                    "collection": { "type": "string" }, "document_id": { "type": "string" },
-                    "chunk_id": { "type": "string" }, "title": text, "path": text, "heading": text,
-                    "score": { "type": "number" }, "tokens": { "type": "integer", "minimum": 0 },
-                },
-                "required": ["number", "collection", "document_id", "chunk_id", "score", "tokens"],
-            } },
-        },
-        "required": ["interaction", "model", "citations"],
     })
 }
 
@@ -327,7 +322,8 @@ fn message_body(required: &[&str]) -> Value {
     json!({ "type": "object", "properties": fields, "required": required })
 }
 
-fn completion_answer() -> Value {
+fn completion_answer(schemas: &mut Schemas) -> Value {
+    let own = schemas.answer::<OwnAnswer<'static>>();
     json!({
         "type": "object",
         "properties": {
@@ -337,13 +333,14 @@ fn completion_answer() -> Value {
             "model": { "type": "string" },
             "choices": { "type": "array", "items": { "type": "object" } },
             "usage": { "type": ["object", "null"] },
-            "holdfast": own_answer_schema(),
+            "holdfast": own,
         },
         "required": ["choices"],
     })
 }
 
-fn message_answer() -> Value {
+fn message_answer(schemas: &mut Schemas) -> Value {
+    let own = schemas.answer::<OwnAnswer<'static>>();
     json!({
         "type": "object",
         "properties": {
@@ -355,7 +352,7 @@ fn message_answer() -> Value {
             "stop_reason": { "type": ["string", "null"] },
             "stop_sequence": { "type": ["string", "null"] },
             "usage": { "type": "object" },
-            "holdfast": own_answer_schema(),
+            "holdfast": own,
         },
         "required": ["content"],
     })

@@ -12,6 +12,8 @@ mod chat;
 
 mod management;
 
+mod language_models;
+
 mod health;
 
 use super::{operation::Operation, schema::Schemas};
@@ -39,6 +41,7 @@ pub(super) fn all(schemas: &mut Schemas) -> Vec<Operation> {
         embeddings::operations(schemas),
         chat::operations(schemas),
         management::operations(schemas),
+        language_models::operations(schemas),
         health::operations(schemas),
     ];
     groups.into_iter().flatten().collect()

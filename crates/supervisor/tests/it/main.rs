@@ -1,0 +1,7 @@
+//! Tests of the crate through its public interface, with real processes.
+
+mod death;
+mod failing;
+mod rig;
+mod running;
+mod surroundings;
