@@ -31,6 +31,8 @@ const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 pub(crate) struct Body<T> {
     /// What it says.
     pub(crate) value: T,
+    /// How long it was as it came.
+    pub(crate) bytes: usize,
     /// BLAKE3 of it as it came.
     pub(crate) hash: [u8; 32],
 }
@@ -59,7 +61,7 @@ impl<T: DeserializeOwned> FromRequest<Server> for Body<T> {
         check_depth(&bytes, server.config().max_json_depth)?;
         let (value, values) = counting(|| parse(&bytes));
         take_room(turn.as_ref(), values)?;
-        Ok(Self { value: value?, hash: *blake3::hash(&bytes).as_bytes() })
+        Ok(Self { value: value?, bytes: bytes.len(), hash: *blake3::hash(&bytes).as_bytes() })
     }
 }
 

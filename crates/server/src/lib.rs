@@ -1,8 +1,8 @@
-//! The knowledge base as others see it: HTTP API and MCP, with one authentication, one error table, one admission gate.
+//! The knowledge base and the language models as others see them: HTTP API and MCP, with one authentication, one error table, one admission gate.
 //!
 //! This crate has the only wire types. It does not know SQL, settings files, the environment, model files or how to
 //! spawn a process; it converts requests into façade calls and their results into answers. A request passes the door
-//! (`edge`) and the gate (`gate`), where it is looked at whom it is meant for (`site`) and whether it is let in (`access`, `limits`), is found in the route table (`routes`), is read by an extractor (`input`) and handled in `api`, `embeddings` or `mcp`;
+//! (`edge`) and the gate (`gate`), where it is looked at whom it is meant for (`site`) and whether it is let in (`access`, `limits`), is found in the route table (`routes`), is read by an extractor (`input`) and handled in `api`, `embeddings`, `chat` or `mcp`;
 //! what fails becomes a coded answer in `error`, in the shape its clients parse (`face`). What all of them take and answer
 //! is described by `description`.
 
@@ -41,6 +41,8 @@ mod face;
 mod api;
 
 mod embeddings;
+
+mod chat;
 
 mod mcp;
 

@@ -16,7 +16,7 @@ use holdfast_storage::Scope::{
 };
 
 use crate::{
-    Server, api,
+    Server, api, chat,
     description::pages,
     embeddings,
     error::{Code, Failure},
@@ -217,6 +217,13 @@ pub(crate) const ROUTES: &[Route] = &[
     Route::new("/api/v1/interactions/{id}/why", &[get_with(Chat)], || get(api::interactions::why)),
     Route::new("/api/v1/doctor", &[post_with(SystemRepair)], || post(api::doctor::run)).long(),
     Route::new("/v1/embeddings", &[post_with(Embed)], || post(embeddings::openai::embeddings)).face(Face::OpenAi),
+    Route::new("/v1/models", &[get_with(ModelsRead)], || get(chat::models::list)).face(Face::OpenAi),
+    Route::new("/v1/chat/completions", &[post_with(Chat)], || post(chat::openai::completions))
+        .long()
+        .face(Face::OpenAi),
+    Route::new("/v1/messages", &[post_with(Chat)], || post(chat::anthropic::messages)).long().face(Face::Anthropic),
+    Route::new("/v1/messages/count_tokens", &[post_with(Chat)], || post(chat::anthropic::count_tokens))
+        .face(Face::Anthropic),
     Route::new("/embed", &[post_with(Embed)], || post(embeddings::tei::embed)).face(Face::Tei),
     Route::new("/embed_all", &[post_with(Embed)], || post(embeddings::tei::embed_all)).face(Face::Tei),
     Route::new("/similarity", &[post_with(Embed)], || post(embeddings::tei::similarity)).face(Face::Tei),

@@ -294,8 +294,10 @@ impl From<InteractionSummary> for SummaryAnswer {
 impl From<Why> for WhyAnswer {
     fn from(why: Why) -> Self {
         let Why { interaction, caller, session, at_ms, started, finished } = why;
-        let Started { request_id, asked, policy, messages, input_tokens, features, candidates, context, cache } = started;
-        let RecordedFeatures { output_tokens, has_tools, has_images, has_format, messages: count, is_counted } = features;
+        let Started { request_id, asked, policy, messages, input_tokens, features, candidates, context, cache } =
+            started;
+        let RecordedFeatures { output_tokens, has_tools, has_images, has_format, messages: count, is_counted } =
+            features;
         Self {
             id: interaction.to_string(),
             caller,
@@ -340,8 +342,8 @@ impl From<Text> for TextAnswer {
 impl From<RecordedCandidate> for CandidateAnswer {
     fn from(candidate: RecordedCandidate) -> Self {
         let RecordedCandidate { model, location, obstacle, rank, score, propensity, breaker, price } = candidate;
-        let price = price
-            .map(|(input, output)| PairAnswer { input: money::dollars(input), output: money::dollars(output) });
+        let price =
+            price.map(|(input, output)| PairAnswer { input: money::dollars(input), output: money::dollars(output) });
         Self { model, location, obstacle, rank, score, propensity, breaker, price }
     }
 }

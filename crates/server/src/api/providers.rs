@@ -306,10 +306,8 @@ impl NewBody {
             (None, None) => Some(makers_own(api).to_owned()),
             (url, _) => url,
         };
-        let concurrency = self
-            .concurrency
-            .map(|given| within("concurrency", Some(given), 1, 1..=CONCURRENCY_MAX))
-            .transpose()?;
+        let concurrency =
+            self.concurrency.map(|given| within("concurrency", Some(given), 1, 1..=CONCURRENCY_MAX)).transpose()?;
         Ok(ProviderSettings {
             name: self.name,
             api,
@@ -340,7 +338,10 @@ fn run(gguf: Option<PathBuf>, command: Option<Vec<String>>) -> Result<Option<Run
     };
     at_most("command", &command, WORDS_MAX)?;
     if command.iter().any(|word| word.len() > WORD_BYTES_MAX || word.contains('\0')) {
-        return Err(Failure::field("command", format_args!("has a word of more than {WORD_BYTES_MAX} bytes, or with NUL")));
+        return Err(Failure::field(
+            "command",
+            format_args!("has a word of more than {WORD_BYTES_MAX} bytes, or with NUL"),
+        ));
     }
     Ok(gguf.map(|gguf| RunSettings { gguf, command }))
 }
@@ -349,7 +350,9 @@ impl ModelBody {
     fn settings(self, at: usize) -> Result<ModelSettings, Failure> {
         let tokens = |field: &'static str, given: Option<i64>| {
             let number = given.map(|given| within(field, Some(given), 1, 1..=TOKENS_MAX)).transpose();
-            number.map(|number| number.map(|number| number as u64)).map_err(|wrong| wrong.at(format!("models[{at}].{field}")))
+            number
+                .map(|number| number.map(|number| number as u64))
+                .map_err(|wrong| wrong.at(format!("models[{at}].{field}")))
         };
         Ok(ModelSettings {
             context_tokens: tokens("context_tokens", self.context_tokens)?,

@@ -523,7 +523,8 @@ const LANGUAGE_MODELS: &[Metric] = &[
     .of("llm"),
     counter("holdfast_llm_retries_total", "calls", &[LANGUAGE_MODEL], "Calls that were made again after a failure")
         .of("llm"),
-    histogram("holdfast_llm_call_duration_seconds", "seconds", &[LANGUAGE_MODEL], "Time of a call to its end").of("llm"),
+    histogram("holdfast_llm_call_duration_seconds", "seconds", &[LANGUAGE_MODEL], "Time of a call to its end")
+        .of("llm"),
     histogram(
         "holdfast_llm_first_event_seconds",
         "seconds",

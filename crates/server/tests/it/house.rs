@@ -314,7 +314,7 @@ impl Reply {
     /// Checks that this is a failure in the shape of its route's API.
     pub fn failure(&self, path: &str, status: u16, code: &str) -> Result<()> {
         let error = match path {
-            "/v1/embeddings" => self.json()?["error"].take(),
+            _ if path.starts_with("/v1/") => self.json()?["error"].take(),
             "/embed" | "/embed_all" | "/similarity" | "/tokenize" | "/info" => self.json()?,
             "/mcp" => self.json()?["error"]["data"].take(),
             _ => return self.problem(status, code).map(|_| ()),

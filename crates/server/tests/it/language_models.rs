@@ -111,7 +111,8 @@ async fn a_provider_is_added_listed_tried_and_removed() -> Result<()> {
     unknown.problem(404, "model_not_found")?;
     // The same name again replaces it, and what it names counts.
     let models = json!([{ "name": "parrot", "context_tokens": 4_096, "continues": true }]);
-    let again = json!({ "name": "birds", "url": upstream.url, "models": models, "location": "remote", "concurrency": 3 });
+    let again =
+        json!({ "name": "birds", "url": upstream.url, "models": models, "location": "remote", "concurrency": 3 });
     let again = add(&house, again).await?.expect(201)?;
     ensure!(again["models"][0]["context_tokens"] == 4_096 && again["location"] == "remote", "{again}");
     ensure!(again["concurrency"] == 3, "{again}");
@@ -154,12 +155,16 @@ async fn what_could_never_work_is_refused_with_its_field() -> Result<()> {
         (json!({ "name": "a", "url": url, "concurrency": 0 }), "concurrency"),
         (json!({ "name": "a", "url": url, "concurrency": 1_000_000_000 }), "concurrency"),
         (json!({ "name": "a", "url": url, "models": [{ "name": "" }] }), "models"),
-        (json!({ "name": "a", "url": url, "models": [{ "name": "m", "context_tokens": -1 }] }), "models[0].context_tokens"),
+        (
+            json!({ "name": "a", "url": url, "models": [{ "name": "m", "context_tokens": -1 }] }),
+            "models[0].context_tokens",
+        ),
         (json!({ "name": "a", "url": url, "models": [{ "name": "m", "colour": 1 }] }), "models[0].colour"),
         (json!({ "name": "a", "url": "http://example.org/v1", "key_file": "/k" }), "url"),
         (json!({ "name": "A", "gguf": "/m.gguf" }), "name"),
     ] {
-        let problem = add(&house, body.clone()).await?.problem(422, "invalid_field").with_context(|| body.to_string())?;
+        let problem =
+            add(&house, body.clone()).await?.problem(422, "invalid_field").with_context(|| body.to_string())?;
         let told = problem["field"].as_str().unwrap_or_default();
         ensure!(told == field || told.starts_with(&format!("{field}[")), "{body}: {problem}");
         ensure!(!problem.to_string().contains("secret"), "{problem}");
@@ -207,7 +212,8 @@ async fn budgets_are_set_changed_charged_and_removed() -> Result<()> {
     turn(&house, &Caller::owner(), |_| {}).await?;
     let changed = set(json!({ "tokens": 20_000, "period": "day" })).await?.expect(201)?;
     ensure!(changed["id"] == made["id"] && changed["tokens"] == 20_000, "{changed}");
-    let money = set(json!({ "key": "owner", "model": "birds", "cost": 0.000_001, "period": "total" })).await?.expect(201)?;
+    let money =
+        set(json!({ "key": "owner", "model": "birds", "cost": 0.000_001, "period": "total" })).await?.expect(201)?;
     ensure!(money["cost"] == 0.000_001 && money["resets_at"] == json!(null), "{money}");
     let listed = house.get("/api/v1/budgets").await?.expect(200)?;
     ensure!(listed["budgets"].as_array().map(Vec::len) == Some(2), "{listed}");

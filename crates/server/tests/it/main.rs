@@ -14,6 +14,8 @@ mod refusals;
 
 mod operations;
 
+mod chat;
+
 mod language_models;
 
 mod mcp;

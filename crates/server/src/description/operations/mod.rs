@@ -8,6 +8,8 @@ mod sources;
 
 mod embeddings;
 
+mod chat;
+
 mod management;
 
 mod language_models;
@@ -37,6 +39,7 @@ pub(super) fn all(schemas: &mut Schemas) -> Vec<Operation> {
         knowledge::operations(schemas),
         sources::operations(schemas),
         embeddings::operations(schemas),
+        chat::operations(schemas),
         management::operations(schemas),
         language_models::operations(schemas),
         health::operations(schemas),
