@@ -49,14 +49,18 @@ impl<P> Explore<P> {
     /// policy. That is what is left of the number when the choice is taken out of it: within the part of the numbers
     /// that make this choice it is anywhere between 0 and 1, as the whole was.
     fn split(&self, random: f64, count: usize) -> (Option<usize>, f64) {
-        // Out of bounds, or no number, is nobody's intention and must not become a place that is not there.
-        let random = if random.is_nan() { 0.0 } else { random.clamp(0.0, 1.0_f64.next_down()) };
+        let random = below_one(random);
         if random >= self.epsilon {
-            return (None, (random - self.epsilon) / (1.0 - self.epsilon));
+            return (None, below_one((random - self.epsilon) / (1.0 - self.epsilon)));
         }
         let drawn = random / self.epsilon * count as f64;
-        // Rounding could make a whole of what is just below it.
         let place = (drawn as usize).min(count.saturating_sub(1));
-        (Some(place), (drawn - place as f64).min(1.0_f64.next_down()))
+        (Some(place), below_one(drawn - place as f64))
     }
+}
+
+/// The nearest number that may be called random here. What is out of bounds, or no number, is nobody's intention and must
+/// not become a place that is not there; and rounding makes a whole of what is just below it.
+fn below_one(random: f64) -> f64 {
+    if random.is_nan() { 0.0 } else { random.clamp(0.0, 1.0_f64.next_down()) }
 }

@@ -223,7 +223,7 @@ fn chi_square_bound(degrees: f64) -> f64 {
 }
 
 fn check_propensities(policy: &dyn Policy, candidates: &[Candidate], random: &mut fastrand::Rng) {
-    const DRAWS: u32 = 100_000;
+    const DRAWS: u32 = 40_000;
     let given: Vec<&Candidate> = candidates.iter().collect();
     let stated: BTreeMap<usize, f64> =
         policy.rank(&QUESTION, &given, 0.0).iter().map(|ranked| (ranked.index, ranked.propensity)).collect();
@@ -300,7 +300,23 @@ fn numbers_out_of_bounds_break_nothing() {
             let policy = Explore::new(epsilon, Softmax);
             check_ranking(&policy, &QUESTION, &given, random);
             check_ranking(&policy, &QUESTION, &[], random);
+            Explore::new(epsilon, InBounds).rank(&QUESTION, &given, random);
         }
+    }
+}
+
+/// Fails if it is given a random number that the interface rules out.
+#[derive(Debug)]
+struct InBounds;
+
+impl Policy for InBounds {
+    fn name(&self) -> &str {
+        "in bounds"
+    }
+
+    fn rank(&self, features: &Features, candidates: &[&Candidate], random: f64) -> Ranking {
+        assert!((0.0..1.0).contains(&random), "{random}");
+        LocalFirst.rank(features, candidates, random)
     }
 }
 
