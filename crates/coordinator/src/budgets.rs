@@ -43,7 +43,7 @@ impl Coordinator {
         let id = id(key.as_deref(), model.as_deref(), period);
         let subject = key.map_or(Subject::Everyone, Subject::Key);
         self.shared.ledger.put_budget(Budget { id: id.clone(), subject, model, limits, period }).await?;
-        let found = self.budgets().await?.into_iter().find(|report| report.budget.id == id);
+        let found = self.list_budgets().await?.into_iter().find(|report| report.budget.id == id);
         // Somebody may have removed it at once.
         found.ok_or_else(|| StorageError::NotFound { what: "budget", name: id }.into())
     }
@@ -52,7 +52,7 @@ impl Coordinator {
     ///
     /// # Errors
     /// [`TurnError::Storage`].
-    pub async fn budgets(&self) -> Result<Vec<BudgetReport>, TurnError> {
+    pub async fn list_budgets(&self) -> Result<Vec<BudgetReport>, TurnError> {
         let ledger = self.shared.ledger.clone();
         let now_ms = record::now_ms();
         let read = move || ledger.sums_at(now_ms).map(|sums| (ledger.budgets(), sums));

@@ -33,10 +33,10 @@ const LAST_WORDS_LINES_MAX: usize = 8;
 const LAST_WORDS_BYTES_MAX: usize = 1 << 10;
 
 /// The end of a service's output, over all its runs; cloning is shallow.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Tail(Arc<Mutex<Bytes>>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Bytes {
     kept: VecDeque<u8>,
     /// All that ever came.

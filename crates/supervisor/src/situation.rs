@@ -135,7 +135,7 @@ impl Board {
         };
         let restarted = counter!("holdfast_service_restarts_total", "service" => service.clone());
         // It is there with 0, so that an alert sees the first one.
-        restarted.absolute(0);
+        restarted.increment(0);
         let board = Self {
             state: gauge!("holdfast_service_state", "service" => service),
             situation: watch::Sender::new(situation),

@@ -1,6 +1,6 @@
 //! A handle to one service: how it is, and what is wanted of it.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
@@ -11,18 +11,24 @@ use crate::{
 };
 
 /// A service that is kept running; cloning is shallow, and dropping it stops nothing.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Supervised {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
 struct Inner {
     name: String,
     log_file: Box<Path>,
     tail: Tail,
     wishes: watch::Sender<Wish>,
     situation: watch::Receiver<Situation>,
+}
+
+impl fmt::Debug for Supervised {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Its output may have anything in it.
+        f.debug_struct("Supervised").field("name", &self.inner.name).field("state", &self.state()).finish()
+    }
 }
 
 /// Why a service was not ready in time.

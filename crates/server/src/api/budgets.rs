@@ -87,7 +87,7 @@ pub(crate) async fn list(
     State(server): State<Server>,
     Authenticated(_): Authenticated,
 ) -> Result<Json<ListAnswer>, Failure> {
-    let budgets = server.coordinator().budgets().await?;
+    let budgets = server.coordinator().list_budgets().await?;
     // There are few: they are one page.
     Ok(Json(ListAnswer { budgets: budgets.into_iter().map(BudgetAnswer::from).collect(), next_cursor: None }))
 }

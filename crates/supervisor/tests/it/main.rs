@@ -2,6 +2,7 @@
 
 mod death;
 mod failing;
+mod metrics;
 mod rig;
 mod running;
 mod surroundings;
