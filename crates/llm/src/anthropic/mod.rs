@@ -148,3 +148,9 @@ impl Provider for Anthropic {
         })
     }
 }
+
+/// What would be sent for a whole answer, for tests of other modules.
+#[cfg(test)]
+pub(crate) fn body_of(call: &Call) -> Result<Bytes, CallError> {
+    body::body(call, Purpose::Whole)
+}

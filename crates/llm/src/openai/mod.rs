@@ -154,3 +154,9 @@ impl From<ModelEntry> for Listed {
         Self { name: entry.id, context_tokens }
     }
 }
+
+/// What would be sent for a whole answer, for tests of other modules.
+#[cfg(test)]
+pub(crate) fn body_of(call: &Call) -> Result<Bytes, CallError> {
+    body::body(call, Manner::Whole, Bound::MaxTokens)
+}

@@ -4,7 +4,7 @@ use std::{convert::Infallible, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use futures::StreamExt;
-use holdfast_llm::{Deadlines, Endpoint, EndpointError, ErrorKind, OpenAi, Provider, Shape};
+use holdfast_llm::{Deadlines, Endpoint, EndpointError, ErrorKind, OpenAi, Shape};
 use holdfast_testkit::{
     tls::Authority,
     upstream::{Script, Step, Upstream, words},
