@@ -148,8 +148,13 @@ pub(crate) async fn bounded(mut request: Request, server: &Server) -> Result<Byt
 
 /// Notes what the values of any shape in a body take, for as long as the request lives.
 pub(crate) fn take_room(turn: Option<&Turn>, values: usize) -> Result<(), Failure> {
+    take_bytes(turn, values * VALUE_BYTES)
+}
+
+/// Notes what a request takes besides, for as long as it lives.
+pub(crate) fn take_bytes(turn: Option<&Turn>, bytes: usize) -> Result<(), Failure> {
     let Some(turn) = turn else { return Ok(()) };
-    turn.take(values * VALUE_BYTES).map_err(|_| no_room())
+    turn.take(bytes).map_err(|_| no_room())
 }
 
 fn no_room() -> Failure {

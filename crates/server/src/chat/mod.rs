@@ -168,3 +168,13 @@ impl<'a> From<&'a About> for OwnAnswer<'a> {
         }
     }
 }
+
+/// Reads a body as each of the doors does; for the fuzzer.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn read(body: &serde_json::Value) -> impl Iterator<Item = Failure> {
+    let headers = Headers::default();
+    let openai = openai::request::read(body.clone(), &headers).err();
+    let messages = anthropic::request::read(body.clone(), &headers, anthropic::request::For::Message).err();
+    let count = anthropic::request::read(body.clone(), &headers, anthropic::request::For::Count).err();
+    openai.into_iter().chain(messages).chain(count)
+}

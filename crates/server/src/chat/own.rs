@@ -19,7 +19,9 @@ use crate::{
     api::augment::{BUDGET_TOKENS_DEFAULT, COLLECTIONS_MAX, PASSAGES_DEFAULT},
     description,
     error::Failure,
-    gate,
+    gate, input,
+    limits::{self, Meter},
+    listen::life::Turn,
 };
 
 /// The field of a body.
@@ -133,6 +135,17 @@ pub(crate) struct Headers {
     pub(super) own: Own,
     /// Betas of Anthropic's interface.
     pub(super) betas: Vec<String>,
+    /// What the memory that the request takes is noted at.
+    turn: Option<Turn>,
+}
+
+impl Headers {
+    /// Charges a body to whoever sent it, and notes the memory that its texts take a second time: once as they came, once
+    /// in the words of the vocabulary.
+    pub(super) fn take(&self, meter: &Meter, body_bytes: usize) -> Result<(), Failure> {
+        meter.charge(limits::texts([body_bytes]))?;
+        input::take_bytes(self.turn.as_ref(), body_bytes)
+    }
 }
 
 impl FromRequestParts<Server> for Headers {
@@ -150,6 +163,7 @@ impl FromRequestParts<Server> for Headers {
                 .take(BETAS_MAX)
                 .map(str::to_owned)
                 .collect(),
+            turn: parts.extensions.get::<Turn>().cloned(),
         })
     }
 }

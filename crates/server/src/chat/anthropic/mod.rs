@@ -19,7 +19,7 @@ use crate::{
     distinct::Distinct,
     error::Failure,
     input::{Authenticated, Body},
-    limits::{self, Meter},
+    limits::Meter,
 };
 
 /// How long a request is
@@ -36,7 +36,7 @@ pub(crate) async fn messages(
     headers: Headers,
     body: Body<Distinct>,
 ) -> Result<Response, Failure> {
-    meter.charge(limits::texts([body.bytes]))?;
+    headers.take(&meter, body.bytes)?;
     let asked = request::read(body.value.0, &headers, For::Message)?;
     super::answer(&server, &caller, meter, headers, (Shape::Anthropic, asked)).await
 }
@@ -48,7 +48,7 @@ pub(crate) async fn count_tokens(
     headers: Headers,
     body: Body<Distinct>,
 ) -> Result<Json<CountAnswer>, Failure> {
-    meter.charge(limits::texts([body.bytes]))?;
+    headers.take(&meter, body.bytes)?;
     let Asked { model, request, .. } = request::read(body.value.0, &headers, For::Count)?;
     let input_tokens = server.coordinator().count_tokens(&caller, &model, request).await?;
     Ok(Json(CountAnswer { input_tokens }))

@@ -30,7 +30,7 @@ const SCHEMA_NAME: &str = "answer";
 
 /// What a body is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum For {
+pub(in crate::chat) enum For {
     /// A message, which has a length.
     Message,
     /// Counting its tokens.
@@ -38,7 +38,7 @@ pub(super) enum For {
 }
 
 /// Reads a body.
-pub(super) fn read(body: Value, headers: &Headers, purpose: For) -> Result<Asked, Failure> {
+pub(in crate::chat) fn read(body: Value, headers: &Headers, purpose: For) -> Result<Asked, Failure> {
     let node = Node::body(&body);
     let own = Own::read(&node, headers)?;
     let model = model_name(node.required("model")?)?;

@@ -16,7 +16,7 @@ use crate::{
     distinct::Distinct,
     error::Failure,
     input::{Authenticated, Body},
-    limits::{self, Meter},
+    limits::Meter,
 };
 
 pub(crate) async fn completions(
@@ -26,7 +26,7 @@ pub(crate) async fn completions(
     headers: Headers,
     body: Body<Distinct>,
 ) -> Result<Response, Failure> {
-    meter.charge(limits::texts([body.bytes]))?;
+    headers.take(&meter, body.bytes)?;
     let asked = request::read(body.value.0, &headers)?;
     super::answer(&server, &caller, meter, headers, (Shape::OpenAi, asked)).await
 }

@@ -35,7 +35,7 @@ const EFFORT_CHARS_MAX: usize = 16;
 const LEGACY: [(&str, &str); 2] = [("functions", "tools"), ("function_call", "tool_choice")];
 
 /// Reads a body.
-pub(super) fn read(body: Value, headers: &Headers) -> Result<Asked, Failure> {
+pub(in crate::chat) fn read(body: Value, headers: &Headers) -> Result<Asked, Failure> {
     let node = Node::body(&body);
     let own = Own::read(&node, headers)?;
     let model = model_name(node.required("model")?)?;
