@@ -20,7 +20,8 @@ use self::{
 use crate::{
     Answer, Call, CallError, Deadlines, ErrorKind, EventStream, Listed, Provider, Shape,
     http::{ANSWER_BYTES_MAX, Endpoint, EndpointError, Http, KeyHeader, MediaType, Outgoing, peer},
-    stream::Events,
+    redact::Redactor,
+    stream::{Decode, Events},
 };
 
 /// A server that speaks OpenAI's chat completions.
@@ -159,4 +160,14 @@ impl From<ModelEntry> for Listed {
 #[cfg(test)]
 pub(crate) fn body_of(call: &Call) -> Result<Bytes, CallError> {
     body::body(call, Manner::Whole, Bound::MaxTokens)
+}
+
+/// What a whole answer is read as, for the fuzzer.
+pub(crate) fn parsed(body: Bytes, redactor: &Redactor) -> Result<Answer, CallError> {
+    answer::parse(body, redactor)
+}
+
+/// What reads a streamed one, for the fuzzer.
+pub(crate) fn decoder(redactor: &Redactor) -> Box<dyn Decode> {
+    Box::new(Chunks::new(true, redactor.clone()))
 }
