@@ -4,6 +4,7 @@ use std::{pin::Pin, sync::Arc};
 
 use futures::Stream;
 use holdfast_llm::{Answer, CallError, Event, Request, Shape};
+use holdfast_storage::{PutError, sessions::SessionError};
 use uuid::Uuid;
 
 /// What a client asks a model.
@@ -33,7 +34,7 @@ pub struct Augmentation {
     /// For what; the last message of the user where absent.
     pub query: Option<String>,
     /// Tokens that it may take.
-    pub budget_tokens: usize,
+    pub budget_tokens: u64,
     /// Passages at most.
     pub passages_max: usize,
 }
@@ -86,7 +87,9 @@ pub struct Citation {
     /// Its score in the search.
     pub score: f32,
     /// Tokens it takes.
-    pub tokens: usize,
+    pub tokens: u64,
+    /// BLAKE3 of its text.
+    pub content_hash: [u8; 32],
 }
 
 /// A whole answer.
@@ -94,7 +97,7 @@ pub struct Citation {
 pub struct Completed {
     /// About it.
     pub about: About,
-    /// The answer.
+    /// The answer. Its body is empty where it came in pieces once and was kept.
     pub answer: Arc<Answer>,
 }
 
@@ -102,8 +105,9 @@ pub struct Completed {
 pub struct Streaming {
     /// About it.
     pub about: About,
-    /// What the model that answers speaks: its frames can be handed on to clients of this shape.
-    pub shape: Shape,
+    /// What the model that answers speaks: its frames can be handed on to clients of this shape. Nothing for a kept
+    /// answer, whose pieces have no frames.
+    pub shape: Option<Shape>,
     /// The rest. Ends after [`holdfast_llm::Delta::End`] or after a failure.
     pub events: TurnStream,
 }
@@ -136,7 +140,7 @@ pub struct Augmented {
     /// What was found and left out, and why.
     pub refused: Vec<Refused>,
     /// Tokens of the context.
-    pub tokens: usize,
+    pub tokens: u64,
     /// Why search gave less than it could, where it did.
     pub degraded: Option<String>,
 }
@@ -244,6 +248,17 @@ pub enum TurnError {
     #[error("another turn of this session is under way")]
     SessionBusy,
 
+    /// The session has as much in it as may be.
+    #[error("the session is full")]
+    SessionFull,
+
+    /// There are as many as may be.
+    #[error("there are as many {what} as may be")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+    },
+
     /// There is no such turn on record, for this caller.
     #[error("there is no such interaction")]
     InteractionNotFound,
@@ -277,4 +292,30 @@ pub enum TurnError {
     /// The event log or the ledger failed.
     #[error(transparent)]
     Storage(#[from] holdfast_storage::StorageError),
+}
+
+impl From<SessionError> for TurnError {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::NotFound => Self::SessionNotFound,
+            SessionError::Conflict { .. } => Self::SessionBusy,
+            SessionError::Full => Self::SessionFull,
+            SessionError::Invalid { field, problem } => {
+                Self::Invalid { field: field.to_owned(), problem: problem.to_owned() }
+            }
+            SessionError::Storage(error) => Self::Storage(error),
+        }
+    }
+}
+
+impl From<PutError> for TurnError {
+    fn from(error: PutError) -> Self {
+        match error {
+            PutError::Invalid { field, problem } => {
+                Self::Invalid { field: field.to_owned(), problem: problem.to_owned() }
+            }
+            PutError::TooMany { what, .. } => Self::TooMany { what },
+            PutError::Storage(error) => Self::Storage(error),
+        }
+    }
 }

@@ -14,6 +14,7 @@ mod health;
 mod ingest;
 mod jobs;
 mod names;
+mod passages;
 mod payload;
 mod requests;
 mod search;
@@ -29,6 +30,7 @@ use tracing::Instrument;
 
 pub use error::KnowledgeError;
 pub use health::HealthReport;
+pub use passages::Passage;
 pub use requests::*;
 
 use files::FileLimits;

@@ -23,6 +23,11 @@ impl Shape {
     }
 }
 
+/// What a message takes beside its text.
+const MESSAGE_BYTES: usize = 16;
+/// What a picture counts as: some 1 500 tokens, as providers charge for a large one.
+const IMAGE_BYTES: usize = 6_000;
+
 /// What a model is asked. A provider of the shape in [`Request::original`] gets that body, with what it has no word for
 /// left in it; others get one made of the rest.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -115,6 +120,26 @@ impl Request {
             _ => false,
         };
         self.messages.iter().chain(&self.history).flat_map(|message| &message.parts).any(is_image)
+    }
+
+    /// Bytes of all text, tools and what was looked up included: no more tokens than these can come of it.
+    pub fn text_bytes(&self) -> u64 {
+        fn of(part: &crate::message::Part) -> usize {
+            use crate::message::Part;
+            match part {
+                Part::Text(text) => text.len(),
+                Part::Image(_) => IMAGE_BYTES,
+                Part::ToolCall { id, name, arguments } => id.len() + name.len() + arguments.len(),
+                Part::ToolResult { id, content, .. } => id.len() + content.iter().map(of).sum::<usize>(),
+                Part::Reasoning { text, .. } => text.len(),
+            }
+        }
+        let messages = self.messages.iter().chain(&self.history);
+        let said: usize = messages.map(|message| MESSAGE_BYTES + message.parts.iter().map(of).sum::<usize>()).sum();
+        let tools = self.tools.iter().map(|tool| {
+            tool.name.len() + tool.description.as_ref().map_or(0, String::len) + tool.parameters.to_string().len()
+        });
+        (said + tools.sum::<usize>() + self.context.as_ref().map_or(0, String::len)) as u64
     }
 
     /// Whether a model has to be able to call tools.

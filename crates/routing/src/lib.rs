@@ -6,8 +6,11 @@
 mod admit;
 mod policy;
 
-pub use admit::{Obstacle, admit};
-pub use policy::{Cheapest, LocalFirst, Policy, Ranked, Ranking, RemoteFirst, Rule, Rules, Target, When};
+pub use admit::{OUTPUT_TOKENS_RESERVED, Obstacle, admit, tokens_needed};
+pub use policy::{
+    Cheapest, Explore, LocalFirst, OUTPUT_TOKENS_EXPECTED, Policy, Ranked, Ranking, RemoteFirst, Rule, Rules, Target,
+    When,
+};
 
 /// What is known of a request before anybody is asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,4 +61,28 @@ pub struct Candidate {
     pub is_passing: bool,
     /// Millionths for a million tokens, asked and answered; nothing where it has no price.
     pub price: Option<(u64, u64)>,
+    /// A budget in money applies to it.
+    pub is_price_needed: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A model that nothing rules out.
+    pub(crate) fn candidate(name: &str, location: Location) -> Candidate {
+        Candidate {
+            name: name.to_owned(),
+            location,
+            context_tokens: None,
+            tools: true,
+            images: true,
+            formats: true,
+            is_granted: true,
+            is_within_budget: true,
+            is_passing: true,
+            price: None,
+            is_price_needed: false,
+        }
+    }
 }

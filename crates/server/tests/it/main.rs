@@ -14,6 +14,10 @@ mod refusals;
 
 mod operations;
 
+mod chat;
+
+mod language_models;
+
 mod mcp;
 
 mod connections;

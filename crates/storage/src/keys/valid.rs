@@ -159,7 +159,7 @@ fn is_within(addresses: &[IpNet], address: Option<IpAddr>) -> bool {
 
 /// The time by the system's clock, but never less than has passed since this process first asked: a clock that is set
 /// back brings no expired key back to life.
-pub(super) fn present_ms() -> i64 {
+pub(crate) fn present_ms() -> i64 {
     static FIRST: OnceLock<(i64, Instant)> = OnceLock::new();
     let now = now_ms();
     let (first, at) = FIRST.get_or_init(|| (now, Instant::now()));

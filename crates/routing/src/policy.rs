@@ -1,1 +1,0 @@
-//! Which of the candidates that are left comes first.
