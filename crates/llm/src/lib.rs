@@ -19,6 +19,7 @@ pub mod openai;
 pub mod collect;
 mod express;
 mod failure;
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod http;
 mod passed;

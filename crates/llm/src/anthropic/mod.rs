@@ -16,9 +16,10 @@ use self::{body::Purpose, events::Events as Decoder};
 use crate::{
     Answer, Call, CallError, Deadlines, ErrorKind, EventStream, Listed, Provider, Shape,
     http::{ANSWER_BYTES_MAX, Endpoint, EndpointError, Http, KeyHeader, MediaType, Outgoing, peer},
-    redact::Redactor,
-    stream::{Decode, Events},
+    stream::Events,
 };
+#[cfg(any(test, feature = "fuzzing"))]
+use crate::{redact::Redactor, stream::Decode};
 
 pub use body::MAX_TOKENS_DEFAULT;
 
@@ -157,11 +158,13 @@ pub(crate) fn body_of(call: &Call) -> Result<Bytes, CallError> {
 }
 
 /// What a whole answer is read as, for the fuzzer.
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn parsed(body: Bytes, redactor: &Redactor) -> Result<Answer, CallError> {
     answer::parse(body, redactor)
 }
 
 /// What reads a streamed one, for the fuzzer.
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn decoder(redactor: &Redactor) -> Box<dyn Decode> {
     Box::new(Decoder::new(Some("so far "), redactor.clone()))
 }
