@@ -31,9 +31,6 @@ use crate::{
 /// Tokens that an answer is taken to have where nobody said how many it may: for budgets and prices.
 pub(crate) const OUTPUT_TOKENS_ASSUMED: u64 = 4_096;
 
-/// How long a provider may take to count; then it is counted here.
-const COUNT_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
-
 /// A turn that is under way.
 struct Run {
     coordinator: Coordinator,
@@ -127,31 +124,6 @@ impl Coordinator {
             Some((event, relay))
         });
         Ok(Streaming { about, shape, events: Box::pin(events) })
-    }
-
-    /// How many tokens a request has: by the count of the provider that would be asked first, or counted here where that has
-    /// none. Nobody else is told of the request.
-    ///
-    /// # Errors
-    /// [`TurnError::NoProvider`], [`TurnError::UnknownModel`] and those of storage.
-    pub async fn count_tokens(&self, caller: &Caller, asked: &str, request: Request) -> Result<u64, TurnError> {
-        let choice = self.shared.catalog.load().choose(asked)?;
-        let (input_tokens, _) = self.input_tokens(&choice, &request);
-        let features = features(&request, input_tokens);
-        let first = self.route(caller, &choice, &request, &features).await?.left.pop_front();
-        let request = Arc::new(request);
-        let Some(model) = first else { return Ok(tokens::count_request(&request)) };
-        let deadlines = Deadlines { total: COUNT_WITHIN, ..self.shared.config.deadlines };
-        let ask = Ask { request: Arc::clone(&request), deadlines, trace: Vec::new(), continued: None };
-        match model.count_tokens(&ask).await {
-            Ok(Some(tokens)) => Ok(tokens),
-            Ok(None) => Ok(tokens::count_request(&request)),
-            Err(error) => {
-                let name = &model.spec().name;
-                tracing::debug!(model = name, "the provider of {name} did not count: {}", error.reason);
-                Ok(tokens::count_request(&request))
-            }
-        }
     }
 
     /// Looks up what the turn needs, and decides who could answer it.
