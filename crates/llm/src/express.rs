@@ -308,3 +308,119 @@ fn field(name: &str) -> String {
     let name = name.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'));
     name.take(NAME_CHARS_MAX).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{Call, Deadlines, Image, Sampling, Tool, ToolChoice, anthropic, message::REDACTED, openai};
+
+    fn parts() -> impl Strategy<Value = Part> {
+        let text = "[a-z ]{0,12}";
+        let image = prop_oneof![
+            Just(Image::Url("https://example.org/a.png".into())),
+            Just(Image::Inline { media_type: "image/png".into(), data: "AAAA".into() }),
+        ];
+        let inner = prop_oneof![text.prop_map(Part::Text), image.prop_map(Part::Image)];
+        let arguments = prop::sample::select(vec!["", "{}", "{\"a\":[1]}", "[]", "{", "nonsense"]);
+        let signature = prop::option::of(prop::sample::select(vec!["c2ln", REDACTED]));
+        prop_oneof![
+            inner.clone(),
+            ("[a-z:.]{0,6}", arguments).prop_map(|(id, arguments)| Part::ToolCall {
+                id,
+                name: "look".into(),
+                arguments: arguments.into()
+            }),
+            (prop::collection::vec(inner, 0..3), any::<bool>()).prop_map(|(content, is_error)| Part::ToolResult {
+                id: "a".into(),
+                content,
+                is_error
+            }),
+            (text, signature)
+                .prop_map(|(text, signature)| Part::Reasoning { text, signature: signature.map(Into::into) }),
+        ]
+    }
+
+    fn messages() -> impl Strategy<Value = Vec<Message>> {
+        let role = prop::sample::select(vec![Role::System, Role::User, Role::Assistant, Role::Tool]);
+        let message = (role, prop::collection::vec(parts(), 0..4)).prop_map(|(role, parts)| Message { role, parts });
+        prop::collection::vec(message, 0..6)
+    }
+
+    fn requests() -> impl Strategy<Value = Request> {
+        let format = prop_oneof![
+            Just(Format::Text),
+            Just(Format::JsonObject),
+            Just(Format::JsonSchema { name: "n".into(), schema: serde_json::json!({}), strict: None }),
+        ];
+        let numbers = (prop::option::of(0.0..2.0_f64), prop::option::of(1_u32..3), prop::option::of(0_u32..40_000));
+        let has = (any::<bool>(), any::<bool>(), any::<bool>());
+        (messages(), messages(), format, numbers, has).prop_map(|(messages, history, format, numbers, has)| {
+            let (temperature, answers, thinking_tokens) = numbers;
+            let (has_tools, has_context, is_stopped) = has;
+            let tool = Tool { name: "look".into(), description: None, parameters: serde_json::json!({}), strict: None };
+            Request {
+                messages,
+                history,
+                format,
+                context: has_context.then(|| "found".to_owned()),
+                tools: if has_tools { vec![tool] } else { Vec::new() },
+                tool_choice: if has_tools { ToolChoice::Required } else { ToolChoice::Auto },
+                sampling: Sampling {
+                    temperature,
+                    answers,
+                    thinking_tokens,
+                    stop: if is_stopped { vec![" ".into()] } else { Vec::new() },
+                    ..Sampling::default()
+                },
+                ..Request::default()
+            }
+        })
+    }
+
+    fn body(shape: Shape, request: Request) -> Result<Value, CallError> {
+        let second = std::time::Duration::from_secs(1);
+        let call = Call {
+            request: Arc::new(request),
+            model: "m".into(),
+            max_output_tokens: None,
+            deadlines: Deadlines { connect: second, first_byte: second, gap: second, total: second },
+            trace: Vec::new(),
+            continued: None,
+        };
+        let body = match shape {
+            Shape::OpenAi => openai::body_of(&call),
+            Shape::Anthropic => anthropic::body_of(&call),
+        };
+        body.map(|body| serde_json::from_slice(&body).unwrap())
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_let_through_can_be_said_and_nothing_else(request in requests()) {
+            for shape in [Shape::OpenAi, Shape::Anthropic] {
+                let checked = check(shape, &request).map(drop);
+                let said = body(shape, request.clone());
+                prop_assert_eq!(checked.as_ref().err(), said.as_ref().err());
+                // The same words in the shape that is sent: with a body as it came, only the session can be in the way.
+                let original = said.ok().and_then(|said| said.as_object().cloned());
+                let Some(original) = original else { continue };
+                let own = Request { original: Some(Original { shape, body: original }), ..request.clone() };
+                prop_assert!(check(shape, &own).is_ok());
+                prop_assert!(body(shape, own).is_ok());
+            }
+        }
+
+        #[test]
+        fn sides_take_turns_and_say_something(request in requests()) {
+            let request = Request { history: Vec::new(), ..request };
+            let Ok(said) = body(Shape::Anthropic, request) else { return Ok(()) };
+            let messages = said["messages"].as_array().unwrap();
+            prop_assert!(messages.iter().all(|message| !message["content"].as_array().unwrap().is_empty()));
+            prop_assert!(messages.windows(2).all(|pair| pair[0]["role"] != pair[1]["role"]));
+        }
+    }
+}

@@ -19,6 +19,7 @@ pub mod openai;
 pub mod collect;
 mod express;
 mod failure;
+pub mod fuzzing;
 mod http;
 mod passed;
 mod redact;

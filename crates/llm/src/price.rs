@@ -25,10 +25,14 @@ impl Price {
         let output = usage.output_tokens.or(assumed.output_tokens).unwrap_or(0);
         let cached = usage.cached_input_tokens.unwrap_or(0).min(input);
         let written = usage.cache_write_tokens.unwrap_or(0).min(input - cached);
-        let millionths = u128::from(input - cached - written) * u128::from(self.input)
-            + u128::from(cached) * u128::from(self.cached_input.unwrap_or(self.input))
-            + u128::from(written) * u128::from(self.cache_write.unwrap_or(self.input))
-            + u128::from(output) * u128::from(self.output);
+        let kinds = [
+            (input - cached - written, self.input),
+            (cached, self.cached_input.unwrap_or(self.input)),
+            (written, self.cache_write.unwrap_or(self.input)),
+            (output, self.output),
+        ];
+        let of_kind = |(tokens, price)| u128::from(tokens) * u128::from(price);
+        let millionths = kinds.map(of_kind).into_iter().fold(0, u128::saturating_add);
         u64::try_from(millionths.div_ceil(1_000_000)).unwrap_or(u64::MAX)
     }
 }

@@ -116,7 +116,9 @@ fn context(text: &mut String, context: &Value) {
 fn candidate(candidate: &Value) -> Vec<String> {
     let price = &candidate["price"];
     let fields = ["rank", "model", "location", "breaker", "score", "propensity"].map(|name| field(candidate, name));
-    fields.into_iter().chain([word(&price["input"]), word(&price["output"]), field(candidate, "obstacle")]).collect()
+    let obstacles = items(&candidate["obstacles"]).iter().map(word).collect::<Vec<_>>().join(", ");
+    let obstacles = if obstacles.is_empty() { "-".to_owned() } else { obstacles };
+    fields.into_iter().chain([word(&price["input"]), word(&price["output"]), obstacles]).collect()
 }
 
 fn outcome(text: &mut String, result: &Value) {
@@ -168,7 +170,8 @@ mod tests {
             "asked": "auto", "messages": [{ "role": "user", "text": "why?" }, { "role": "system", "text": null }],
             "features": { "input_tokens": 12, "is_counted": true }, "policy": "local-first", "cache": "not_used",
             "candidates": [
-                { "model": "local/a", "location": "local", "breaker": "open", "obstacle": "breaker_open" },
+                { "model": "local/a", "location": "local", "breaker": "open",
+                  "obstacles": ["no_tools", "breaker_open"] },
                 { "model": "openai/b", "location": "remote", "breaker": "closed", "rank": 0, "score": 1.0,
                   "propensity": 1.0, "price": { "input": 2.0, "output": 8.0 } },
             ],
@@ -202,7 +205,7 @@ mod tests {
 
         who could answer, by local-first:
         RANK  MODEL     WHERE   BREAKER  SCORE  PROPENSITY  $/M IN  $/M OUT  RULED OUT BY
-        -     local/a   local   open     -      -           -       -        breaker_open
+        -     local/a   local   open     -      -           -       -        no_tools, breaker_open
         0     openai/b  remote  closed   1.0    1.0         2.0     8.0      -
 
         what happened:

@@ -16,7 +16,8 @@ use self::{body::Purpose, events::Events as Decoder};
 use crate::{
     Answer, Call, CallError, Deadlines, ErrorKind, EventStream, Listed, Provider, Shape,
     http::{ANSWER_BYTES_MAX, Endpoint, EndpointError, Http, KeyHeader, MediaType, Outgoing, peer},
-    stream::Events,
+    redact::Redactor,
+    stream::{Decode, Events},
 };
 
 pub use body::MAX_TOKENS_DEFAULT;
@@ -147,4 +148,20 @@ impl Provider for Anthropic {
             Ok(models.data.into_iter().map(listed).collect())
         })
     }
+}
+
+/// What would be sent for a whole answer, for tests of other modules.
+#[cfg(test)]
+pub(crate) fn body_of(call: &Call) -> Result<Bytes, CallError> {
+    body::body(call, Purpose::Whole)
+}
+
+/// What a whole answer is read as, for the fuzzer.
+pub(crate) fn parsed(body: Bytes, redactor: &Redactor) -> Result<Answer, CallError> {
+    answer::parse(body, redactor)
+}
+
+/// What reads a streamed one, for the fuzzer.
+pub(crate) fn decoder(redactor: &Redactor) -> Box<dyn Decode> {
+    Box::new(Decoder::new(Some("so far "), redactor.clone()))
 }

@@ -53,8 +53,11 @@ fn took_too_long() -> CallError {
 pub(crate) struct Body {
     incoming: Incoming,
     clocks: Clocks,
-    /// When the last piece came; nothing before the first.
-    last_at: Option<Instant>,
+    /// Something has come.
+    is_begun: bool,
+    /// Since when the next piece is waited for; nothing while it is not. The time that somebody takes to read what has come
+    /// is not the provider's.
+    waiting_since: Option<Instant>,
     /// Armed for the time that was due when it was last looked at. Setting it anew with every piece would cost more than
     /// finding now and then that it rang too early.
     alarm: Pin<Box<Sleep>>,
@@ -62,7 +65,8 @@ pub(crate) struct Body {
 
 impl Body {
     pub(super) fn new(incoming: Incoming, clocks: Clocks) -> Self {
-        Self { incoming, clocks, last_at: None, alarm: Box::pin(sleep_until(clocks.first_due())) }
+        let alarm = Box::pin(sleep_until(clocks.first_due()));
+        Self { incoming, clocks, is_begun: false, waiting_since: None, alarm }
     }
 
     /// The next piece; nothing at the end.
@@ -106,27 +110,31 @@ impl Body {
     }
 
     fn came(&mut self, data: Bytes) -> Result<Bytes, CallError> {
-        let now = Instant::now();
         // A stream that never lets itself be waited for is bounded as well.
-        if now >= self.clocks.total_at {
+        if Instant::now() >= self.clocks.total_at {
             return Err(took_too_long());
         }
-        if self.last_at.replace(now).is_none() {
-            // The gap may be due before the first byte was.
-            let due = self.due();
-            self.alarm.as_mut().reset(due);
-        }
+        self.is_begun = true;
+        self.waiting_since = None;
         Ok(data)
     }
 
     fn due(&self) -> Instant {
-        match self.last_at {
+        match self.waiting_since {
+            Some(since) => (since + self.clocks.gap).min(self.clocks.total_at),
             None => self.clocks.first_due(),
-            Some(last) => (last + self.clocks.gap).min(self.clocks.total_at),
         }
     }
 
     fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<CallError> {
+        if self.is_begun && self.waiting_since.is_none() {
+            self.waiting_since = Some(Instant::now());
+            // It rings too early at most, but for the first wait: the first byte may have had more time than a gap has.
+            if self.alarm.deadline() > self.due() {
+                let due = self.due();
+                self.alarm.as_mut().reset(due);
+            }
+        }
         loop {
             ready!(self.alarm.as_mut().poll(cx));
             let due = self.due();
@@ -134,7 +142,7 @@ impl Body {
                 self.alarm.as_mut().reset(due);
                 continue;
             }
-            return Poll::Ready(match self.last_at {
+            return Poll::Ready(match self.waiting_since {
                 None => self.clocks.nothing_came(),
                 Some(_) if due == self.clocks.total_at => took_too_long(),
                 Some(_) => late(ErrorKind::GapTimeout),

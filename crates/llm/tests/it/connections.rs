@@ -4,7 +4,7 @@ use std::{convert::Infallible, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use futures::StreamExt;
-use holdfast_llm::{Deadlines, Endpoint, EndpointError, ErrorKind, OpenAi, Provider, Shape};
+use holdfast_llm::{Deadlines, Endpoint, EndpointError, ErrorKind, OpenAi, Shape};
 use holdfast_testkit::{
     tls::Authority,
     upstream::{Script, Step, Upstream, words},
@@ -260,4 +260,25 @@ async fn a_server_that_takes_no_connection_in_time_is_given_up() {
     let provider = provider_at(Shape::OpenAi, format!("http://{address}/v1"));
     let error = provider.complete(&call).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Refused, "{error:?}");
+}
+
+#[tokio::test]
+async fn who_reads_slowly_is_no_reason_to_give_the_provider_up() {
+    let upstream = upstream().await;
+    // Much more than buffers hold, so that the server waits for the reader.
+    let pieces = vec!["x".repeat(100_000); 200];
+    let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
+    upstream.push(Script::openai_stream(&pieces));
+    let mut call = call(question("hi"));
+    call.deadlines = Deadlines { gap: Duration::from_millis(400), ..PATIENT };
+    let mut stream = provider_at(Shape::OpenAi, upstream.url()).stream(&call).await.unwrap();
+    let mut bytes = 0;
+    for number in 0.. {
+        let Some(event) = stream.next().await else { break };
+        bytes += event.unwrap().frame.map_or(0, |frame| frame.len());
+        if number % 100 == 50 {
+            tokio::time::sleep(Duration::from_millis(600)).await;
+        }
+    }
+    assert!(bytes > 20_000_000, "{bytes}");
 }

@@ -106,6 +106,11 @@ fn model(told: &Arc<Told>) -> Model {
     Model::new(spec(), Arc::clone(told) as Arc<dyn Provider>, Settings::default())
 }
 
+/// What servers do with it: they hand it from thread to thread.
+fn sent_elsewhere<T: Send>(future: T) -> T {
+    future
+}
+
 #[tokio::test(start_paused = true)]
 async fn three_failures_within_the_time_open_it_for_the_pause_and_not_a_moment_longer() {
     let told = Told::turns((0..4).map(|_| fails(ErrorKind::Malformed)));
@@ -170,7 +175,8 @@ async fn a_provider_that_answers_is_well_whatever_it_answers() {
 #[tokio::test(start_paused = true)]
 async fn waits_grow_and_stay_within_their_bounds() {
     let told = Told::turns((0..2).map(|_| fails(ErrorKind::Overloaded)));
-    let tried = model(&told).complete(&ask()).await;
+    let (model, ask) = (model(&told), ask());
+    let tried = sent_elsewhere(model.complete(&ask)).await;
     assert!(tried.outcome.is_ok());
     let waited: Vec<Duration> = tried.attempts.iter().map(|attempt| attempt.waited).collect();
     assert_eq!(waited[0], Duration::ZERO);
@@ -184,7 +190,7 @@ async fn waits_grow_and_stay_within_their_bounds() {
     // Each has what is left of the whole.
     let calls = told.calls.lock().unwrap();
     for (at, deadlines) in &*calls {
-        assert_eq!(deadlines.total, ask().deadlines.total - (*at - calls[0].0));
+        assert_eq!(deadlines.total, ask.deadlines.total - (*at - calls[0].0));
     }
 }
 
@@ -206,7 +212,8 @@ async fn who_is_told_when_waits_that_long() {
 async fn a_stream_is_handed_on_with_its_first_visible_piece() {
     let told = Told::turns([]);
     let began = Instant::now();
-    let tried = model(&told).stream(&ask()).await;
+    let (model, ask) = (model(&told), ask());
+    let tried = sent_elsewhere(model.stream(&ask)).await;
     assert_eq!((began.elapsed(), tried.attempts[0].duration), (SECOND * 3, SECOND * 3));
     let (events, error) = drained(tried.outcome.unwrap()).await;
     assert_eq!((events.len(), error), (6, None), "nothing that was read before is lost");
@@ -270,19 +277,32 @@ fn counted<F: Future<Output = ()>>(what: impl FnOnce() -> F) -> Vec<String> {
 #[test]
 fn every_call_is_counted() {
     let lines = counted(|| async {
-        let told = Told::turns([fails(ErrorKind::Overloaded), (SECOND, Ok(()))]);
+        let at_once = (Duration::ZERO, Ok(()));
+        let told =
+            Told::turns([fails(ErrorKind::Overloaded), (SECOND, Ok(())), at_once.clone(), at_once, (SECOND, Ok(()))]);
         let model = model(&told);
         assert!(model.complete(&ask()).await.outcome.is_ok());
         let stream = model.stream(&ask()).await.outcome.unwrap();
         drained(stream).await;
         // Left in the middle of it, and before its beginning.
         drop(model.stream(&ask()).await);
+        let ask = ask();
         tokio::select! {
-            _ = model.complete(&ask()) => panic!("it is not that fast"),
+            _ = model.complete(&ask) => panic!("it is not that fast"),
             () = tokio::task::yield_now() => (),
         }
     });
-    insta::assert_snapshot!(lines.join("\n"), @"");
+    insta::assert_snapshot!(lines.join("\n"), @r#"
+    holdfast_llm_call_duration_seconds_count{model="mock"} 5
+    holdfast_llm_calls_total{model="mock",outcome="cancelled"} 2
+    holdfast_llm_calls_total{model="mock",outcome="ok"} 2
+    holdfast_llm_calls_total{model="mock",outcome="overloaded"} 1
+    holdfast_llm_first_event_seconds_count{model="mock"} 2
+    holdfast_llm_retries_total{model="mock"} 1
+    holdfast_llm_tokens_total{model="mock",kind="cached_input"} 8
+    holdfast_llm_tokens_total{model="mock",kind="input"} 20
+    holdfast_llm_tokens_total{model="mock",kind="output"} 6
+    "#);
 }
 
 #[test]
@@ -294,7 +314,12 @@ fn refusals_and_the_breaker_are_counted() {
             model.complete(&ask()).await;
         }
     });
-    insta::assert_snapshot!(lines.join("\n"), @"");
+    insta::assert_snapshot!(lines.join("\n"), @r#"
+    holdfast_llm_breaker_state{model="mock"} 2
+    holdfast_llm_call_duration_seconds_count{model="mock"} 3
+    holdfast_llm_calls_total{model="mock",outcome="breaker_open"} 2
+    holdfast_llm_calls_total{model="mock",outcome="unauthorized"} 3
+    "#);
 }
 
 #[test]

@@ -287,6 +287,8 @@ fn exploring_moves_one_to_the_front_and_leaves_the_rest() {
     assert_eq!(order(0.13), ["tiny", "big", "east", "west"]);
     assert_eq!(order(0.26), ["east", "big", "tiny", "west"]);
     assert_eq!(order(0.499), ["west", "big", "tiny", "east"]);
+    let always = Explore::new(1.0, LocalFirst).rank(&QUESTION, &given, 1.0);
+    assert_eq!(candidates[always[0].index].name, "west", "a number that is too high is taken for the highest");
     let propensities: Vec<f64> = policy.rank(&QUESTION, &given, 0.26).iter().map(|ranked| ranked.propensity).collect();
     assert_eq!(propensities, [0.125, 0.625, 0.125, 0.125]);
 }

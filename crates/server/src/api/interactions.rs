@@ -130,8 +130,8 @@ pub(crate) struct CandidateAnswer {
     model: String,
     #[schemars(extend("enum" = ["local", "remote"]))]
     location: String,
-    /// The constraint that ruled it out
-    obstacle: Option<String>,
+    /// The constraints that ruled it out; none for who could answer
+    obstacles: Vec<String>,
     /// Its place in the order, from 0
     rank: Option<usize>,
     /// The policy's score
@@ -156,8 +156,8 @@ pub(crate) struct PairAnswer {
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "RecordedContext")]
 pub(crate) struct ContextAnswer {
-    budget_tokens: usize,
-    tokens: usize,
+    budget_tokens: u64,
+    tokens: u64,
     /// In the order of the citations
     taken: Vec<PassageAnswer>,
     refused: Vec<PassageAnswer>,
@@ -205,6 +205,8 @@ pub(crate) struct AttemptAnswer {
     model: String,
     /// Since the turn began
     started_ms: f64,
+    /// How long was waited before it, after the one before
+    waited_ms: f64,
     duration_ms: f64,
     /// `ok`, or what kind of failure it was
     outcome: String,
@@ -341,10 +343,10 @@ impl From<Text> for TextAnswer {
 
 impl From<RecordedCandidate> for CandidateAnswer {
     fn from(candidate: RecordedCandidate) -> Self {
-        let RecordedCandidate { model, location, obstacle, rank, score, propensity, breaker, price } = candidate;
+        let RecordedCandidate { model, location, obstacles, rank, score, propensity, breaker, price } = candidate;
         let price =
             price.map(|(input, output)| PairAnswer { input: money::dollars(input), output: money::dollars(output) });
-        Self { model, location, obstacle, rank, score, propensity, breaker, price }
+        Self { model, location, obstacles, rank, score, propensity, breaker, price }
     }
 }
 
@@ -393,7 +395,7 @@ impl From<Finished> for ResultAnswer {
 
 impl From<RecordedAttempt> for AttemptAnswer {
     fn from(attempt: RecordedAttempt) -> Self {
-        let RecordedAttempt { model, started_ms, duration_ms, outcome, status, reason } = attempt;
-        Self { model, started_ms, duration_ms, outcome, status, reason }
+        let RecordedAttempt { model, started_ms, waited_ms, duration_ms, outcome, status, reason } = attempt;
+        Self { model, started_ms, waited_ms, duration_ms, outcome, status, reason }
     }
 }

@@ -350,13 +350,12 @@ impl ModelBody {
     fn settings(self, at: usize) -> Result<ModelSettings, Failure> {
         let tokens = |field: &'static str, given: Option<i64>| {
             let number = given.map(|given| within(field, Some(given), 1, 1..=TOKENS_MAX)).transpose();
-            number
-                .map(|number| number.map(|number| number as u64))
-                .map_err(|wrong| wrong.at(format!("models[{at}].{field}")))
+            number.map_err(|wrong| wrong.at(format!("models[{at}].{field}")))
         };
+        let max_output_tokens = tokens("max_output_tokens", self.max_output_tokens)?;
         Ok(ModelSettings {
-            context_tokens: tokens("context_tokens", self.context_tokens)?,
-            max_output_tokens: tokens("max_output_tokens", self.max_output_tokens)?,
+            context_tokens: tokens("context_tokens", self.context_tokens)?.map(|number| number as u64),
+            max_output_tokens: max_output_tokens.and_then(|number| u32::try_from(number).ok()),
             name: self.name,
             tools: self.tools,
             images: self.images,

@@ -244,11 +244,11 @@ fn why() -> Value {
         "policy": "local-first",
         "candidates": [
             {
-                "model": "local/tiny", "location": "local", "obstacle": "breaker_open", "rank": null, "score": null,
+                "model": "local/tiny", "location": "local", "obstacles": ["breaker_open"], "rank": null, "score": null,
                 "propensity": null, "breaker": "open", "price": null,
             },
             {
-                "model": "openai/gpt-4.1", "location": "remote", "obstacle": null, "rank": 0, "score": 1.0,
+                "model": "openai/gpt-4.1", "location": "remote", "obstacles": [], "rank": 0, "score": 1.0,
                 "propensity": 1.0, "breaker": "closed", "price": { "input": 2.0, "output": 8.0 },
             },
         ],
@@ -267,7 +267,7 @@ fn why() -> Value {
         "result": {
             "outcome": "answered", "model": "openai/gpt-4.1",
             "attempts": [{
-                "model": "openai/gpt-4.1", "started_ms": 12.4, "duration_ms": 1_190.2, "outcome": "ok", "status": null,
+                "model": "openai/gpt-4.1", "started_ms": 12.4, "waited_ms": 0.0, "duration_ms": 1_190.2, "outcome": "ok", "status": null,
                 "reason": null,
             }],
             "finish": "stop",
