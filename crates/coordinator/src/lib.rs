@@ -7,6 +7,7 @@ mod augment;
 mod budgets;
 mod cache;
 mod catalog;
+mod count;
 mod health;
 mod interactions;
 mod providers;

@@ -52,8 +52,8 @@ struct Run {
 }
 
 /// Who could answer, in order, and how that came about.
-struct Routed {
-    left: VecDeque<Model>,
+pub(crate) struct Routed {
+    pub(crate) left: VecDeque<Model>,
     candidates: Vec<RecordedCandidate>,
     /// What rules each candidate out.
     obstacles: Vec<Vec<Ruled>>,
@@ -227,7 +227,7 @@ impl Coordinator {
     }
 
     /// Puts the models that could answer in order.
-    async fn route(
+    pub(crate) async fn route(
         &self,
         caller: &Caller,
         choice: &Choice,
@@ -658,7 +658,7 @@ fn estimate(model: &Model, features: &Features) -> (Option<u64>, u64) {
     (cost, features.input_tokens.saturating_add(output))
 }
 
-fn features(request: &Request, input_tokens: u64) -> Features {
+pub(crate) fn features(request: &Request, input_tokens: u64) -> Features {
     Features {
         input_tokens,
         output_tokens: request.sampling.max_tokens.map(u64::from),

@@ -6,9 +6,6 @@
 use holdfast_coordinator::{BUDGET_TOKENS_MAX, PASSAGES_MAX};
 use serde_json::{Value, json};
 
-use super::super::{
-    COLLECTION_NAME, NAME, NOT_BLANK, QUERY_CHARS_MAX, Tag, object, operation::Operation, schema::Schemas,
-};
 use crate::{
     api::augment::{BUDGET_TOKENS_DEFAULT, COLLECTIONS_MAX, PASSAGES_DEFAULT},
     chat::{
@@ -16,6 +13,9 @@ use crate::{
         anthropic::{self, CountAnswer},
         models::ListAnswer,
         openai,
+    },
+    description::{
+        COLLECTION_NAME, NAME, NOT_BLANK, QUERY_CHARS_MAX, Tag, object, operation::Operation, schema::Schemas,
     },
     error::Code,
     routes::Verb::{Get, Post},
