@@ -9,10 +9,11 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, Queue
@@ -22,6 +23,8 @@ import pytest
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 PATIENCE_S = 120.0
+# Requests at once of the server that bears little.
+PLACES = 4
 
 
 def required(name: str, what: str) -> Path:
@@ -125,7 +128,7 @@ class Events:
 
 
 @contextmanager
-def starting(binary, data_dir, *paths):
+def starting(binary, data_dir, *paths, settings=None):
     """The program serving these paths and what it tells; whatever happens, it does not outlive this."""
     log = data_dir.parent / "server.log"
     with log.open("wb") as stderr:
@@ -134,6 +137,7 @@ def starting(binary, data_dir, *paths):
             stdout=subprocess.PIPE,
             stderr=stderr,
             stdin=subprocess.DEVNULL,
+            env=os.environ | (settings or {}),
         )
         try:
             events = Events(process)
@@ -162,6 +166,67 @@ def server(binary, tmp_path_factory):
     """A server that has indexed the fixtures and is ready."""
     data_dir = furnish(tmp_path_factory.mktemp("server") / "data")
     with running(binary, data_dir, FIXTURES / "docs") as server:
+        yield server
+
+
+@dataclass
+class Strict:
+    """A server that bears little, and keys of its own for each test."""
+
+    server: Server
+    binary: str
+
+    @property
+    def url(self):
+        return self.server.url
+
+    def key(self):
+        """A key that has not asked yet, made by the owner, who is not limited."""
+        command = [self.binary, "--data-dir", self.server.data_dir, "--json", "keys", "create", "strict", "--role", "reader"]
+        made = subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE_S, stdin=subprocess.DEVNULL)
+        return json.loads(made.stdout)["key"]
+
+    @contextmanager
+    def busy(self):
+        """Every place is taken, by requests whose bodies do not come."""
+        address = urlsplit(self.url)
+        head = (
+            f"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {self.key()}\r\n"
+            "Content-Type: application/json\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n"
+        )
+        with ExitStack() as held:
+            for _ in range(PLACES):
+                connection = socket.create_connection((address.hostname, address.port), timeout=PATIENCE_S)
+                held.enter_context(connection)
+                connection.sendall(head.encode())
+                # It is asked for its body once it has its place.
+                assert connection.recv(1024).startswith(b"HTTP/1.1 100")
+            yield
+
+
+@pytest.fixture(scope="session")
+def strict(binary, tmp_path_factory):
+    """A server that each key may ask a few times at once and then once a second, and that has few places."""
+    settings = {
+        "HOLDFAST_LIMITS__KEY_REQUESTS_BURST": "5",
+        "HOLDFAST_LIMITS__KEY_REQUESTS_PER_SECOND": "1",
+        "HOLDFAST_SERVER__MAX_CONCURRENT_REQUESTS": str(PLACES),
+    }
+    data_dir = furnish(tmp_path_factory.mktemp("strict") / "data")
+    with starting(binary, data_dir, settings=settings) as (server, _):
+        deadline = time.monotonic() + PATIENCE_S
+        while server.request("GET", "/health/ready").status != 200:
+            assert time.monotonic() < deadline, "it never became ready"
+            time.sleep(0.05)
+        yield Strict(server, binary)
+
+
+@pytest.fixture(scope="session")
+def without_model(binary, tmp_path_factory):
+    """A server whose model is not there, and comes from nowhere."""
+    data_dir = tmp_path_factory.mktemp("without") / "data"
+    data_dir.mkdir(mode=0o700)
+    with starting(binary, data_dir, settings={"HOLDFAST_MODELS__SOURCES": "[]"}) as (server, _):
         yield server
 
 

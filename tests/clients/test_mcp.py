@@ -206,6 +206,18 @@ async def test_a_tool_beyond_the_roles_of_a_key_says_which_scope_it_takes(server
         assert "documents:write" in text(refused) and refused.structured_content["error_id"] in text(refused)
 
 
+@pytest.mark.parametrize("generation", [SESSION, NEW])
+async def test_a_client_over_its_limit_is_told_when_to_come_again(strict, generation):
+    with pytest.raises((MCPError, ExceptionGroup)) as failed:
+        async with session(over_http(strict, key=strict.key()), generation) as client:
+            with anyio.fail_after(60):
+                for _ in range(50):
+                    await client.list_tools()
+    told = raised(failed.value)
+    assert told.data["code"] == "rate_limited" and told.data["status"] == 429, told
+    assert "wait 1 s" in told.message and told.data["error_id"], told
+
+
 async def test_a_web_page_elsewhere_is_refused(server):
     message = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
     accept = {"Accept": "application/json, text/event-stream"}

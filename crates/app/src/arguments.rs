@@ -80,7 +80,7 @@ pub enum Command {
     Jobs(Jobs),
     /// Show how everything is
     Status,
-    /// Create, list and revoke API keys
+    /// Create, list, rotate and revoke API keys
     #[command(subcommand)]
     Keys(Keys),
     /// Fetch, list and verify embedding models
@@ -778,5 +778,27 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_table_of_commands_has_them_all() {
+        let page = include_str!("../../../README.md");
+        let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| `")).collect();
+        let program = Arguments::command();
+        for command in program.get_subcommands().filter(|command| !command.is_hide_set()) {
+            let name = command.get_name();
+            let of_it = |row: &&&str| row.split(['`', ' ', '|', '\\']).any(|word| word == name);
+            assert!(rows.iter().any(|row| of_it(&row)), "README.md has no row for `{name}`");
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_keys_names_all_that_can_be_done_with_them() {
+        let program = Arguments::command();
+        let keys = program.find_subcommand("keys").unwrap();
+        let told = keys.get_about().unwrap().to_string().to_lowercase();
+        for action in keys.get_subcommands() {
+            assert!(told.contains(action.get_name()), "{told:?} lacks {}", action.get_name());
+        }
     }
 }

@@ -37,13 +37,13 @@ mod event_health;
 
 mod hint;
 
+mod code;
+
 use std::{io, process::ExitCode};
 
 use clap::Parser;
-use holdfast_server::tls::{TlsError, authority::AuthorityError};
-use holdfast_storage::StorageError;
 
-use crate::{arguments::Arguments, output::say, settings::Problems, transport::Refusal, wiring::WithoutKeys};
+use crate::{arguments::Arguments, output::say, settings::Problems, transport::Refusal};
 
 /// The system's own takes twice the memory while much is indexed, and longer where threads free what others made.
 #[global_allocator]
@@ -113,36 +113,7 @@ fn problem(error: &anyhow::Error) -> serde_json::Value {
     }
     if let Some(problems) = error.downcast_ref::<Problems>() {
         let problems = problems.shown();
-        return serde_json::json!({ "code": "settings_invalid", "detail": error.to_string(), "problems": problems });
+        return serde_json::json!({ "code": code::of(error), "detail": error.to_string(), "problems": problems });
     }
-    serde_json::json!({ "code": code(error), "detail": hint::sentence(error), "hint": hint::of(error) })
-}
-
-/// A stable word for a failure that no server told. `docs/ERRORS.md` lists them.
-fn code(error: &anyhow::Error) -> &'static str {
-    use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, StorageFull};
-    if let Some(error) = error.downcast_ref::<TlsError>() {
-        return error.code();
-    }
-    if let Some(error) = error.downcast_ref::<AuthorityError>() {
-        return error.code();
-    }
-    if error.is::<WithoutKeys>() {
-        return "listener_without_keys";
-    }
-    match error.chain().find_map(|cause| cause.downcast_ref::<StorageError>()) {
-        Some(StorageError::InUse { .. }) => "data_directory_in_use",
-        Some(StorageError::Newer { .. }) => "database_newer",
-        Some(StorageError::ForeignSchema { .. }) => "database_foreign",
-        Some(StorageError::Damaged(_)) => "storage_damaged",
-        Some(StorageError::Device(_)) => "storage_unavailable",
-        Some(StorageError::Full(_)) => "storage_full",
-        Some(StorageError::ReadOnly(_)) => "storage_read_only",
-        Some(StorageError::File { source, .. }) => match source.kind() {
-            StorageFull => "storage_full",
-            PermissionDenied | ReadOnlyFilesystem => "storage_read_only",
-            _ => "storage_unavailable",
-        },
-        _ => "command_failed",
-    }
+    serde_json::json!({ "code": code::of(error), "detail": hint::sentence(error), "hint": hint::of(error) })
 }

@@ -21,7 +21,7 @@ use holdfast_resilience::health::Report;
 use holdfast_server::{
     Observation, Parts, Server,
     tls::{
-        Concern, Tls, TlsError,
+        Tls, TlsError,
         authority::{Authority, own_names},
     },
 };
@@ -121,6 +121,7 @@ impl Keeper for OnDisk {
 
 fn keeper(holding: &Holding, bytes: u64) -> Result<Option<Arc<dyn Keeper>>> {
     if bytes == 0 {
+        metrics::gauge!("holdfast_embedding_cache_disk_bytes").set(0.0);
         return Ok(None);
     }
     let kept = Kept::open(&holding.directory.kept_embeddings(), bytes)?;
@@ -373,15 +374,11 @@ impl Bound {
 pub fn certificate(settings: &Settings, data_dir: &Path) -> Result<Option<(SocketAddr, Tls)>, TlsError> {
     let Some(address) = settings.listen_tls else { return Ok(None) };
     let files = settings.tls.clone().unwrap_or_else(|| Authority::at(data_dir.join("tls")).files());
-    let tls = Tls::load(files)?;
     let mut names = own_names();
     if !address.ip().is_unspecified() {
         names.insert(0, address.ip().to_string());
     }
-    for Concern { code, what, remedy } in tls.concerns(&names) {
-        tracing::warn!(code, hint = remedy, "{what}; {remedy}");
-    }
-    Ok(Some((address, tls)))
+    Ok(Some((address, Tls::load(files, names)?)))
 }
 
 /// Lets this process have as many files open as the system allows it: each connection is one, and most systems give

@@ -98,8 +98,8 @@ impl Purpose {
 }
 
 impl Priority {
-    /// The value of the metrics' label.
-    pub(crate) fn label(self) -> &'static str {
+    /// Its word, in metrics and in the status.
+    pub fn label(self) -> &'static str {
         match self {
             Priority::Interactive => "interactive",
             Priority::Bulk => "bulk",
@@ -215,6 +215,11 @@ impl Embedder {
     /// Whether another server runs the model. Asking it may cost money.
     pub fn is_remote(&self) -> bool {
         self.remote().is_some()
+    }
+
+    /// What waits before the model, once it is loaded.
+    pub(crate) fn queue(&self) -> Option<&Arc<Queue>> {
+        Some(&self.inner.loaded.get()?.queue)
     }
 
     pub(crate) fn remote(&self) -> Option<&Arc<Remote>> {

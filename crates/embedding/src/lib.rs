@@ -46,7 +46,7 @@ pub use encoder::Shape;
 pub use error::{EmbedError, SourceFailure};
 pub use fetch::PullProgress;
 pub use manifest::{KnownModel, ModelFile, PythonPackage, known_models};
-pub use models::Models;
+pub use models::{ModelQueue, Models};
 pub use remote::{RemoteApi, RemoteModel, RemoteReport, Words};
 pub use request::{Embedding, Input, Overlong, Request, Reuse, Scale};
 pub use space::{EmbeddingSpace, Pooling, Precision};

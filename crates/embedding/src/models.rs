@@ -22,7 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Config, ModelSource,
     cache::Cache,
-    embedder::{Embedder, Loaded, ModelState},
+    embedder::{Embedder, Loaded, ModelState, Priority},
     encoder::{Encoder, Scratch, Settings, Shape, Shorter},
     error::EmbedError,
     fetch::{self, PullProgress},
@@ -74,6 +74,19 @@ struct Asked {
     changed: Arc<Notify>,
     /// Bytes it takes, or will.
     bytes: u64,
+}
+
+/// What is unanswered of a model, in one priority.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelQueue {
+    /// The model's name.
+    pub model: String,
+    /// Whose texts.
+    pub priority: Priority,
+    /// Texts accepted and not answered.
+    pub texts: usize,
+    /// How many there may be; a request beyond is refused.
+    pub limit: usize,
 }
 
 impl fmt::Debug for Models {
@@ -143,6 +156,23 @@ impl Models {
             asked.values().filter_map(|asked| asked.embedder.remote()).map(|remote| remote.report()).collect();
         reports.sort_unstable_by(|one, other| one.model.cmp(&other.model));
         reports
+    }
+
+    /// What is unanswered of each model that is loaded, by name.
+    pub fn queues(&self) -> Vec<ModelQueue> {
+        let asked = self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |embedder: &Embedder| {
+            let (model, queue) = (embedder.name().to_owned(), embedder.queue()?);
+            let limit = queue.limits().texts;
+            Some([Priority::Interactive, Priority::Bulk].map(|priority| {
+                let texts = queue.unanswered(priority);
+                ModelQueue { model: model.clone(), priority, texts, limit }
+            }))
+        };
+        let mut queues: Vec<_> = asked.values().filter_map(|asked| of(&asked.embedder)).flatten().collect();
+        // Of one model as they are.
+        queues.sort_by(|one, other| one.model.cmp(&other.model));
+        queues
     }
 
     /// The models of which there is something on disk, by name. Compares sizes, not contents.

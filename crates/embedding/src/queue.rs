@@ -374,6 +374,11 @@ impl Queue {
         }
     }
 
+    /// Texts of a priority that are accepted and not answered.
+    pub(crate) fn unanswered(&self, priority: Priority) -> usize {
+        self.lock().lane(priority).unanswered
+    }
+
     pub(crate) fn limits(&self) -> Limits {
         self.limits
     }
@@ -517,7 +522,9 @@ mod tests {
                 keep: priority == Priority::Interactive,
             })
             .collect();
+        let before = queue.unanswered(priority);
         let room = queue.reserve(priority, texts.len(), texts.len() * TOKENS).unwrap();
+        assert_eq!(queue.unanswered(priority), before + texts.len());
         let (reply, answer) = oneshot::channel();
         queue.push(priority, texts, reply);
         (room, answer)

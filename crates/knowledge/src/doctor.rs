@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use holdfast_storage::{Caller, Grants};
 
-use crate::{Finding, Fix, Knowledge, KnowledgeError};
+use crate::{Finding, FindingCode, Fix, Knowledge, KnowledgeError};
 
 /// How long the indexes may take to catch up before they are compared.
 const CATCH_UP: Duration = Duration::from_secs(60);
@@ -21,7 +21,7 @@ impl Knowledge {
                 let complaints = inner.storage.integrity()?;
                 Ok(complaints
                     .into_iter()
-                    .map(|detail| Finding { code: "database_damaged", detail, fixed: false })
+                    .map(|detail| Finding { code: FindingCode::DatabaseDamaged.as_str(), detail, fixed: false })
                     .collect::<Vec<_>>())
             })
             .await?;
@@ -34,7 +34,7 @@ impl Knowledge {
                 self.blocking(move |inner| Ok(inner.storage.projections().rebuild(id, index)?)).await?;
             }
             findings.push(Finding {
-                code: "index_differs",
+                code: FindingCode::IndexDiffers.as_str(),
                 detail: format!(
                     "the {} index lacks {} chunks and has {} too many",
                     difference.index, difference.missing, difference.surplus
@@ -66,7 +66,11 @@ impl Knowledge {
                 if fix == Fix::Yes {
                     projections.rebuild(generation_id, index)?;
                 }
-                findings.push(Finding { code: "index_damaged", detail: error.to_string(), fixed: fix == Fix::Yes });
+                findings.push(Finding {
+                    code: FindingCode::IndexDamaged.as_str(),
+                    detail: error.to_string(),
+                    fixed: fix == Fix::Yes,
+                });
             }
             Ok(findings)
         })
@@ -79,7 +83,7 @@ impl Knowledge {
             Ok(match inner.models.verify(model) {
                 Ok(_) => None,
                 Err(error) => Some(Finding {
-                    code: "model_damaged",
+                    code: FindingCode::ModelDamaged.as_str(),
                     detail: format!("{error}; holdfast models pull {model} repairs it"),
                     fixed: false,
                 }),

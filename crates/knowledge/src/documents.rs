@@ -9,7 +9,8 @@ use holdfast_storage::{
 };
 
 use crate::{
-    DocumentContent, DocumentPage, JobReport, Knowledge, KnowledgeError, NewDocument, Page, PutDocuments, names,
+    DocumentContent, DocumentPage, JobReport, Knowledge, KnowledgeError, NewDocument, Page, PutDocuments, TroubleCode,
+    names,
 };
 
 /// Documents of a page, at most.
@@ -58,7 +59,9 @@ impl Knowledge {
         }
         let handover = |checked: Result<NewDocument, KnowledgeError>| match checked {
             Ok(document) => Handover::Accepted(document.to_payload()),
-            Err(problem) => Handover::Refused { code: "invalid_field".to_owned(), detail: problem.to_string() },
+            Err(problem) => {
+                Handover::Refused { code: TroubleCode::InvalidField.as_str().to_owned(), detail: problem.to_string() }
+            }
         };
         Ok(checked.into_iter().map(handover).collect())
     }

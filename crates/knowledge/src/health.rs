@@ -37,8 +37,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const PROBE: &str = "holdfast";
 /// Less than this, or than a twentieth of the disk where that is less still, is little room.
 const LITTLE_ROOM_BYTES: u64 = 256 << 20;
-/// Documents under way of which none was settled for so long are stuck.
-const STUCK_AFTER: Duration = Duration::from_secs(60);
 
 /// How everything is, and when that was found out.
 #[derive(Clone, Debug)]
@@ -248,6 +246,8 @@ impl Knowledge {
         drop(trials);
         let measured = Measured { at: Instant::now(), checked_at: SystemTime::now(), with_model, findings };
         *inner.health.measured.write().unwrap_or_else(PoisonError::into_inner) = measured;
+        // Also where nobody asks: who does so later is told since when it is so, not since when it was asked about.
+        drop(self.health());
     }
 }
 
@@ -337,7 +337,7 @@ fn ingest(inner: &Inner) -> Finding {
     if let Some(reason) = pipeline.obstacle() {
         return degraded(reason);
     }
-    match pipeline.stuck_for().filter(|time| *time > STUCK_AFTER) {
+    match pipeline.stuck_for().filter(|time| *time > inner.config.stuck_after) {
         Some(time) => degraded(format!("documents are under way, and none was finished for {} s", time.as_secs())),
         None => READY,
     }
@@ -406,11 +406,13 @@ fn sources(inner: &Inner) -> Finding {
 
 /// Sets the gauges of everything here that grows, and cannot be had without asking a disk.
 fn observe_gauges(inner: &Inner) {
-    let set = |name: &'static str, value: u64| metrics::gauge!(name).set(value as f64);
-    set("holdfast_jobs_running", inner.jobs.running() as u64);
-    set("holdfast_search_cache_bytes", inner.searcher.cache_bytes());
-    set("holdfast_database_bytes", inner.storage.size_bytes());
-    set("holdfast_vectors_bytes", inner.storage.projections().memory_bytes() as u64);
+    metrics::gauge!("holdfast_jobs_running").set(inner.jobs.running() as f64);
+    metrics::gauge!("holdfast_search_cache_bytes").set(inner.searcher.cache_bytes() as f64);
+    metrics::gauge!("holdfast_database_bytes").set(inner.storage.size_bytes() as f64);
+    metrics::gauge!("holdfast_vectors_bytes").set(inner.storage.projections().memory_bytes() as f64);
+    for (index, bytes) in inner.storage.projections().disk_bytes() {
+        metrics::gauge!("holdfast_index_bytes", "index" => index).set(bytes as f64);
+    }
     let (idle, readers) = inner.storage.readers();
     metrics::gauge!("holdfast_database_readers", "state" => "idle").set(idle as f64);
     metrics::gauge!("holdfast_database_readers", "state" => "in_use").set((readers - idle) as f64);

@@ -3,6 +3,7 @@
 //! This crate does not know about language models, sessions or HTTP. It takes and gives plain
 //! data; everything it keeps is in `storage`, every vector comes from `embedding`.
 
+mod codes;
 mod collections;
 mod doctor;
 mod documents;
@@ -28,6 +29,7 @@ use holdfast_storage::{Caller, Grants, Storage, StorageError, jobs::InterruptedR
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 
+pub use codes::{FindingCode, TroubleCode};
 pub use error::KnowledgeError;
 pub use health::HealthReport;
 pub use passages::Passage;
@@ -57,6 +59,8 @@ pub struct Config {
     pub documents_per_request_max: usize,
     /// How long removed documents are remembered.
     pub tombstones_kept: Duration,
+    /// How long no document may be finished, though some are under way, before indexing is said to be stuck.
+    pub stuck_after: Duration,
 }
 
 /// Whether sources are watched.
@@ -91,6 +95,7 @@ impl Default for Config {
             document_bytes_max: 8 * 1024 * 1024,
             documents_per_request_max: 256,
             tombstones_kept: Duration::from_secs(30 * 24 * 60 * 60),
+            stuck_after: Duration::from_secs(60),
         }
     }
 }
@@ -222,7 +227,7 @@ impl Knowledge {
             return Ok(());
         }
         let moves = inner.storage.interrupted_reembeddings()?;
-        let interrupted = inner.storage.close_interrupted_jobs().await?;
+        let interrupted = inner.storage.close_interrupted_jobs(TroubleCode::Interrupted.as_str()).await?;
         if interrupted > 0 {
             tracing::info!(interrupted, "taking up what the last run left unfinished");
         }

@@ -10,3 +10,4 @@ pub mod queue;
 pub mod rate;
 pub mod retry;
 pub mod shares;
+pub mod words;

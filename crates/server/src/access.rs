@@ -11,7 +11,7 @@ use axum::{
     extract::{Request, State},
     http::{Extensions, HeaderMap, HeaderName, Method, Uri, header},
     middleware::Next,
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use holdfast_storage::{
     Caller, Role, Scope,
@@ -34,6 +34,10 @@ const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const NO_KEY: &str = "hf_none";
 /// Parameters that people put keys in, though no key is taken from there.
 const KEY_PARAMETERS: [&str; 5] = ["key", "api_key", "apikey", "token", "access_token"];
+/// How a key begins, and how many letters and digits follow at least in one of which some may be missing. A collection
+/// may be called `hf_notes`.
+const KEY_PREFIX: &str = "hf_";
+const KEY_CHARS_MIN: usize = 20;
 /// How often it is written down which keys were used.
 const NOTED_EVERY: Duration = Duration::from_secs(30);
 
@@ -45,13 +49,18 @@ pub(crate) async fn check(
 ) -> Result<Response, Failure> {
     let route = gate::route(&request);
     let address = client_address(&server, request.headers(), request.extensions());
+    let face = routes::find(route).map_or(Face::Own, |route| route.face);
     let caller = match entry {
         Entry::Owner => Caller::owner(),
         Entry::Network if WITHOUT_KEY.contains(&route) => return Ok(next.run(request).await),
         Entry::Metrics => return Ok(next.run(request).await),
-        Entry::Network => authenticate(&server, request.headers(), request.uri(), address).await?,
+        Entry::Network => {
+            match authenticate(&server, Credential::of(request.headers(), request.uri()), address, face).await? {
+                Ok(caller) => caller,
+                Err(refused) => return Ok(*refused),
+            }
+        }
     };
-    let face = routes::find(route).map_or(Face::Own, |route| route.face);
     let meter = match server.limits().admit(&caller, address, face) {
         Ok(meter) => meter,
         Err(refused) => return Ok(*refused),
@@ -65,15 +74,14 @@ pub(crate) async fn check(
 }
 
 /// Whom the key of a request belongs to. A missing key goes the same way as a wrong one, and is told apart in the detail
-/// only.
+/// only. Who is not let in is answered in this shape.
 async fn authenticate(
     server: &Server,
-    headers: &HeaderMap,
-    uri: &Uri,
+    given: Credential<'_>,
     address: Option<IpAddr>,
-) -> Result<Caller, Failure> {
-    let given = Credential::of(headers, uri);
-    let key = if let Credential::Key(key) = given { key } else { NO_KEY };
+    face: Face,
+) -> Result<Result<Caller, Box<Response>>, Failure> {
+    let key = given.looked_up();
     let found = match server.storage().authenticate_at_once(key, address) {
         Some(found) => found,
         None => {
@@ -82,12 +90,15 @@ async fn authenticate(
         }
     };
     match found {
-        Authentication::Granted(caller) => Ok(caller),
+        Authentication::Granted(caller) => Ok(Ok(caller)),
         Authentication::Refused(refusal) => {
             let (reason, detail) = why(given, refusal);
             metrics::counter!("holdfast_authentication_failures_total", "reason" => reason).increment(1);
-            let too_many = server.limits().failed(address, reason);
-            Err(too_many.unwrap_or_else(|| Failure::new(Code::Unauthorized, detail)))
+            let (too_many, standings) = server.limits().failed(address, reason);
+            let failure = too_many.unwrap_or_else(|| Failure::new(Code::Unauthorized, detail));
+            let mut response = failure.into_response();
+            standings.put(&mut response, face);
+            Ok(Err(Box::new(response)))
         }
     }
 }
@@ -104,8 +115,12 @@ enum Credential<'a> {
 }
 
 impl<'a> Credential<'a> {
-    /// `Authorization: Bearer …`, RFC 6750 section 2.1, or `X-API-Key`.
+    /// `Authorization: Bearer …`, RFC 6750 section 2.1, or `X-API-Key`. A key in the address is refused beside these too:
+    /// it stands in the same logs, and who sends it has to hear of it.
     fn of(headers: &'a HeaderMap, uri: &Uri) -> Self {
+        if uri.query().is_some_and(has_key) {
+            return Self::InQuery;
+        }
         let mut keys = headers.get_all(header::AUTHORIZATION).iter().map(|value| {
             let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
@@ -117,10 +132,14 @@ impl<'a> Credential<'a> {
         if another.is_some() || another_plain.is_some() || both.is_some_and(|(one, other)| one != other) {
             return Self::Several;
         }
-        match bearer.flatten().or(plain.flatten()).filter(|key| !key.is_empty()) {
-            Some(key) => Self::Key(key),
-            None if uri.query().is_some_and(has_key) => Self::InQuery,
-            None => Self::Nothing,
+        bearer.flatten().or(plain.flatten()).filter(|key| !key.is_empty()).map_or(Self::Nothing, Self::Key)
+    }
+
+    /// What is looked up for it. Something is for each of them, so that all refusals take the same work.
+    fn looked_up(self) -> &'a str {
+        match self {
+            Self::Key(key) => key,
+            Self::Nothing | Self::Several | Self::InQuery => NO_KEY,
         }
     }
 }
@@ -129,8 +148,14 @@ impl<'a> Credential<'a> {
 pub(crate) fn has_key(query: &str) -> bool {
     query.split(['&', ';']).any(|pair| {
         let name = pair.split('=').next().unwrap_or_default();
-        pair.contains("hf_") || KEY_PARAMETERS.iter().any(|known| name.eq_ignore_ascii_case(known))
+        KEY_PARAMETERS.iter().any(|known| name.eq_ignore_ascii_case(known)) || looks_like_a_key(pair)
     })
+}
+
+fn looks_like_a_key(text: &str) -> bool {
+    text.split(KEY_PREFIX)
+        .skip(1)
+        .any(|rest| rest.bytes().take_while(u8::is_ascii_alphanumeric).count() >= KEY_CHARS_MIN)
 }
 
 /// Why somebody is not let in: a word for metrics, and a sentence that tells nothing to those who hold no key.
@@ -249,12 +274,31 @@ mod tests {
 
     #[test]
     fn a_key_in_the_address_is_noticed() {
-        let none = HeaderMap::new();
-        for uri in ["/?api_key=x", "/a?b=c&key=hf_1", "/?q=hf_abc", "/?access_token"] {
+        let (none, valid) = (HeaderMap::new(), headers(&[("x-api-key", "hf_1")]));
+        let whole = format!("/?q=hf_{}", "x".repeat(49));
+        let cut = format!("/?a;q=x%20hf_{}&b", "x".repeat(20));
+        for uri in ["/?api_key=x", "/a?b=c&key=hf_1", "/?access_token", "/?Token=", &whole, &cut] {
             assert_eq!(credential(&none, uri), Credential::InQuery, "{uri}");
+            assert_eq!(credential(&valid, uri), Credential::InQuery, "{uri} beside a key in its place");
         }
-        for uri in ["/", "/?q=keys", "/?monkey=1"] {
+        for uri in ["/", "/?q=keys", "/?monkey=1", "/?collection=hf_notes", "/?q=hf_models_of_the_whole_world"] {
             assert_eq!(credential(&none, uri), Credential::Nothing, "{uri}");
+            assert_eq!(credential(&valid, uri), Credential::Key("hf_1"), "{uri}");
         }
+    }
+
+    /// Whoever measures how long a refusal takes learns nothing: whatever is brought, one text is hashed and looked up,
+    /// and each of them is a single block of the hash, of 64 bytes, as a key is.
+    #[test]
+    fn every_refusal_looks_something_up_that_takes_as_long() {
+        let key = format!("hf_{}", "x".repeat(49));
+        let all = [Credential::Nothing, Credential::Several, Credential::InQuery, Credential::Key(&key)];
+        for given in all {
+            let looked_up = given.looked_up();
+            assert!((1..=64).contains(&looked_up.len()), "{given:?}: {looked_up:?}");
+            let is_key = matches!(given, Credential::Key(_));
+            assert_eq!(looked_up == NO_KEY, !is_key, "{given:?}");
+        }
+        assert!(!is_well_formed(NO_KEY), "nobody can have it");
     }
 }

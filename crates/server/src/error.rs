@@ -685,6 +685,35 @@ mod tests {
         assert_eq!(sections.len(), Code::ALL.len(), "docs/ERRORS.md has a section of no code");
     }
 
+    /// The page that goes on where a section ends.
+    const TROUBLESHOOTING: &str = include_str!("../../../docs/TROUBLESHOOTING.md");
+
+    /// What a heading is called in a link, as GitHub makes it.
+    fn anchor(heading: &str) -> String {
+        let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.collect::<String>().to_lowercase().replace(' ', "-")
+    }
+
+    #[test]
+    fn a_section_with_something_to_do_leads_to_troubleshooting() {
+        let headings = TROUBLESHOOTING.lines().filter_map(|line| line.strip_prefix("### ")).map(anchor);
+        let headings: Vec<String> = headings.collect();
+        let mut leading = 0;
+        for section in PAGE.split("\n### ").skip(1) {
+            let section = section.split("\n## ").next().unwrap_or(section);
+            let heading = section.lines().next().unwrap_or_default();
+            let operator = section.split("**Operator:**").nth(1).unwrap_or_default().trim();
+            let mut links = operator.split("(TROUBLESHOOTING.md#").skip(1).peekable();
+            assert!(operator.starts_with("nothing") || links.peek().is_some(), "{heading} leads nowhere");
+            leading += usize::from(links.peek().is_some());
+        }
+        assert!(leading > 20, "only {leading} sections lead on");
+        for link in PAGE.split("(TROUBLESHOOTING.md#").skip(1) {
+            let link = link.split(')').next().unwrap_or_default();
+            assert!(headings.iter().any(|heading| heading == link), "docs/TROUBLESHOOTING.md has no section {link}");
+        }
+    }
+
     #[test]
     fn codes_are_words_and_none_stands_twice() {
         for (at, code) in Code::ALL.iter().enumerate() {

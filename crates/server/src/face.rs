@@ -16,8 +16,8 @@ use serde::Serialize;
 use crate::error::Problem;
 
 /// JSON-RPC 2.0, section 5.1.
-const PARSE_ERROR: i32 = -32_700;
-const INVALID_REQUEST: i32 = -32_600;
+pub(crate) const PARSE_ERROR: i32 = -32_700;
+pub(crate) const INVALID_REQUEST: i32 = -32_600;
 const INTERNAL_ERROR: i32 = -32_603;
 
 /// Whose API a route belongs to.
@@ -88,7 +88,7 @@ fn overloaded() -> StatusCode {
 }
 
 /// What is wrong and what to do about it, in one line: these shapes have no place for a hint of its own that people see.
-fn message(problem: &Problem) -> String {
+pub(crate) fn message(problem: &Problem) -> String {
     match &problem.hint {
         Some(hint) => format!("{}; {hint}", problem.detail),
         None => problem.detail.clone(),

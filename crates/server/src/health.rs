@@ -12,7 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use holdfast_knowledge::HealthReport;
-use holdfast_resilience::health::{Component, Status, worst};
+use holdfast_resilience::health::{Component, STALE_AFTER, Status, worst};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -90,8 +90,10 @@ pub(crate) async fn summary(State(server): State<Server>) -> Response {
 /// A report as it may be told: what was tried too long ago says nothing of how a part is.
 pub(crate) fn told(mut report: HealthReport) -> HealthReport {
     if let Some(age) = report.stale {
+        let since = report.checked_at + STALE_AFTER;
         for part in &mut report.components {
             (part.status, part.reason) = (Status::Down, Some(format!("it was last tried {} s ago", age.as_secs())));
+            part.since = since;
         }
     }
     report
@@ -175,7 +177,9 @@ mod tests {
         assert_eq!(judge(&report, false).0, StatusCode::OK);
         assert_eq!(judge(&report, true).0, StatusCode::SERVICE_UNAVAILABLE);
         report.stale = Some(Duration::from_secs(90));
-        let (code, readiness) = judge(&told(report), false);
+        let told = told(report);
+        assert_eq!(told.components[0].since, SystemTime::UNIX_EPOCH + STALE_AFTER);
+        let (code, readiness) = judge(&told, false);
         assert_eq!((code, readiness.status), (StatusCode::SERVICE_UNAVAILABLE, "down"));
         assert_eq!(readiness.reason.as_deref(), Some("database: it was last tried 90 s ago"));
     }

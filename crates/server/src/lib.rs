@@ -95,7 +95,7 @@ const WHOLE_TEXTS_REQUESTS: usize = 4;
 /// The limits of the server. All of them hold for every caller.
 ///
 /// They can change while the server runs ([`Server::reconfigure`]): whoever needs one asks for it when it is needed and
-/// keeps it no longer than for one request. What a listener takes from here holds for the listener.
+/// keeps it no longer than for one request. What a connection takes from here holds for the connection.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The most bytes a request's body may have; more is answered 413.
@@ -407,12 +407,17 @@ impl Server {
 
     /// How the certificate is that the TLS listener serves with; nothing where there is no such listener.
     pub fn tls_component(&self) -> Option<Component> {
-        self.shared.tls.get().map(|tls| tls.component(SystemTime::now()))
+        self.tls().map(|tls| tls.component(SystemTime::now()))
     }
 
     /// Whether the certificate that the TLS listener serves with has this name.
     fn is_certified(&self, name: &str) -> bool {
-        self.shared.tls.get().is_some_and(|tls| tls.has_name(name))
+        self.tls().is_some_and(|tls| tls.has_name(name))
+    }
+
+    /// What the TLS listener serves with, where there is one.
+    fn tls(&self) -> Option<&tls::Tls> {
+        self.shared.tls.get()
     }
 
     /// Serves with a certificate from now on: looks whether its files change, and tells how it is.

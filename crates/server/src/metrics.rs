@@ -106,6 +106,10 @@ fn look_up(server: &Server) {
     gauge!("holdfast_http_connections").set(server.active_connections() as f64);
     gauge!("holdfast_uptime_seconds").set(server.uptime().as_secs_f64());
     gauge!("holdfast_answer_cache_bytes").set(server.coordinator().cache_bytes() as f64);
+    // Not when it is read: that is before anything is recorded.
+    if let Some(tls) = server.tls() {
+        tls.measure();
+    }
     // Services that are run here are told by whoever runs them.
     let components = server.health().components;
     for component in components.into_iter().filter(|component| COMPONENTS.contains(&component.name.as_str())) {

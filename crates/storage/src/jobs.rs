@@ -323,15 +323,16 @@ impl Storage {
 
     /// Ends the jobs that a former process left running; what they did stands, and what they
     /// were for is taken up anew. Accepted documents are not among them: they still wait.
-    pub async fn close_interrupted_jobs(&self) -> Result<usize, StorageError> {
+    /// `code` is what they are told to have failed with.
+    pub async fn close_interrupted_jobs(&self, code: &'static str) -> Result<usize, StorageError> {
         self.database
-            .write(|connection| {
+            .write(move |connection| {
                 Ok(connection.execute(
-                    "UPDATE jobs SET state = 'failed', error_code = 'interrupted',
+                    "UPDATE jobs SET state = 'failed', error_code = ?2,
                          error_detail = 'the server stopped; the work goes on under a new job',
                          finished_at_ms = ?1
                      WHERE state = 'running' AND kind <> 'documents'",
-                    [now_ms()],
+                    (now_ms(), code),
                 )?)
             })
             .await

@@ -99,11 +99,16 @@ impl Shared {
     }
 }
 
+/// The database file, or one of those that SQLite has beside it.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut file = path.as_os_str().to_owned();
+    file.push(suffix);
+    PathBuf::from(file)
+}
+
 fn begin_anew(path: &Path) -> io::Result<()> {
     for suffix in ["", "-wal", "-shm"] {
-        let mut file = path.as_os_str().to_owned();
-        file.push(suffix);
-        match fs::remove_file(PathBuf::from(file)) {
+        match fs::remove_file(beside(path, suffix)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
@@ -150,6 +155,7 @@ impl Writer {
     fn run(self, queue: &Receiver<(KeptKey, Vec<u8>)>) {
         let mut open = self.open_or_begin_anew();
         let mut tried = Instant::now();
+        self.measure();
         while let Ok(first) = queue.recv() {
             let batch: Vec<_> = std::iter::once(first).chain(queue.try_iter().take(COMMIT_MAX - 1)).collect();
             if open.is_none() && tried.elapsed() >= OPEN_PAUSE {
@@ -169,7 +175,15 @@ impl Writer {
                 open = self.begin_anew();
                 tried = Instant::now();
             }
+            self.measure();
         }
+    }
+
+    /// Sets the gauge of what the file and its log take.
+    fn measure(&self) {
+        let size = |path: PathBuf| fs::metadata(path).map_or(0, |metadata| metadata.len());
+        let bytes = size(self.path.clone()) + size(beside(&self.path, "-wal"));
+        metrics::gauge!("holdfast_embedding_cache_disk_bytes").set(bytes as f64);
     }
 
     fn open_or_begin_anew(&self) -> Option<Open> {

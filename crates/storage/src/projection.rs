@@ -24,6 +24,7 @@ use tokio::sync::watch;
 
 use crate::{
     collections::{self, Generation},
+    disk,
     error::{StorageError, file_error},
     lexical::{LexicalIndex, TantivyIndex},
     outbox,
@@ -255,6 +256,15 @@ impl Projections {
         }
         self.wake();
         Ok(())
+    }
+
+    /// Bytes that the files of each kind of index have on disk. Blocks.
+    pub fn disk_bytes(&self) -> [(&'static str, u64); 2] {
+        let all = self.shared.all();
+        [Kind::Vectors, Kind::Lexical].map(|kind| {
+            let folders = all.iter().map(|indexes| indexes.directory.join(kind.as_str()));
+            (kind.as_str(), folders.map(|folder| disk::size_of(&folder)).sum())
+        })
     }
 
     /// Bytes the vector indexes hold in memory.

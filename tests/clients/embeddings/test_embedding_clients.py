@@ -144,6 +144,69 @@ def test_the_hubs_client_raises_what_leads_to_the_code_and_the_error_id(server):
         assert len(told["error_id"]) == 32, told
 
 
+def asks_until(kind, ask):
+    """What is raised once a key has asked as often as it may."""
+    for _ in range(50):
+        try:
+            ask()
+        except kind as error:
+            return error
+    pytest.fail(f"{kind} was never raised")
+
+
+def test_openais_client_over_its_limit_raises_and_comes_again(strict):
+    def client(retries):
+        return openai.OpenAI(base_url=f"{strict.url}/v1", api_key=strict.key(), max_retries=retries)
+
+    impatient = client(0)
+    error = asks_until(openai.RateLimitError, lambda: impatient.embeddings.create(model=MODEL, input="x"))
+    assert (error.status_code, error.code, error.type) == (429, "rate_limited", "rate_limit_error"), error.body
+    assert "key_requests" in error.message and len(error.body["error_id"]) == 32, error.body
+    headers = error.response.headers
+    assert headers["retry-after"] == "1" and headers["x-ratelimit-remaining-requests"] == "0", headers
+    assert headers["ratelimit-policy"].startswith('"key_requests";q=5;w=5'), headers
+    # As it comes from the box, it waits for as long as it is told to.
+    patient = client(5)
+    for _ in range(8):
+        patient.embeddings.create(model=MODEL, input="x")
+
+
+def test_openais_client_at_a_busy_server_raises_and_comes_again(strict):
+    client = openai.OpenAI(base_url=f"{strict.url}/v1", api_key=strict.key(), max_retries=0)
+    with strict.busy(), pytest.raises(openai.InternalServerError) as busy:
+        client.embeddings.create(model=MODEL, input="x")
+    error = busy.value
+    assert (error.status_code, error.code, error.type) == (503, "overloaded", "server_error"), error.body
+    assert error.response.headers["retry-after"] == "1" and len(error.body["error_id"]) == 32, error.body
+    client.with_options(max_retries=5).embeddings.create(model=MODEL, input="x")
+
+
+def test_the_hubs_client_over_its_limit_and_at_a_busy_server(strict):
+    client = InferenceClient(model=f"{strict.url}/embed", token=strict.key())
+    with strict.busy(), pytest.raises(HfHubHTTPError) as busy:
+        client.feature_extraction("x")
+    limited = asks_until(HfHubHTTPError, lambda: client.feature_extraction("x"))
+    for error, code in [(busy.value, "overloaded"), (limited, "rate_limited")]:
+        told = error.response.json()
+        # What is 503 elsewhere is 429 in that interface.
+        assert (error.response.status_code, told["code"], told["error_type"]) == (429, code, "Overloaded"), told
+        assert error.response.headers["retry-after"] == "1" and len(told["error_id"]) == 32, told
+
+
+def test_clients_of_a_server_whose_model_is_not_there(without_model):
+    client = openai.OpenAI(base_url=f"{without_model.url}/v1", api_key=without_model.key, max_retries=0)
+    with pytest.raises(openai.InternalServerError) as raised:
+        client.embeddings.create(model=MODEL, input="x")
+    error = raised.value
+    assert (error.status_code, error.code, error.type) == (503, "model_not_ready", "server_error"), error.body
+    assert int(error.response.headers["retry-after"]) >= 1, error.response.headers
+    hub = InferenceClient(model=f"{without_model.url}/embed", token=without_model.key)
+    with pytest.raises(HfHubHTTPError) as raised:
+        hub.feature_extraction("x")
+    told = raised.value.response.json()
+    assert (raised.value.response.status_code, told["code"], told["error_type"]) == (503, "model_not_ready", "Unhealthy"), told
+
+
 def test_a_text_beyond_the_window_is_refused_or_cut_as_the_request_says(client, server):
     with pytest.raises(openai.APIStatusError, match="more than the 256 tokens") as refused:
         client.embeddings.create(model=MODEL, input=["x", TOO_LONG])
@@ -304,12 +367,18 @@ def test_what_was_asked_before_is_kept_and_what_is_under_way_is_shared(server):
     for _ in range(3):
         embed(server, "asked for three times")
     assert counted(server, hits) == before + 2
+    # The server's own probe embeds a few tokens now and then: a round without one tells.
+    assert any(shared_once(server, number) for number in range(5))
+
+
+def shared_once(server, number):
+    """Whether ten texts that sixteen clients ask for at once are embedded once each."""
     tokens = "holdfast_embedding_tokens_total"
+    texts = [f"shared by many, {number} number {n // 16}" for n in range(160)]
     before = counted(server, tokens)
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        texts = [f"shared by many, number {n // 16}" for n in range(160)]
         vectors = list(pool.map(lambda text: embed(server, text), texts))
-    assert counted(server, tokens) - before == sum(
-        len(spelled) for spelled in server.request("POST", "/tokenize", {"inputs": texts[::16]}).json()
-    )
+    embedded = counted(server, tokens) - before
+    spelled = server.request("POST", "/tokenize", {"inputs": texts[::16]}).json()
     assert all(vector == vectors[n // 16 * 16] for n, vector in enumerate(vectors))
+    return embedded == sum(map(len, spelled))

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use secrecy::SecretString;
 use toml::Value;
+use zeroize::Zeroizing;
 
 use super::{
     DEFAULTS, Flags, LogFormat, Origin, Place, Problem, Problems, Profile, Settings, SettingsFile, environment,
@@ -140,9 +141,7 @@ impl Layers {
                 continue;
             };
             if let Some(secret) = SECRETS.into_iter().find(|secret| *secret == key) {
-                if !text.trim().is_empty() {
-                    self.secrets.insert(secret, SecretString::from(text.trim()));
-                }
+                self.secrets.extend(secret_of(&Zeroizing::new(text)).map(|value| (secret, value)));
                 continue;
             }
             // An unknown one is told as such, whatever its value.
@@ -326,6 +325,11 @@ impl Layers {
     }
 }
 
+/// The secret in a variable's text, which is wiped from memory after this. Nothing where it is blank.
+fn secret_of(text: &Zeroizing<String>) -> Option<SecretString> {
+    Some(text.trim()).filter(|text| !text.is_empty()).map(SecretString::from)
+}
+
 fn in_file(fault: file::Fault, file: &SettingsFile) -> Problem {
     let file::Fault { key, line, what, remedy } = fault;
     let origin = Origin::File { path: file.path().to_owned(), line };
@@ -404,6 +408,14 @@ mod tests {
         let layers = from_text("[models]\nhub_endpoint = 'https://me:pw@host'", &Flags::default());
         let shown = format!("{:?}", layers.entries());
         assert!(shown.contains("(secret)") && !shown.contains("pw"), "{shown}");
+    }
+
+    #[test]
+    fn a_secret_is_taken_without_the_blanks_around_it() {
+        use secrecy::ExposeSecret;
+        let of = |text: &str| secret_of(&Zeroizing::new(text.to_owned()));
+        assert_eq!(of(" hf_abc\n").unwrap().expose_secret(), "hf_abc");
+        assert!(of(" \n").is_none());
     }
 
     #[test]

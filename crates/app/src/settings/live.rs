@@ -5,14 +5,16 @@ use std::collections::BTreeSet;
 use super::Layers;
 
 /// Settings that take effect when the file is read again; a name that ends in a dot stands for all below it.
-const LIVE: [&str; 10] = [
+const LIVE: [&str; 12] = [
     "profile",
     "log.",
     "limits.",
     "server.allowed_hosts",
     "server.allowed_origins",
+    "server.client_timeout_s",
     "server.max_body_bytes",
     "server.max_concurrent_requests",
+    "server.max_connections",
     "server.proxy_header",
     "server.request_timeout_s",
     "server.trusted_proxies",
@@ -32,8 +34,39 @@ pub fn differences(one: &Layers, other: &Layers) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use toml::Value;
+
     use super::*;
     use crate::settings::{Flags, layers::from_text};
+
+    /// Another value than the default, as a settings file has it.
+    fn another(key: &str, default: &Value) -> String {
+        match (key, default) {
+            ("server.listen" | "server.listen_tls", _) => "'127.0.0.1:1'".to_owned(),
+            ("server.proxy_header", _) => "'forwarded'".to_owned(),
+            ("server.allowed_hosts", _) => "['kb.example']".to_owned(),
+            ("server.allowed_origins", _) => "['https://kb.example']".to_owned(),
+            ("server.trusted_proxies", _) => "['10.0.0.0/8']".to_owned(),
+            (_, Value::Integer(number)) => (number + 1).to_string(),
+            (_, Value::Boolean(is_so)) => (!is_so).to_string(),
+            _ => panic!("{key} has no other value here: give it one"),
+        }
+    }
+
+    /// The server takes all of its limits over at a reload (`Server::reconfigure`), so what changes them is live, and what
+    /// does not waits for the next start.
+    #[test]
+    fn what_the_server_takes_over_is_called_live_and_nothing_else_of_it() {
+        let defaults = from_text("", &Flags::default());
+        let limits = |text: &str| format!("{:?}", from_text(text, &Flags::default()).settings().unwrap().server);
+        let before = limits("");
+        for (key, default, _) in defaults.entries() {
+            let Some((section @ ("server" | "limits"), name)) = key.split_once('.') else { continue };
+            let more = if key == "server.redirect_http" { "listen_tls = '127.0.0.1:2'\n" } else { "" };
+            let changed = limits(&format!("[{section}]\n{more}{name} = {}", another(&key, &default)));
+            assert_eq!(changed != before, is_live(&key), "{key}");
+        }
+    }
 
     #[test]
     fn each_live_setting_is_one_there_is() {

@@ -152,6 +152,7 @@ impl Reader<'_> {
         let max_concurrent_requests = self.number("server.max_concurrent_requests", 1..=65_536);
         let max_connections = self.number("server.max_connections", 16..=65_536);
         let client_timeout_s = self.number("server.client_timeout_s", 1..=600);
+        self.room_for_probes(max_connections, max_concurrent_requests);
         let client_timeout = Duration::from_secs(client_timeout_s?);
         let limits = self.limits();
         let allowed_hosts = self.get("server.allowed_hosts", &|words| each(words, host_name));
@@ -177,6 +178,17 @@ impl Reader<'_> {
             proxy_header: proxy_header?,
             ..holdfast_server::Config::default()
         })
+    }
+
+    /// What is being worked on never gives way, so a probe would find every connection taken.
+    fn room_for_probes(&mut self, connections: Option<u64>, requests: Option<u64>) {
+        let Some((connections, requests)) = connections.zip(requests) else { return };
+        self.clash("server.max_connections", connections <= requests, || {
+            Wrong::new(
+                format!("is {connections}, no more than server.max_concurrent_requests, {requests}: a health probe would find every connection taken"),
+                format!("give {} or more, or lower server.max_concurrent_requests", requests + 1),
+            )
+        });
     }
 
     fn limits(&mut self) -> Option<LimitsConfig> {
@@ -685,6 +697,7 @@ mod tests {
             "loopback",
         );
         check("[server]\nredirect_http = true", "server.redirect_http", "nowhere", "server.listen_tls");
+        check("[server]\nmax_connections = 256", "server.max_connections", "every connection taken", "257 or more");
         check("[server]\nclient_timeout_s = 0", "server.client_timeout_s", "is 0", "from 1 to 600");
         check("[tls]\ncertificate_file = 'a.pem'", "tls.certificate_file", "\"a.pem\"", "absolute");
         check("[tls]\ncertificate_file = '/a.pem'", "tls.certificate_file", "without its key", "tls.key_file");
@@ -727,6 +740,15 @@ mod tests {
         check("[log]\nlevel = 'loud'", "log.level", "\"loud\"", "error, warn");
         check("[knowledge]\nchunk_overlap_tokens = 150", "knowledge.chunk_overlap_tokens", "half", "lower");
         check("[knowledge]\nchunk_target_tokens = 300", "knowledge.chunk_target_tokens", "254", "raise");
+    }
+
+    #[test]
+    fn there_is_a_connection_left_for_a_probe() {
+        let found = problems("[server]\nmax_concurrent_requests = 1024");
+        assert!(found.len() == 1 && found[0].key.as_deref() == Some("server.max_connections"), "{found:?}");
+        from_text("[server]\nmax_connections = 65", &Flags::default()).settings().unwrap_err();
+        let both = "[server]\nmax_connections = 65\nmax_concurrent_requests = 64";
+        from_text(both, &Flags::default()).settings().unwrap();
     }
 
     #[test]

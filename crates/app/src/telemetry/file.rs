@@ -3,12 +3,16 @@
 //! `holdfast.log` is written. When it is full it becomes `holdfast.log.1`, which becomes `holdfast.log.2`, and so on: numbers
 //! stay in order whatever the clock does. What is too old, too many or too much is deleted. A disk that is full and a
 //! folder that is gone cost lines and nothing else; they are told once, and what is written goes on as soon as it can.
-//! A file that somebody moved away is begun anew. Whoever writes here has a thread for it.
+//! A file that somebody moved away is begun anew, and a folder that is gone is made again, also while nobody logs. Whoever
+//! writes here has a thread for it.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, ErrorKind, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    os::{
+        fd::AsFd,
+        unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -23,6 +27,8 @@ use crate::settings::LogFileLimits;
 const NAME: &str = "holdfast.log";
 /// How long a folder that cannot be written to is left alone.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// A disk with less room than this is as good as full: it is what is written in two pieces.
+const ROOM_BYTES: u64 = 64 << 10;
 /// The largest number a file can have; the settings allow fewer.
 const NUMBER_MAX: u64 = 10_000;
 
@@ -59,6 +65,8 @@ pub struct LogFile {
     folder: PathBuf,
     limits: SharedLimits,
     open: Option<Open>,
+    /// Bytes of the older files, at the last look.
+    kept_bytes: u64,
     /// Since when nothing can be written.
     failing: Option<Failing>,
 }
@@ -87,15 +95,39 @@ impl Sink for LogFile {
         written
     }
 
+    fn check(&mut self) -> io::Result<()> {
+        let checked = self.open_again_where_needed().and_then(|()| match &self.open {
+            Some(open) => has_room(&open.file),
+            None => Err(ErrorKind::NotFound.into()),
+        });
+        self.note(&checked);
+        let open_bytes = self.open.as_ref().map_or(0, |open| open.bytes);
+        metrics::gauge!("holdfast_log_files_bytes").set((self.kept_bytes + open_bytes) as f64);
+        checked
+    }
+
     fn look_after(&mut self) {
         self.sweep();
     }
 }
 
+/// Whether the disk that a file lies on has room for some lines.
+///
+/// # Errors
+/// [`ErrorKind::StorageFull`] where it has not.
+pub fn has_room(file: impl AsFd) -> io::Result<()> {
+    let disk = rustix::fs::fstatvfs(file)?;
+    // What is no disk tells 0 of everything.
+    if disk.f_blocks > 0 && disk.f_bavail.saturating_mul(disk.f_frsize) < ROOM_BYTES {
+        return Err(ErrorKind::StorageFull.into());
+    }
+    Ok(())
+}
+
 impl LogFile {
     /// Files in this folder, which is made when the first line comes.
     pub fn new(folder: PathBuf, limits: SharedLimits) -> Self {
-        Self { folder, limits, open: None, failing: None }
+        Self { folder, limits, open: None, kept_bytes: 0, failing: None }
     }
 
     fn try_write(&mut self, lines: &[u8]) -> io::Result<()> {
@@ -157,8 +189,9 @@ impl LogFile {
     }
 
     /// Deletes what is too old, too many or too much. What cannot be deleted is tried again the next time.
-    fn sweep(&self) {
+    fn sweep(&mut self) {
         let limits = self.limits.get();
+        self.kept_bytes = 0;
         let mut kept = self.kept();
         kept.sort_unstable_by_key(|kept| kept.number);
         let mut total_bytes = self.open.as_ref().map_or(0, |open| open.bytes.max(limits.max_file_bytes));
@@ -168,6 +201,8 @@ impl LogFile {
             let is_old = file.modified.elapsed().is_ok_and(|age| age > limits.max_age);
             if is_old || place > limits.max_files || total_bytes > limits.max_total_bytes {
                 let _ = fs::remove_file(self.numbered(file.number));
+            } else {
+                self.kept_bytes += file.bytes;
             }
         }
     }
@@ -390,6 +425,20 @@ mod tests {
         rig.wait();
         rig.write(3).unwrap();
         assert_eq!(rig.files(), expected(&[("holdfast.log", &[3])]));
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_folder_is_found_without_a_line() {
+        let mut rig = rig(LIMITS);
+        rig.log.check().unwrap();
+        assert_eq!(rig.files(), expected(&[("holdfast.log", &[])]), "the folder is made");
+        fs::remove_dir_all(rig.path("")).unwrap();
+        fs::write(rig.folder.path().join("logs"), "in the way").unwrap();
+        assert!(rig.log.check().is_err());
+        fs::remove_file(rig.folder.path().join("logs")).unwrap();
+        rig.log.check().unwrap();
+        rig.write(1).unwrap();
+        assert_eq!(rig.files(), expected(&[("holdfast.log", &[1])]));
     }
 
     #[test]

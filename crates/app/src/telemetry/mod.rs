@@ -132,11 +132,13 @@ impl Log {
     pub fn end_files(&self) {
         if let Some(file) = self.ways.file.swap(None) {
             file.outlet.end(FLUSH_PATIENCE);
+            metrics::gauge!("holdfast_log_files_bytes").set(0.0);
         }
     }
 
-    /// Makes the counters of this log known to the metrics, also while they are zero.
+    /// Makes what is counted of this log known to the metrics, also while it is zero.
     pub fn register_metrics(&self) {
+        metrics::gauge!("holdfast_log_files_bytes").increment(0.0);
         for name in ["stderr", "file"] {
             outlet::register(name);
         }
@@ -251,6 +253,16 @@ struct StandardError;
 impl Sink for StandardError {
     fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         BARS.suspend(|| io::stderr().lock().write_all(lines))
+    }
+
+    /// Of a file on a disk, whether that has room. Of a terminal or a pipe nothing is known without a line.
+    fn check(&mut self) -> io::Result<()> {
+        let stderr = io::stderr();
+        let found = rustix::fs::fstat(&stderr)?;
+        match rustix::fs::FileType::from_raw_mode(found.st_mode) {
+            rustix::fs::FileType::RegularFile => file::has_room(&stderr),
+            _ => Ok(()),
+        }
     }
 
     fn look_after(&mut self) {}

@@ -1,8 +1,8 @@
 //! A way that lines go: a bounded queue, and a thread that writes.
 //!
 //! Nobody who logs waits: what the queue does not hold is dropped, counted, and told once lines get through again. The
-//! thread is woken by lines, by a timer for what is to be looked after, and by whoever waits for the queue to be empty;
-//! [`Outlet::end`] stops it.
+//! thread is woken by lines, by a timer that has the sink tried and looked after, and by whoever waits for the queue to
+//! be empty; [`Outlet::end`] stops it.
 
 use std::{
     io,
@@ -12,7 +12,7 @@ use std::{
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -26,7 +26,9 @@ const LINES_MAX: usize = 8_192;
 const BYTES_MAX: usize = 4 << 20;
 /// Bytes that are written in one piece.
 const PIECE_BYTES: usize = 32 << 10;
-/// How often a sink looks after what it has, without a line to write.
+/// How often a sink is tried, without a line to write: as often as the other parts are whose health is told.
+const TRY_EVERY: Duration = Duration::from_millis(1_500);
+/// How often it looks after what it has then.
 const LOOK_AFTER_EVERY: Duration = Duration::from_secs(60);
 
 /// Where lines end up.
@@ -36,6 +38,12 @@ pub trait Sink: Send + 'static {
     /// # Errors
     /// Where the lines are lost.
     fn write(&mut self, lines: &[u8]) -> io::Result<()>;
+
+    /// Whether a line would get through, as far as that can be found out without one.
+    ///
+    /// # Errors
+    /// Why it would not.
+    fn check(&mut self) -> io::Result<()>;
 
     /// Does what is to be done now and then.
     fn look_after(&mut self);
@@ -142,11 +150,17 @@ struct Worker<S> {
 impl<S: Sink> Worker<S> {
     fn run(mut self) {
         let mut piece = Vec::with_capacity(PIECE_BYTES);
+        let mut looked_after = Instant::now();
+        self.try_out();
         loop {
-            let mut next = match self.jobs.recv_timeout(LOOK_AFTER_EVERY) {
+            let mut next = match self.jobs.recv_timeout(TRY_EVERY) {
                 Ok(job) => Some(job),
                 Err(RecvTimeoutError::Timeout) => {
-                    self.sink.look_after();
+                    self.try_out();
+                    if looked_after.elapsed() >= LOOK_AFTER_EVERY {
+                        self.sink.look_after();
+                        looked_after = Instant::now();
+                    }
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -169,6 +183,7 @@ impl<S: Sink> Worker<S> {
                     }
                     Job::End(done) => {
                         self.write(&mut piece, &mut lines);
+                        log_health::forget(self.shared.name);
                         // First, so that a line that comes too late is dropped where that is counted.
                         drop(self.jobs);
                         let _ = done.try_send(());
@@ -187,7 +202,8 @@ impl<S: Sink> Worker<S> {
             let written = self.sink.write(&bytes);
             log_health::note(self.shared.name, &written);
             match written {
-                Ok(()) => self.tell(),
+                // Where this one fails it is tried again, as the next line is.
+                Ok(()) => drop(self.tell()),
                 Err(_) => self.shared.drop_lines(count),
             }
         }
@@ -195,26 +211,39 @@ impl<S: Sink> Worker<S> {
         piece.clear();
     }
 
-    /// Says how many lines are missing, now that lines get through.
-    fn tell(&mut self) {
-        let dropped = self.shared.dropped.load(Ordering::Relaxed);
-        let untold = dropped - self.shared.told.load(Ordering::Relaxed);
+    /// Notes how the sink is while nobody logs. One that lost lines is tried with a line, the one that says so: that it
+    /// looks well does not mean that it takes any.
+    fn try_out(&mut self) {
+        let tried = if self.untold() > 0 { self.tell() } else { self.sink.check() };
+        log_health::note(self.shared.name, &tried);
+    }
+
+    /// Lines that were dropped without its being told.
+    fn untold(&self) -> u64 {
+        self.shared.dropped.load(Ordering::Relaxed) - self.shared.told.load(Ordering::Relaxed)
+    }
+
+    /// Says how many lines are missing, if any are, now that lines get through.
+    fn tell(&mut self) -> io::Result<()> {
+        let untold = self.untold();
         if untold == 0 {
-            return;
+            return Ok(());
         }
         let form = self.shared.form.load(Ordering::Relaxed);
         let form = Form::from_number(u8::try_from(form).unwrap_or_default());
         let message = format!("{untold} log lines were dropped lately");
         let event = Event::about_the_log(message, [("lines", Value::from(untold))]);
-        if self.sink.write(event.line(form).as_bytes()).is_ok() {
-            self.shared.told.store(dropped, Ordering::Relaxed);
-        }
+        self.sink.write(event.line(form).as_bytes())?;
+        self.shared.told.fetch_add(untold, Ordering::Relaxed);
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::{Condvar, Mutex};
+
+    use holdfast_resilience::health::Report;
 
     use super::*;
 
@@ -256,6 +285,10 @@ mod tests {
                 return Err(io::ErrorKind::StorageFull.into());
             }
             state.written.extend(String::from_utf8_lossy(lines).lines().map(str::to_owned));
+            Ok(())
+        }
+
+        fn check(&mut self) -> io::Result<()> {
             Ok(())
         }
 
@@ -315,8 +348,33 @@ mod tests {
         outlet.put("{}\n".into(), Form::Json);
         outlet.flush(PATIENCE);
         let written = gate.written();
-        let told: Value = serde_json::from_str(&written[1]).unwrap();
-        assert_eq!((written.len(), &told["lines"]), (2, &3.into()), "{written:?}");
+        let told: Vec<Value> = written.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let lost = told.iter().find_map(|line| line["lines"].as_u64());
+        assert_eq!((written.len(), lost), (2, Some(3)), "{written:?}");
+    }
+
+    #[test]
+    fn a_sink_that_works_again_is_found_to_without_another_line() {
+        let gate = Gate::default();
+        gate.set(|state| state.fails = true);
+        let outlet = Outlet::start("quiet", Form::Json, gate.clone());
+        outlet.put("lost\n".into(), Form::Json);
+        outlet.flush(PATIENCE);
+        let trouble = || {
+            let part = log_health::LogHealth.components().remove(0);
+            part.reason.filter(|reason| reason.contains("for quiet"))
+        };
+        assert!(trouble().is_some_and(|reason| reason.contains("do not get through")));
+        gate.set(|state| state.fails = false);
+        gate.until(|state| !state.written.is_empty());
+        assert!(gate.written()[0].contains("\"lines\":1"), "{:?}", gate.written());
+        // What was written is noted a moment later.
+        outlet.flush(PATIENCE);
+        assert_eq!(trouble(), None);
+        gate.set(|state| state.fails = true);
+        outlet.put("lost\n".into(), Form::Json);
+        outlet.end(PATIENCE);
+        assert_eq!(trouble(), None, "it is no way any more");
     }
 
     #[test]

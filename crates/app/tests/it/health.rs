@@ -4,9 +4,9 @@ use std::{
     fs,
     io::Write,
     os::unix::fs::PermissionsExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -101,10 +101,11 @@ impl Patient {
         Ok((told["breakers"][0]["state"].as_str().context("no state")?.to_owned(), value.parse()?))
     }
 
+    /// It takes five failures to open a breaker, and each is tried three times before it counts as one.
     fn breaker_becomes(&self, state: &str, number: f64) -> Result<()> {
         let began = Instant::now();
         while self.breaker()? != (state.to_owned(), number) {
-            ensure!(began.elapsed() < WITHIN, "{:?} instead of {state}", self.breaker()?);
+            ensure!(began.elapsed() < 12 * WITHIN, "{:?} instead of {state}", self.breaker()?);
             std::thread::sleep(PAUSE);
         }
         Ok(())
@@ -175,6 +176,39 @@ fn a_data_directory_that_takes_no_files() -> Result<()> {
     Ok(())
 }
 
+/// How many seconds after a time a part became what it is.
+fn seconds_after(time: SystemTime, part: &Value) -> Result<f64> {
+    const DAY: f64 = 86_400.0;
+    let since = part["since"].as_str().context("no time")?;
+    // As `2026-01-31T23:59:59.123Z`; which day it is says nothing here.
+    let clock = since.split_once('T').and_then(|(_, clock)| clock.strip_suffix('Z')).context(since.to_owned())?;
+    let numbers = clock.split(':').map(|number| Ok(number.parse::<f64>()?)).collect::<Result<Vec<_>>>()?;
+    let told = numbers.iter().fold(0.0, |sum, number| sum * 60.0 + number);
+    let expected = time.duration_since(SystemTime::UNIX_EPOCH)?.as_secs_f64().rem_euclid(DAY);
+    Ok((told - expected + DAY / 2.0).rem_euclid(DAY) - DAY / 2.0)
+}
+
+/// What nobody asked about was counted from when somebody did, or from an earlier break.
+#[test]
+fn since_when_a_part_is_as_it_is_when_nobody_asked_in_between() -> Result<()> {
+    let patient = Patient::new()?;
+    let (here, away) = (patient.data("db"), patient.data("db-away"));
+    patient.becomes("disk", "ready")?;
+    moved(here.clone(), away.clone())?;
+    patient.ails("disk")?;
+    moved(away.clone(), here.clone())?;
+    // To ask is what must not be done, so there is nothing to wait for but time.
+    std::thread::sleep(WITHIN);
+    let broken = SystemTime::now();
+    moved(here.clone(), away.clone())?;
+    std::thread::sleep(2 * WITHIN);
+    let part = patient.part("disk")?.context("no disk")?;
+    ensure!(part["status"] == "down", "{part}");
+    let after = seconds_after(broken, &part)?;
+    ensure!((-0.01..=WITHIN.as_secs_f64()).contains(&after), "{part} began {after} s after the break");
+    moved(away, here)
+}
+
 #[test]
 fn an_index_whose_files_are_damaged() -> Result<()> {
     let patient = Patient::new()?;
@@ -237,7 +271,7 @@ fn a_model_that_is_not_there_yet() -> Result<()> {
     let server = home.up(&[])?;
     let patient = Patient::not_yet_well(home, server)?;
     let part = patient.becomes("embedding", "down")?;
-    ensure!(part["reason"].as_str().is_some_and(|reason| reason.contains("source")), "{part}");
+    ensure!(part["reason"].as_str().is_some_and(|reason| reason.contains("no embedding model")), "{part}");
     patient.home.succeed(&["models", "pull", MODEL, "--from", model.to_str().context("not UTF-8")?])?;
     patient.becomes("embedding", "ready")?;
     Ok(())
@@ -260,7 +294,7 @@ fn a_default_model_on_another_machine_that_is_stopped() -> Result<()> {
         "cannot be reached",
         |patient| {
             ensure!(far.stop(rustix::process::Signal::TERM)? == Some(0));
-            ensure!(embed(patient)?.0 == 503);
+            ensure!(embed(patient)?.0 == 502);
             Ok(())
         },
         |_| {
@@ -294,6 +328,9 @@ fn a_remote_model_that_is_stopped_and_what_waits_for_it() -> Result<()> {
     let remote = patient.ails("remote")?;
     ensure!(remote["reason"].as_str().is_some_and(|reason| reason.contains("cannot be reached")), "{remote}");
     patient.breaker_becomes("open", 2.0)?;
+    let shown = patient.home.succeed(&["status"])?;
+    let has = |words: [&str; 2]| shown.lines().any(|line| line.split_whitespace().take(2).eq(words));
+    ensure!(has(["far", "open"]) && has([MODEL, "interactive"]) && shown.contains("http_requests"), "{shown}");
     let ingest = patient.ails("ingest")?;
     ensure!(ingest["reason"].as_str().is_some_and(|reason| reason.contains("waits for the model")), "{ingest}");
     let _again = Server::start(far_home.command(&["up", "--listen", &far_address, "--json"]))?;
@@ -312,27 +349,130 @@ fn log_lines_that_go_nowhere() -> Result<()> {
     let patient = Patient::of(home, Server::start_logging_to(command, fs::File::create("/dev/full")?)?)?;
     let part = patient.ails("log")?;
     ensure!(
-        part["status"] == "degraded" && part["reason"].as_str().is_some_and(|told| told.contains("lost")),
+        part["status"] == "degraded" && part["reason"].as_str().is_some_and(|told| told.contains("for stderr")),
         "{part}"
     );
     Ok(())
 }
 
 #[test]
-fn a_log_folder_in_whose_place_is_something_else() -> Result<()> {
+fn a_standard_error_that_nobody_reads() -> Result<()> {
     let home = Home::new()?;
     home.set("[log]\nlevel = 'debug'")?;
+    let (mut unread, stderr) = std::io::pipe()?;
+    let server = home.up_as(home.command(&["up", "--listen", "127.0.0.1:0", "--json"]), stderr.into())?;
+    let patient = Patient::of(home, server)?;
+    let fill = |patient: &Patient| {
+        // A line each, of more than a hundred bytes; a pipe holds 64 KiB.
+        for _ in 0..1_000 {
+            ensure!(patient.ask("GET", "/health/live", "")?.0 == 200);
+        }
+        Ok(())
+    };
+    let read = |_: &Patient| {
+        std::thread::spawn(move || std::io::copy(&mut unread, &mut std::io::sink()));
+        Ok(())
+    };
+    patient.check("log", "lines for stderr have stood still", fill, read)
+}
+
+/// Of a server that says little too: what is wrong is found by trying, not by the next line.
+#[test]
+fn a_log_folder_in_whose_place_is_something_else() -> Result<()> {
+    for level in ["debug", "error"] {
+        let home = Home::new()?;
+        home.set(&format!("[log]\nlevel = '{level}'"))?;
+        let server = home.up(&[])?;
+        let patient = Patient::of(home, server)?;
+        let folder = patient.data("logs");
+        let in_the_way = |_: &Patient| {
+            fs::remove_dir_all(&folder)?;
+            // The folder may be made again in between.
+            let put = |()| fs::write(&folder, "in the way");
+            Ok(put(()).or_else(|_| fs::remove_dir_all(&folder).and_then(put))?)
+        };
+        patient
+            .check("log", "lines for file do not get through", in_the_way, |_| Ok(fs::remove_file(&folder)?))
+            .with_context(|| format!("level {level}"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_disk_of_the_log_that_is_full() -> Result<()> {
+    // The one way quiet, the other with a line for each request.
+    for (way, settings) in [("file", "level = 'error'"), ("stderr", "level = 'debug'\nfile = false")] {
+        let home = Home::new()?;
+        home.set(&format!("[log]\n{settings}"))?;
+        let folder = home.data_dir().join("logs");
+        fs::create_dir_all(&folder)?;
+        let stderr = if way == "stderr" { folder.join("stderr") } else { PathBuf::from("/dev/null") };
+        let (server, below) = up_on_a_small_disk(&home, &folder, 1, &stderr)?;
+        let filler = below.join("filler");
+        let patient = Patient::of(home, server)?;
+        let reason = format!("lines for {way} do not get through");
+        patient.check("log", &reason, |_| fill(&filler), |_| Ok(fs::remove_file(&filler)?))?;
+    }
+    Ok(())
+}
+
+/// A server in whose eyes a folder is a disk of its own of so many MiB, and where that folder is in the eyes of others. The
+/// disk is in a namespace that whoever runs the tests may make.
+fn up_on_a_small_disk(home: &Home, folder: &Path, mebibytes: u32, stderr: &Path) -> Result<(Server, PathBuf)> {
+    let program = home.command(&["up", "--listen", "127.0.0.1:0", "--json"]);
+    let mut command = Command::new("/usr/bin/unshare");
+    let script =
+        r#"mount -t tmpfs -o size="$1"m,mode=0700 none "$0" && stderr=$2 && shift 2 && exec "$@" 2>> "$stderr""#;
+    command.args(["-Urm", "sh", "-c", script]).arg(folder).arg(mebibytes.to_string()).arg(stderr);
+    command.arg(program.get_program()).args(program.get_args());
+    command.env_clear().env("HOME", home.path("")).env("PATH", "/usr/bin:/bin").current_dir(home.path(""));
+    let server = Server::start(command)?;
+    let process = home.holder()?.as_raw_nonzero();
+    Ok((server, PathBuf::from(format!("/proc/{process}/root{}", folder.display()))))
+}
+
+/// Writes a file until its disk is full.
+fn fill(filler: &Path) -> Result<()> {
+    let mut file = fs::File::create(filler)?;
+    let full = loop {
+        match file.write_all(&[b'x'; 64 << 10]) {
+            Ok(()) => {}
+            Err(error) => break error,
+        }
+    };
+    ensure!(full.kind() == std::io::ErrorKind::StorageFull, "{full}");
+    Ok(())
+}
+
+#[test]
+fn a_settings_file_that_is_refused() -> Result<()> {
+    let home = Home::new()?;
+    home.set("[log]\nlevel = 'warn'")?;
     let server = home.up(&[])?;
     let patient = Patient::of(home, server)?;
-    let folder = patient.data("logs");
     patient.check(
-        "log",
-        "lines for the file are lost",
-        |_| {
-            fs::remove_dir_all(&folder)?;
-            Ok(fs::write(&folder, "in the way")?)
-        },
-        |_| Ok(fs::remove_file(&folder)?),
+        "settings",
+        "the settings file has 1 problem",
+        |patient| patient.home.set("[log]\nlevel = 'loud'"),
+        |patient| patient.home.set("[log]\nlevel = 'warn'"),
+    )
+}
+
+#[test]
+fn a_certificate_in_whose_place_is_one_that_cannot_be_used() -> Result<()> {
+    let home = Home::new()?;
+    home.succeed(&["tls", "init"])?;
+    let server = home.up(&["--listen-tls", "127.0.0.1:0"])?;
+    let patient = Patient::of(home, server)?;
+    let (key, certificate) = (patient.data("tls/server.key"), patient.data("tls/server.pem"));
+    let (good, other) = (fs::read(&key)?, fs::read(patient.data("tls/ca.key"))?);
+    patient.check("tls", "tls_key_mismatch", |_| Ok(fs::write(&key, &other)?), |_| Ok(fs::write(&key, &good)?))?;
+    let (here, away) = (certificate.clone(), certificate.with_extension("away"));
+    patient.check(
+        "tls",
+        "tls_file_unreadable",
+        |_| moved(here.clone(), away.clone()),
+        |_| moved(away.clone(), here.clone()),
     )
 }
 
@@ -341,15 +481,8 @@ fn a_disk_that_is_full() -> Result<()> {
     let home = Home::new()?;
     let database = home.data_dir().join("db");
     fs::create_dir_all(&database)?;
-    // A disk of its own for the database, in a namespace that whoever runs the tests may make.
-    let program = home.command(&["up", "--listen", "127.0.0.1:0", "--json"]);
-    let mut command = Command::new("/usr/bin/unshare");
-    command.args(["-Urm", "sh", "-c", r#"mount -t tmpfs -o size=24m,mode=0700 none "$0" && exec "$@""#]);
-    command.arg(&database).arg(program.get_program()).args(program.get_args());
-    command.env_clear().env("HOME", home.path("")).env("PATH", "/usr/bin:/bin").current_dir(home.path(""));
-    let server = Server::start(command)?;
-    let process = home.holder()?.as_raw_nonzero();
-    let filler = PathBuf::from(format!("/proc/{process}/root{}", database.join("filler").display()));
+    let (server, below) = up_on_a_small_disk(&home, &database, 24, Path::new("/dev/stderr"))?;
+    let filler = below.join("filler");
     let patient = Patient::of(home, server)?;
     let store = |id: &str| {
         let words = "A document of some words. ".repeat(2_000);
@@ -360,14 +493,7 @@ fn a_disk_that_is_full() -> Result<()> {
         "disk",
         "No space left",
         |_| {
-            let mut file = fs::File::create(&filler)?;
-            let full = loop {
-                match file.write_all(&[b'x'; 64 << 10]) {
-                    Ok(()) => {}
-                    Err(error) => break error,
-                }
-            };
-            ensure!(full.kind() == std::io::ErrorKind::StorageFull, "{full}");
+            fill(&filler)?;
             // What cannot be kept is refused, and what is there is answered.
             let mut refused = (0, String::new());
             for number in 0..50 {

@@ -58,6 +58,10 @@ fn a_line_of_a_request_has_every_id_in_both_places() -> Result<()> {
         for name in ["timestamp", "level", "target", "message"] {
             assert!(line[name].is_string(), "{name}: {line}");
         }
+        // Who sends keys that are none is told at once, and then in sum.
+        let tally = lines.iter().find(|line| line["code"] == "unauthorized" && line["networks"].is_string());
+        let tally = tally.context("nothing of where the key came from")?;
+        assert_eq!((&tally["networks"], &tally["reasons"]), (&"127.0.0.1 1".into(), &"malformed 1".into()));
         assert!(line.as_object().is_some_and(|line| line.values().all(|value| !value.is_object())), "flat: {line}");
     }
     assert!(!fs::read_to_string(&stderr)?.contains("hf_wrong"));

@@ -92,6 +92,26 @@ impl Agent {
 }
 
 #[test]
+fn lines_that_are_no_messages_are_answered_and_harm_no_session() -> Result<()> {
+    let home = Home::new()?;
+    let _server = home.up(&[])?;
+    let mut agent = Agent::start(&home)?;
+    let tools = agent.tools()?;
+    let deep = format!("{{\"jsonrpc\":\"2.0\",\"id\":8,\"params\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
+    let twice = r#"{"jsonrpc":"2.0","id":9,"method":"tools/list","method":"ping"}"#;
+    for (line, code) in [("no JSON", "invalid_json"), (&deep, "json_too_deep"), (twice, "invalid_request")] {
+        writeln!(agent.input, "{line}")?;
+        agent.input.flush()?;
+        let answer = agent.hear()?;
+        assert_eq!((&answer["error"]["code"], &answer["id"]), (&(-32_700).into(), &Value::Null), "{answer}");
+        assert_eq!(answer["error"]["data"]["code"], code, "{answer}");
+        assert_eq!(agent.tools_again()?, tools);
+    }
+    agent.leave()?;
+    Ok(())
+}
+
+#[test]
 fn an_agent_uses_the_server_that_runs() -> Result<()> {
     let home = Home::with_documents()?;
     let server = home.up_with_documents()?;

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::home::{Home, MODEL, http};
+use crate::home::{Home, MODEL, http, until};
 
 /// What Prometheus adds to every series it reads.
 const ADDED: [&str; 2] = ["instance", "job"];
@@ -180,6 +180,61 @@ fn metrics_have_a_door_of_their_own_where_it_is_asked_for() -> Result<()> {
     Ok(())
 }
 
+/// Bytes of all files below a folder.
+fn size_of(folder: &Path) -> Result<u64> {
+    fs::read_dir(folder)?
+        .map(|entry| {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            if metadata.is_dir() { size_of(&entry.path()) } else { Ok(metadata.len()) }
+        })
+        .sum()
+}
+
+#[test]
+fn what_grows_on_the_disk_tells_its_size() -> Result<()> {
+    let home = Home::with_documents()?;
+    home.set("[log]\nlevel = 'debug'")?;
+    let mut command = home.command(&["up", "--listen", "127.0.0.1:0", "--json", "docs"]);
+    command.env("HOLDFAST_MODELS__CACHE_DISK_BYTES", "100000000");
+    let mut server = home.server(command)?;
+    server.event("indexed")?;
+    let key = server.listening["admin_key"].as_str().context("no key")?;
+    let ask = |method: &str, path: &str, body: &str| {
+        let head = format!("{method} {path} HTTP/1.1\nHost: localhost\nConnection: close\nX-API-Key: {key}\n");
+        let rest = format!("Content-Type: application/json\nContent-Length: {}\n\n{body}", body.len());
+        http(server.address()?, &(head + &rest))
+    };
+    ensure!(ask("POST", "/v1/embeddings", r#"{"input":"to be kept"}"#)?.0 == 200);
+    let measured = |series: &str| -> Result<f64> {
+        let (_, text) = ask("GET", "/metrics", "")?;
+        let value = text.lines().find_map(|line| line.strip_prefix(series)).with_context(|| format!("no {series}"))?;
+        Ok(value.trim().parse()?)
+    };
+    let generation = fs::read_dir(home.data_dir().join("index"))?.next().context("no index")??.path();
+    for (series, folder) in [
+        ("holdfast_index_bytes{index=\"lexical\"}", generation.join("lexical")),
+        ("holdfast_index_bytes{index=\"vectors\"}", generation.join("vectors")),
+    ] {
+        // An index writes its files when it likes to.
+        until(series, || {
+            let size = size_of(&folder).unwrap_or_default();
+            Ok((size > 0 && (measured(series)? - size as f64).abs() < 1.0).then_some(()))
+        })?;
+    }
+    let cache = home.data_dir().join("cache/embeddings.db");
+    until("the vectors on disk", || {
+        let size = measured("holdfast_embedding_cache_disk_bytes ")?;
+        Ok((size > 0.0 && size >= fs::metadata(&cache)?.len() as f64).then_some(()))
+    })?;
+    // Each look at it is a line more.
+    until("the log", || {
+        let size = measured("holdfast_log_files_bytes ")?;
+        let there = size_of(&home.data_dir().join("logs"))? as f64;
+        Ok((size > 0.0 && size <= there && size > there / 2.0).then_some(()))
+    })
+}
+
 #[test]
 fn promtool_finds_nothing_to_complain_of_in_the_metrics() -> Result<()> {
     let (_home, text) = busy()?;
@@ -247,15 +302,25 @@ fn what_deploy_asks_for_is_emitted() -> Result<()> {
         answerable(query, &table, &recorded)?;
     }
     // What cannot be answered is seen.
-    for wrong in
-        ["holdfast_nothing", "holdfast_uptime_seconds{route=\"x\"}", "sum by (nobody) (holdfast_uptime_seconds)"]
-    {
+    for wrong in [
+        "holdfast_nothing",
+        "holdfast_uptime_seconds{route=\"x\"}",
+        "sum by (nobody) (holdfast_uptime_seconds)",
+        "holdfast_errors_total{code=\"unauthorised\"}",
+        "holdfast_errors_total{instance=~\"$instance\",code!=\"nothing\"}",
+        "holdfast_embedding_cache_total{outcome=~\"hit|keptt\"}",
+        "instance_route:holdfast_http_request_duration_seconds:p95_5m{route=\"/api/v1/serch\"}",
+    ] {
         ensure!(answerable(wrong, &table, &recorded).is_err(), "{wrong}");
+    }
+    for right in ["holdfast_embedding_cache_total{outcome=~\"hit|kept\"}", "up{job=\"anything\"}"] {
+        answerable(right, &table, &recorded)?;
     }
     Ok(())
 }
 
-/// Checks that every series, and every label of it, that a query names is there.
+/// Checks that every series that a query names is there, and every label of it, and that each has the values it is selected
+/// by.
 fn answerable(
     query: &str,
     table: &BTreeMap<String, Metric>,
@@ -276,18 +341,33 @@ fn answerable(
             known.extend(metric.labels.keys().cloned());
             known.extend(name.ends_with("_bucket").then(|| "le".to_owned()));
         }
-        ensure!(labels.is_subset(&known), "{name} has no {:?}: {query}", labels - &known);
+        for (label, value) in labels {
+            ensure!(known.contains(label), "{name} has no {label}: {query}");
+            ensure!(is_possible(table, name, label, value), "{name} has no {label} {value:?}: {query}");
+        }
         available.extend(known);
     }
     ensure!(grouped.is_subset(&available), "nothing has {:?}: {query}", &grouped - &available);
     Ok(())
 }
 
+/// Whether a label of a series can have a value. Of what a rule records it is asked whether any metric's label of that
+/// name can: it has them from one of them. What Prometheus adds, and what the dashboard fills in, can be anything.
+fn is_possible(table: &BTreeMap<String, Metric>, name: &str, label: &str, value: &str) -> bool {
+    let mut metrics: Vec<&Metric> = table.get(name).or_else(|| table.get(stem(name))).into_iter().collect();
+    if metrics.is_empty() {
+        metrics.extend(table.values());
+    }
+    let mut values = metrics.iter().filter_map(|metric| metric.labels.get(label)).peekable();
+    let is_free = values.peek().is_none() || value.starts_with('$');
+    is_free || values.any(|known| known.as_ref().is_none_or(|known| known.contains(value)))
+}
+
 /// What a PromQL query names.
 #[derive(Debug, Default)]
 struct Query {
-    /// Series, with the labels they are selected by.
-    selected: Vec<(String, BTreeSet<String>)>,
+    /// Series, with the labels and the values they are selected by.
+    selected: Vec<(String, Vec<(String, String)>)>,
     /// Labels that results are grouped by.
     grouped: BTreeSet<String>,
 }
@@ -331,12 +411,17 @@ impl Query {
             return rest;
         }
         let Some(braces) = rest.strip_prefix('{') else {
-            self.selected.push((name.to_owned(), BTreeSet::new()));
+            self.selected.push((name.to_owned(), Vec::new()));
             return rest;
         };
         let (matchers, rest) = braces.split_once('}').unwrap_or((braces, ""));
-        let labels = matchers.split("\",").filter_map(|matcher| matcher.split(['=', '!']).next());
-        self.selected.push((name.to_owned(), labels.map(|label| label.trim().to_owned()).collect()));
+        let matchers =
+            matchers.split("\",").filter_map(|matcher| matcher.split_once('"')).flat_map(|(label, values)| {
+                let label = label.trim_end_matches(['=', '!', '~']).trim();
+                // A pattern is several values, or what the dashboard fills in.
+                values.trim_end_matches('"').split('|').map(move |value| (label.to_owned(), value.to_owned()))
+            });
+        self.selected.push((name.to_owned(), matchers.collect()));
         rest
     }
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::home::{Home, finished, http, is_private};
+use crate::home::{Home, Server, finished, http, is_private};
 
 /// A program of the machine. Where it is missing, the test says what to install.
 fn tool(name: &str, package: &str) -> Result<Command> {
@@ -17,7 +17,11 @@ fn tool(name: &str, package: &str) -> Result<Command> {
 }
 
 fn succeed(mut command: Command) -> Result<String> {
-    let output = finished_of(&mut command)?;
+    succeed_of(&mut command)
+}
+
+fn succeed_of(command: &mut Command) -> Result<String> {
+    let output = finished_of(command)?;
     ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -216,6 +220,37 @@ fn each_bad_certificate_refuses_to_start_with_its_code() -> Result<()> {
     fs::write(&key, text)?;
     fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
     ensure!(up(&[])?.contains("tls_key_exposed"));
+    Ok(())
+}
+
+/// What a server says of one series without labels.
+fn measured(server: &Server, series: &str) -> Result<f64> {
+    let key = path_in(&server.listening, "/admin_key")?;
+    let request = format!("GET /metrics HTTP/1.1\nHost: localhost\nConnection: close\nX-API-Key: {key}\n\n");
+    let (status, text) = http(server.address()?, &request)?;
+    ensure!(status == 200, "{text}");
+    let value = text.lines().find_map(|line| line.strip_prefix(&format!("{series} ")));
+    Ok(value.with_context(|| format!("no {series}"))?.parse()?)
+}
+
+/// The certificate is read before anything is recorded: that made the metric 0 for ever.
+#[test]
+fn the_metrics_tell_when_the_certificate_ends() -> Result<()> {
+    const EXPIRY: &str = "holdfast_tls_certificate_expiry_timestamp_seconds";
+    let home = Home::new()?;
+    let made = home.json(&["tls", "init"])?;
+    let certificate = path_in(&made, "/certificate/certificate_file")?;
+    let mut openssl = tool("openssl", "openssl")?;
+    openssl.args(["x509", "-noout", "-enddate", "-dateopt", "iso_8601", "-in", &certificate]);
+    let told = succeed(openssl)?;
+    // As `2026-01-31 23:59:59Z`.
+    let end = told.trim().strip_prefix("notAfter=").context(told.clone())?;
+    let mut date = Command::new("date");
+    let end: f64 = succeed_of(date.args(["-u", "-d", end, "+%s"]))?.trim().parse()?;
+    let server = home.up(&["--listen-tls", "127.0.0.1:0"])?;
+    let measured = measured(&server, EXPIRY)?;
+    ensure!((measured - end).abs() < 1.0, "{measured} instead of {end}");
+    ensure!(server.stop(Signal::TERM)? == Some(0));
     Ok(())
 }
 

@@ -25,6 +25,7 @@ pub use self::{
     read::{ReadFile, read},
     walk::walk,
 };
+use crate::TroubleCode;
 
 /// What is too much.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,28 +147,31 @@ pub enum SkipReason {
 
 /// Whether a file that was skipped for the reason of this code may be readable the next time, looking just the same.
 pub(crate) fn may_pass(code: &str) -> bool {
-    matches!(code, "unreadable" | "changed_while_read" | "vanished")
+    [TroubleCode::Unreadable, TroubleCode::ChangedWhileRead, TroubleCode::Vanished]
+        .iter()
+        .any(|passing| passing.as_str() == code)
 }
 
 impl SkipReason {
-    /// A stable name in snake case.
+    /// A stable name.
     pub fn code(&self) -> &'static str {
-        match self {
-            Self::Binary => "binary",
-            Self::TooLarge { .. } => "too_large",
-            Self::Unreadable(_) => "unreadable",
-            Self::Undecodable => "undecodable",
-            Self::SymlinkOutside => "symlink_outside",
-            Self::SymlinkLoop => "symlink_loop",
-            Self::SymlinkBroken => "symlink_broken",
-            Self::SymlinkRepeated => "symlink_repeated",
-            Self::SymlinkSkipped => "symlink_skipped",
-            Self::NotRegular => "not_regular",
-            Self::ChangedWhileRead => "changed_while_read",
-            Self::Vanished => "vanished",
-            Self::NameNotUtf8 => "name_not_utf8",
-            Self::TooDeep { .. } => "too_deep",
-        }
+        let code = match self {
+            Self::Binary => TroubleCode::Binary,
+            Self::TooLarge { .. } => TroubleCode::TooLarge,
+            Self::Unreadable(_) => TroubleCode::Unreadable,
+            Self::Undecodable => TroubleCode::Undecodable,
+            Self::SymlinkOutside => TroubleCode::SymlinkOutside,
+            Self::SymlinkLoop => TroubleCode::SymlinkLoop,
+            Self::SymlinkBroken => TroubleCode::SymlinkBroken,
+            Self::SymlinkRepeated => TroubleCode::SymlinkRepeated,
+            Self::SymlinkSkipped => TroubleCode::SymlinkSkipped,
+            Self::NotRegular => TroubleCode::NotRegular,
+            Self::ChangedWhileRead => TroubleCode::ChangedWhileRead,
+            Self::Vanished => TroubleCode::Vanished,
+            Self::NameNotUtf8 => TroubleCode::NameNotUtf8,
+            Self::TooDeep { .. } => TroubleCode::TooDeep,
+        };
+        code.as_str()
     }
 }
 

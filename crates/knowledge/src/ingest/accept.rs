@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Origin, Pipeline, Targets, Work};
-use crate::{KnowledgeError, NewDocument};
+use crate::{KnowledgeError, NewDocument, TroubleCode};
 
 /// Accepted documents in the pipeline at once.
 const UNDER_WAY_MAX: usize = 256;
@@ -130,7 +130,7 @@ impl Task {
             Ok(document) => document,
             Err(error) => {
                 let detail = error.to_string();
-                self.storage.refuse_item(item, "unreadable".to_owned(), detail).await?;
+                self.storage.refuse_item(item, TroubleCode::Unreadable.as_str().to_owned(), detail).await?;
                 return Ok(());
             }
         };
@@ -138,7 +138,7 @@ impl Task {
             Ok(target) => target,
             Err(error @ (KnowledgeError::OtherModel { .. } | KnowledgeError::OtherSpace { .. })) => {
                 let detail = error.to_string();
-                self.storage.refuse_item(item, "other_model".to_owned(), detail).await?;
+                self.storage.refuse_item(item, TroubleCode::OtherModel.as_str().to_owned(), detail).await?;
                 return Ok(());
             }
             Err(error) => return Err(error),

@@ -28,7 +28,7 @@ use super::{
     progress::{Job, Outcome},
 };
 use crate::{
-    KnowledgeError, NewDocument,
+    KnowledgeError, NewDocument, TroubleCode,
     files::{self, FileEntry, FileLimits},
     split::SplitConfig,
 };
@@ -308,7 +308,7 @@ impl Stage {
                     None
                 }
                 Err(panic) => {
-                    self.fail(&account, "not_splittable", &panic).await;
+                    self.fail(&account, TroubleCode::NotSplittable, &panic).await;
                     None
                 }
             };
@@ -330,7 +330,7 @@ impl Stage {
         let destination =
             Destination { collection_id: target.generation.collection_id, generation_id: target.generation.id };
         let prepared = prepare::prepare(*incoming, destination, &target.tokens, &target.split)
-            .map_err(|error| Failure { code: "not_splittable", error: error.into() })?;
+            .map_err(|error| Failure { code: TroubleCode::NotSplittable, error: error.into() })?;
         Ok(Read::Document(Box::new(Moving { prepared, target, job, _claim: claim, _budget: budget })))
     }
 
@@ -346,7 +346,7 @@ impl Stage {
         };
         match recorded {
             Ok(()) => self.settle(account, outcome),
-            Err(error) => self.fail(account, "storage_failed", &error).await,
+            Err(error) => self.fail(account, TroubleCode::StorageFailed, &error).await,
         }
         None
     }
@@ -383,7 +383,7 @@ impl Stage {
                 Ok(ReadText::Incoming(Box::new(incoming)))
             }
             Origin::Stored { row } => {
-                self.read_stored(row).map_err(|error| Failure { code: "storage_failed", error: error.into() })
+                self.read_stored(row).map_err(|error| Failure { code: TroubleCode::StorageFailed, error: error.into() })
             }
         }
     }
@@ -488,7 +488,7 @@ impl Stage {
             Ok(missing) => missing,
             Err(error) => {
                 for moving in batch {
-                    self.fail(&Account::of(&moving), "storage_failed", &error).await;
+                    self.fail(&Account::of(&moving), TroubleCode::StorageFailed, &error).await;
                 }
                 return Vec::new();
             }
@@ -502,7 +502,7 @@ impl Stage {
                 Ok(embedded) => vectors.extend(hashes.into_iter().zip(embedded)),
                 Err(error) => {
                     for moving in batch {
-                        self.fail(&Account::of(&moving), "embedding_failed", &error).await;
+                        self.fail(&Account::of(&moving), TroubleCode::EmbeddingFailed, &error).await;
                     }
                     return Vec::new();
                 }
@@ -604,7 +604,7 @@ impl Stage {
                 }
                 Err(error) => {
                     for moving in &batch {
-                        self.fail(&Account::of(moving), "storage_failed", &error).await;
+                        self.fail(&Account::of(moving), TroubleCode::StorageFailed, &error).await;
                     }
                     return;
                 }
@@ -617,7 +617,7 @@ impl Stage {
                     Err(StorageError::Superseded) => self.superseded(&moving),
                     Err(StorageError::Closed) => return,
                     Err(error) => {
-                        self.fail(&Account::of(&moving), "storage_failed", &error).await;
+                        self.fail(&Account::of(&moving), TroubleCode::StorageFailed, &error).await;
                     }
                 }
             }
@@ -664,7 +664,13 @@ impl Stage {
     }
 
     /// Settles something as failed; an accepted document is refused with the reason.
-    async fn fail(&self, account: &Account, code: &str, error: &(dyn std::error::Error + Send + Sync + 'static)) {
+    async fn fail(
+        &self,
+        account: &Account,
+        code: TroubleCode,
+        error: &(dyn std::error::Error + Send + Sync + 'static),
+    ) {
+        let code = code.as_str();
         tracing::error!(error = error as &dyn std::error::Error, code, "failed to index a document");
         metrics::counter!("holdfast_documents_failed_total").increment(1);
         // What is interrupted still waits, and is taken up at the next start.
@@ -727,7 +733,7 @@ enum ReadText {
 
 /// Why a document cannot be had.
 struct Failure {
-    code: &'static str,
+    code: TroubleCode,
     error: Box<dyn std::error::Error + Send + Sync>,
 }
 

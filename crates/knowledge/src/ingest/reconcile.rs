@@ -27,7 +27,7 @@ use super::{
     progress::{Job, Jobs, Outcome},
 };
 use crate::{
-    KnowledgeError,
+    KnowledgeError, TroubleCode,
     files::{self, FileEntry, FileLimits, Found},
 };
 
@@ -209,7 +209,8 @@ impl Sources {
         }
         if stop.is_cancelled() {
             // Whoever ended it removes the source or does it over.
-            let ended = ("source_ended".to_owned(), "the source was removed or read anew".to_owned());
+            let ended =
+                (TroubleCode::SourceEnded.as_str().to_owned(), "the source was removed or read anew".to_owned());
             return self.shared.parts.jobs.finish(&job, Some(ended)).await;
         }
         if matches!(failure, Some(KnowledgeError::ShuttingDown)) {
@@ -220,7 +221,7 @@ impl Sources {
         if let Err(error) = self.record_end(&source, &job, message.clone()).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "failed to record the end of a scan");
         }
-        let error = message.map(|message| ("source_failed".to_owned(), message));
+        let error = message.map(|message| (TroubleCode::SourceFailed.as_str().to_owned(), message));
         self.shared.parts.jobs.finish(&job, error).await;
     }
 

@@ -18,7 +18,7 @@ use super::{
     Origin, Pipeline, Target, Targets, Watcher, Work,
     progress::{Job, Jobs},
 };
-use crate::KnowledgeError;
+use crate::{KnowledgeError, TroubleCode};
 
 /// Documents brought in before looking again.
 const DOCUMENTS_PER_ROUND: usize = 256;
@@ -160,7 +160,7 @@ impl Reembedding {
                         "failed to throw an unfinished generation away"
                     );
                 }
-                Some(("reembed_failed".to_owned(), error.to_string()))
+                Some((TroubleCode::ReembedFailed.as_str().to_owned(), error.to_string()))
             }
         };
         self.jobs.finish(job, error).await;

@@ -35,17 +35,30 @@ pub struct House {
 
 impl House {
     pub async fn new(watch: Watch) -> Result<House> {
+        House::with(watch, |_, _| {}).await
+    }
+
+    /// As [`House::new`], with something set otherwise.
+    pub async fn with(
+        watch: Watch,
+        change: impl FnOnce(&mut holdfast_embedding::Config, &mut Config),
+    ) -> Result<House> {
         let folder = tempfile::tempdir()?;
         fs::create_dir_all(folder.path().join("files"))?;
         for (name, seed) in [(TINY, 1), (OTHER, 2)] {
             holdfast_testkit::tiny_model::write_seeded(&folder.path().join("source").join(name), seed)?;
         }
-        House::open(folder, watch, Precision::Int8).await
+        House::open(folder, watch, Precision::Int8, change).await
     }
 
-    async fn open(folder: TempDir, watch: Watch, precision: Precision) -> Result<House> {
+    async fn open(
+        folder: TempDir,
+        watch: Watch,
+        precision: Precision,
+        change: impl FnOnce(&mut holdfast_embedding::Config, &mut Config),
+    ) -> Result<House> {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let embedding = holdfast_embedding::Config {
+        let mut embedding = holdfast_embedding::Config {
             models_dir: folder.path().join("models"),
             default_model: TINY.to_owned(),
             sources: Vec::new(),
@@ -54,6 +67,8 @@ impl House {
             fetch: FetchLimits { backoff_min: PATIENCE, backoff_max: PATIENCE, ..FetchLimits::default() },
             ..holdfast_embedding::Config::default()
         };
+        let mut config = Config { watch, ..Config::default() };
+        change(&mut embedding, &mut config);
         let models = Models::start(embedding, stop.clone(), tasks.clone());
         for name in [TINY, OTHER] {
             let source = ModelSource::Folder(folder.path().join("source").join(name));
@@ -63,7 +78,6 @@ impl House {
         let indexes = folder.path().join("index");
         fs::create_dir_all(&indexes)?;
         let storage = Storage::open_at(&folder.path().join("holdfast.db"), &indexes)?;
-        let config = Config { watch, ..Config::default() };
         let knowledge = Knowledge::start(config, storage.clone(), models, stop.clone(), tasks.clone()).await?;
         Ok(House { knowledge, storage, caller: Caller::owner(), folder, stop, tasks })
     }
@@ -75,7 +89,7 @@ impl House {
 
     /// As [`House::restart`], with the encoder's arithmetic named.
     pub async fn restart_in(self, precision: Precision, watch: Watch) -> Result<House> {
-        House::open(self.end().await?, watch, precision).await
+        House::open(self.end().await?, watch, precision, |_, _| {}).await
     }
 
     pub async fn close(self) -> Result<()> {

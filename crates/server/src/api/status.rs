@@ -1,7 +1,7 @@
 //! `GET /api/v1/status`: how the whole is, and each part.
 
 use axum::{Json, extract::State};
-use holdfast_embedding::RemoteReport;
+use holdfast_embedding::{ModelQueue, RemoteReport};
 use holdfast_resilience::health::{Component, Queue, worst};
 use holdfast_storage::Caller;
 use schemars::JsonSchema;
@@ -19,6 +19,7 @@ pub(crate) struct StatusAnswer {
     uptime_seconds: u64,
     pub(crate) components: Vec<ComponentAnswer>,
     queues: Vec<QueueAnswer>,
+    embedding_queues: Vec<EmbeddingQueueAnswer>,
     breakers: Vec<BreakerAnswer>,
 }
 
@@ -27,6 +28,17 @@ pub(crate) struct StatusAnswer {
 #[schemars(rename = "Queue")]
 struct QueueAnswer {
     name: &'static str,
+    length: usize,
+    limit: usize,
+}
+
+/// Texts that were accepted for a model and are not answered.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "EmbeddingQueue")]
+struct EmbeddingQueueAnswer {
+    model: String,
+    #[schemars(extend("enum" = ["interactive", "bulk"]))]
+    priority: &'static str,
     length: usize,
     limit: usize,
 }
@@ -61,6 +73,12 @@ impl StatusAnswer {
     pub(crate) fn of(server: &Server, caller: &Caller) -> Self {
         let components = server.health().components;
         let queue = |Queue { name, length, limit }: Queue| QueueAnswer { name, length, limit };
+        let embedding_queue = |ModelQueue { model, priority, texts, limit }: ModelQueue| EmbeddingQueueAnswer {
+            model,
+            priority: priority.label(),
+            length: texts,
+            limit,
+        };
         let breaker = |remote: RemoteReport| BreakerAnswer { name: remote.model, state: remote.breaker.as_str() };
         Self {
             status: worst(&components).as_str(),
@@ -68,6 +86,7 @@ impl StatusAnswer {
             uptime_seconds: server.uptime().as_secs(),
             components: components.into_iter().map(|component| ComponentAnswer::of(component, caller)).collect(),
             queues: server.queues().into_iter().map(queue).collect(),
+            embedding_queues: server.models().queues().into_iter().map(embedding_queue).collect(),
             breakers: server.models().remotes().into_iter().map(breaker).collect(),
         }
     }

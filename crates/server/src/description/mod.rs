@@ -34,7 +34,9 @@ const ABOUT: &str = "Holdfast keeps a private knowledge base: documents and fold
     Anthropic for language models, those of OpenAI and of text-embeddings-inference for embeddings, and speaks \
     MCP.\n\nEvery route but the probes and this description needs a key, in `Authorization: Bearer` or `X-API-Key`; each says which scope the key must have. Failures are problem documents (RFC 9457) with a stable \
     `code`; the routes of other APIs answer in the shape their clients parse, with the same `code` and `error_id`. \
-    Lists are pages: `next_cursor` of one is `cursor` of the next. Answers may gain fields.";
+    Lists are pages: `next_cursor` of one is `cursor` of the next. Answers may gain fields.\n\nBefore there is a request \
+    there is no route to answer it: bytes that are no HTTP get a 400, more than 64 KiB or 100 lines of headers a 431, \
+    and a target longer than that a 414, each without a body and without a `code`.";
 
 /// The whole description.
 static DOCUMENT: LazyLock<Value> = LazyLock::new(describe);

@@ -268,7 +268,7 @@ fn failed(face: Face, status: u16, codes: &[Code], schemas: &mut Schemas) -> Val
     if status == StatusCode::UNAUTHORIZED {
         headers.insert("WWW-Authenticate".to_owned(), header("WWW-Authenticate"));
     }
-    if codes.contains(&Code::RateLimited) {
+    if codes.iter().any(|code| matches!(code, Code::RateLimited | Code::Unauthorized)) {
         for name in ["RateLimit", "RateLimit-Policy"] {
             headers.insert(name.to_owned(), header(name));
         }

@@ -3,7 +3,8 @@
 //! `RateLimit-Policy` and `RateLimit` as in draft-ietf-httpapi-ratelimit-headers-09: a list of the limits, each with what
 //! it holds (`q`) and the seconds in which it fills (`w`), and with what remains (`r`) and the seconds until it is full
 //! (`t`). A refusal has all that were looked at, another answer those of which less than half remains: who is far from
-//! them need not hear of them. Clients of OpenAI look for `X-RateLimit-…-Requests` on every answer, and get them there.
+//! them need not hear of them. A limit on what is under way at once has a quota in the unit `concurrent-requests` and no
+//! time: it is over when a request is. Clients of OpenAI look for `X-RateLimit-…-Requests` on every answer, and get them there.
 
 use std::{fmt::Write, time::Duration};
 
@@ -24,20 +25,33 @@ const RESET_REQUESTS: HeaderName = HeaderName::from_static("x-ratelimit-reset-re
 
 /// How a client stands with each limit that was looked at.
 #[derive(Debug, Default)]
-pub(super) struct Standings {
+pub(crate) struct Standings {
     all: Vec<(Limit, Quota, Standing)>,
+    /// A limit on what is under way at once that is used up, and how much it allows.
+    used_up: Option<(Limit, usize)>,
 }
 
 impl Standings {
+    /// That of a client who has as much under way as may be.
+    pub(super) fn at_once(limit: Limit, most: usize) -> Self {
+        Self { all: Vec::new(), used_up: Some((limit, most)) }
+    }
+
     /// Notes how it stands with one, instead of how it stood before.
     pub(super) fn note(&mut self, limit: Limit, quota: &Quota, standing: Standing) {
         self.all.retain(|(known, ..)| *known != limit);
         self.all.push((limit, *quota, standing));
     }
 
-    pub(super) fn put(&self, response: &mut Response, face: Face) {
+    /// Tells the client of an answer.
+    pub(crate) fn put(&self, response: &mut Response, face: Face) {
         let is_refusal = response.status() == StatusCode::TOO_MANY_REQUESTS;
         let (mut policies, mut remaining) = (String::new(), String::new());
+        if let Some((limit, most)) = self.used_up {
+            let name = limit.as_str();
+            policies = format!("\"{name}\";q={most};qu=\"concurrent-requests\"");
+            remaining = format!("\"{name}\";r=0");
+        }
         for (limit, quota, standing) in &self.all {
             if !is_refusal && standing.remaining >= quota.burst() / 2 {
                 continue;
@@ -121,6 +135,16 @@ mod tests {
                 ("ratelimit-policy", "\"address_texts\";q=100;w=10, \"key_requests\";q=100;w=10"),
             ],
         );
+    }
+
+    #[test]
+    fn what_may_be_under_way_at_once_has_no_time() {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+        Standings::at_once(Limit::KeyConcurrency, 192).put(&mut response, Face::Own);
+        let header = |name: &str| response.headers()[name].to_str().unwrap();
+        assert_eq!(header("ratelimit-policy"), "\"key_concurrency\";q=192;qu=\"concurrent-requests\"");
+        assert_eq!(header("ratelimit"), "\"key_concurrency\";r=0");
     }
 
     #[test]

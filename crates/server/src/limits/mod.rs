@@ -28,7 +28,7 @@ use holdfast_resilience::{
 };
 use holdfast_storage::{Caller, keys::KEYS_MAX};
 
-use self::headers::Standings;
+pub(crate) use self::headers::Standings;
 use crate::{
     Server, ServerError,
     error::{Code, Failure, seconds},
@@ -217,7 +217,9 @@ impl Limits {
     pub(crate) fn admit(&self, caller: &Caller, address: Option<IpAddr>, face: Face) -> Result<Meter, Box<Response>> {
         let Some(buckets) = self.in_force().filter(|_| !caller.is_owner()) else { return Ok(Meter::free()) };
         let Some(share) = self.under_way.try_enter(caller.id(), buckets.config.key_concurrent_requests) else {
-            return Err(Box::new(Limit::KeyConcurrency.refuse(RETRY_SOON, None).into_response()));
+            let mut response = Limit::KeyConcurrency.refuse(RETRY_SOON, None).into_response();
+            Standings::at_once(Limit::KeyConcurrency, buckets.config.key_concurrent_requests).put(&mut response, face);
+            return Err(Box::new(response));
         };
         let mut standings = Standings::default();
         let (key, network) = (caller.id().to_owned(), address.map(network));
@@ -230,12 +232,19 @@ impl Limits {
         Ok(Meter(Some(Arc::new(account))))
     }
 
-    /// Counts a request without a valid key. Where there were too many of them, they are told so instead of why.
-    pub(crate) fn failed(&self, address: Option<IpAddr>, reason: &'static str) -> Option<Failure> {
-        FAILED.note(reason);
-        let (buckets, network) = self.in_force().zip(address.map(network))?;
-        let exhausted = buckets.failed_keys.take(&network, 1, Instant::now()).err()?;
-        Some(Limit::FailedKeys.refuse(exhausted.retry_after, None))
+    /// Counts a request without a valid key, and tells how its address stands. Where there were too many of them, they
+    /// are told so instead of why.
+    pub(crate) fn failed(&self, address: Option<IpAddr>, reason: &'static str) -> (Option<Failure>, Standings) {
+        let (network, mut standings) = (address.map(network), Standings::default());
+        FAILED.note_from(reason, network);
+        let Some((buckets, network)) = self.in_force().zip(network) else { return (None, standings) };
+        let quota = buckets.failed_keys.quota();
+        let (standing, refused) = match buckets.failed_keys.take(&network, 1, Instant::now()) {
+            Ok(standing) => (standing, None),
+            Err(exhausted) => (exhausted.standing, Some(Limit::FailedKeys.refuse(exhausted.retry_after, Some(quota)))),
+        };
+        standings.note(Limit::FailedKeys, quota, standing);
+        (refused, standings)
     }
 
     /// Sets the gauges of what is remembered.
@@ -370,6 +379,17 @@ mod tests {
         assert_eq!(texts([16 << 20]), 16_384);
     }
 
+    #[test]
+    fn where_failed_keys_come_from_is_counted() {
+        let limits = Limits::new(&LimitsConfig::default());
+        let address = "2001:db8:7:7::1".parse().unwrap();
+        // The first may be told at once.
+        for _ in 0..2 {
+            limits.failed(Some(address), "unknown");
+        }
+        assert!(FAILED.networks().contains(&network(address)));
+    }
+
     fn rate(per_second: u32, burst: u64) -> Rate {
         Rate { per_second, burst }
     }
@@ -394,14 +414,15 @@ mod tests {
         let config = LimitsConfig { failed_keys_per_minute: 1, ..LimitsConfig::default() };
         let limits = Limits::new(&config);
         let address = Some("192.0.2.1".parse().unwrap());
-        assert!(limits.failed(address, "unknown").is_none());
+        let may_try = |address| limits.failed(address, "unknown").0.is_none();
+        assert!(may_try(address));
         limits.reconfigure(&config);
-        assert!(limits.failed(address, "unknown").is_some());
-        assert!(limits.failed(None, "unknown").is_none(), "nobody is to blame");
+        assert!(!may_try(address));
+        assert!(may_try(None), "nobody is to blame");
         limits.reconfigure(&LimitsConfig { failed_keys_per_minute: 2, ..config.clone() });
-        assert!(limits.failed(address, "unknown").is_none());
+        assert!(may_try(address));
         limits.reconfigure(&LimitsConfig { enabled: false, ..config });
-        assert!((0..10).all(|_| limits.failed(address, "unknown").is_none()));
+        assert!((0..10).all(|_| may_try(address)));
     }
 
     #[test]

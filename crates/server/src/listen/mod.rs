@@ -35,7 +35,7 @@ use tokio_util::task::TaskTracker;
 
 use self::{
     life::{Counted, Life},
-    places::{Place, Places},
+    places::{Bounds, Place, Places},
     redirect::Doorman,
 };
 use crate::{
@@ -182,7 +182,7 @@ impl Server {
         D: Door,
         F: Future<Output = ()> + Send + 'static,
     {
-        let places = Places::new(self.config().max_connections, self.config().max_handshakes);
+        let places = Places::default();
         // Counts this listener's connections; they run on the tracker of the whole server.
         let connections = TaskTracker::new();
         loop {
@@ -231,7 +231,9 @@ impl Server {
         };
         let life = Life::new(peer.map(|peer| peer.address.ip()), reception == Reception::Encrypted);
         loop {
-            if let Some(place) = places.enter(&life) {
+            let config = self.config();
+            let bounds = Bounds { connections: config.max_connections, handshakes: config.max_handshakes };
+            if let Some(place) = places.enter(&life, bounds) {
                 return Some((Guest { stream, peer, life }, place));
             }
             tokio::time::sleep(FULL_PAUSE).await;
@@ -350,9 +352,15 @@ async fn agree(stream: TcpStream, life: &Arc<Life>, tls: &Tls) -> io::Result<Agr
     Ok(Agreed::Encrypted(Box::new(stream)))
 }
 
-/// Clients that go away or speak no HTTP are everyday.
+/// Clients that go away or speak no HTTP are everyday. What is no request, or too large for one, the protocol library
+/// answers by itself, so nobody else knows of it.
 fn note(ended: hyper::Result<()>) {
     if let Err(error) = ended {
+        if error.is_parse_too_large() {
+            count_ended("too_large");
+        } else if error.is_parse() {
+            count_ended("malformed");
+        }
         tracing::debug!(%error, "a connection ended early: {error}");
     }
 }

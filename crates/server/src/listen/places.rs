@@ -15,17 +15,18 @@ use super::life::Life;
 use crate::forwarded::network;
 
 /// The places of one listener; cloning is shallow.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct Places {
-    shared: Arc<Shared>,
+    taken: Arc<Mutex<Taken>>,
 }
 
-struct Shared {
+/// How many places there are at the moment: settings may change while a listener runs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
     /// Connections at once.
-    limit: usize,
+    pub connections: usize,
     /// Of them, those whose encryption is not agreed on yet.
-    handshakes_limit: usize,
-    taken: Mutex<Taken>,
+    pub handshakes: usize,
 }
 
 #[derive(Default)]
@@ -41,21 +42,20 @@ pub(super) struct Place {
 }
 
 impl Places {
-    pub(super) fn new(limit: usize, handshakes_limit: usize) -> Self {
-        Self { shared: Arc::new(Shared { limit, handshakes_limit, taken: Mutex::default() }) }
-    }
-
     /// A place, if there is one or somebody can give way.
-    pub(super) fn enter(&self, life: &Arc<Life>) -> Option<Place> {
+    pub(super) fn enter(&self, life: &Arc<Life>, bounds: Bounds) -> Option<Place> {
         let mut taken = self.lock();
         if life.is_in_handshake() {
             let in_handshake = taken.by.values().filter(|other| other.is_in_handshake()).count();
-            if in_handshake >= self.shared.handshakes_limit {
+            if in_handshake >= bounds.handshakes {
                 taken.make_way(Life::is_in_handshake);
             }
         }
-        if taken.by.len() >= self.shared.limit && !taken.make_way(|_| true) {
-            return None;
+        // More than one gives way where there are fewer places than there were.
+        while taken.by.len() >= bounds.connections {
+            if !taken.make_way(|_| true) {
+                return None;
+            }
         }
         let number = taken.next;
         taken.next += 1;
@@ -70,7 +70,7 @@ impl Places {
 
     fn lock(&self) -> MutexGuard<'_, Taken> {
         // Nothing panics while holding the lock.
-        self.shared.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -107,6 +107,19 @@ mod tests {
 
     use super::*;
 
+    /// Places with fixed bounds.
+    struct House(Places, Bounds);
+
+    impl House {
+        fn new(connections: usize, handshakes: usize) -> Self {
+            Self(Places::default(), Bounds { connections, handshakes })
+        }
+
+        fn enter(&self, life: &Arc<Life>) -> Option<Place> {
+            self.0.enter(life, self.1)
+        }
+    }
+
     fn life(address: &str) -> Arc<Life> {
         Life::new(Some(address.parse().unwrap()), false)
     }
@@ -117,7 +130,7 @@ mod tests {
 
     #[test]
     fn the_longest_awaited_gives_way() {
-        let places = Places::new(2, 2);
+        let places = House::new(2, 2);
         let [first, second, third] = ["10.0.0.1"; 3].map(life);
         let _first = places.enter(&first).unwrap();
         let _second = places.enter(&second).unwrap();
@@ -127,7 +140,7 @@ mod tests {
 
     #[test]
     fn whoever_has_most_gives_way_first() {
-        let places = Places::new(3, 3);
+        let places = House::new(3, 3);
         let lives = ["10.0.0.1", "2001:db8::1", "2001:db8::2", "10.0.0.3"].map(life);
         let _places = lives.each_ref().map(|life| places.enter(life).unwrap());
         assert_eq!(lives.each_ref().map(|life| has_ended(life)), [false, true, false, false]);
@@ -135,7 +148,7 @@ mod tests {
 
     #[test]
     fn who_never_asked_for_anything_gives_way_before_who_did() {
-        let places = Places::new(2, 2);
+        let places = House::new(2, 2);
         let [worker, silent, newcomer] = ["10.0.0.1"; 3].map(life);
         drop(worker.begin(holdfast_resilience::budget::Budget::new(0).hold()));
         let _places = [&worker, &silent, &newcomer].map(|life| places.enter(life).unwrap());
@@ -144,7 +157,7 @@ mod tests {
 
     #[test]
     fn nothing_that_is_worked_on_gives_way() {
-        let places = Places::new(1, 1);
+        let places = House::new(1, 1);
         let (busy, newcomer) = (life("10.0.0.1"), life("10.0.0.2"));
         let place = places.enter(&busy).unwrap();
         let turn = busy.begin(holdfast_resilience::budget::Budget::new(0).hold());
@@ -153,12 +166,22 @@ mod tests {
         let _newcomer = places.enter(&newcomer).unwrap();
         assert!(has_ended(&busy));
         drop(place);
-        assert_eq!(places.lock().by.len(), 1, "a place that was given up is not given up twice");
+        assert_eq!(places.0.lock().by.len(), 1, "a place that was given up is not given up twice");
+    }
+
+    #[test]
+    fn fewer_places_than_before_hold_for_the_next_who_comes() {
+        let mut places = House::new(3, 3);
+        let lives = ["10.0.0.1"; 4].map(life);
+        let _three = [0, 1, 2].map(|at| places.enter(&lives[at]).unwrap());
+        places.1.connections = 2;
+        let _fourth = places.enter(&lives[3]).unwrap();
+        assert_eq!(lives.each_ref().map(|life| has_ended(life)), [true, true, false, false]);
     }
 
     #[test]
     fn handshakes_have_a_bound_of_their_own() {
-        let places = Places::new(10, 1);
+        let places = House::new(10, 1);
         let handshake = || Life::new(Some("10.0.0.1".parse().unwrap()), true);
         let (open, first, second) = (life("10.0.0.1"), handshake(), handshake());
         let _places = [&open, &first, &second].map(|life| places.enter(life).unwrap());

@@ -16,15 +16,13 @@ use http_body_util::BodyExt;
 use rmcp::transport::streamable_http_server::{
     StreamableHttpServerConfig, StreamableHttpService, session::never::NeverSessionManager,
 };
-use serde_json::error::Category;
 
 use crate::{
     Server,
-    distinct::{Distinct, counting},
     error::{Code, Failure, SOMETHING_WENT_WRONG},
     input,
     listen::life::Turn,
-    mcp::Tools,
+    mcp::{self, Tools},
 };
 
 pub(crate) async fn call(State(server): State<Server>, request: Request) -> Response {
@@ -52,17 +50,9 @@ async fn checked(server: &Server, request: Request) -> Result<Request<http_body_
     let mut whole = Request::new(body);
     whole.extensions_mut().clone_from(&parts.extensions);
     let bytes = input::bounded(whole, server).await.map_err(|failure| Box::new(failure.into_response()))?;
-    input::check_depth(&bytes, server.config().max_json_depth).map_err(|failure| Box::new(failure.into_response()))?;
-    let (read, values) = counting(|| serde_json::from_slice::<Distinct>(&bytes).map(drop));
+    let (read, values) = mcp::read(&bytes, server.config().max_json_depth);
     let turn = parts.extensions.get::<Turn>();
-    input::take_room(turn, values).map_err(|failure| Box::new(failure.into_response()))?;
-    if let Err(error) = read {
-        let code = match error.classify() {
-            Category::Data => Code::InvalidRequest,
-            _ => Code::InvalidJson,
-        };
-        return Err(Box::new(Failure::new(code, error.to_string()).into_response()));
-    }
+    input::take_room(turn, values).and(read.map(drop)).map_err(|failure| Box::new(failure.into_response()))?;
     Ok(Request::from_parts(parts, http_body_util::Full::new(bytes)))
 }
 

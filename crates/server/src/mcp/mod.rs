@@ -2,7 +2,7 @@
 //!
 //! A tool is a handler like any other: its input is converted, one façade call is made, the outcome converted back.
 //! What fails is a tool error, which the model reads, with the code, hint and `error_id` of every other answer; only a
-//! tool that does not exist is a protocol error. How messages travel is `http` and `stream`; no state is kept between
+//! tool that does not exist is a protocol error. How messages travel is `http`, `stream` and `lines`; no state is kept between
 //! calls.
 
 pub(crate) mod tools;
@@ -10,6 +10,8 @@ pub(crate) mod tools;
 pub(crate) mod http;
 
 pub(crate) mod stream;
+
+pub(crate) mod lines;
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
@@ -25,13 +27,14 @@ use rmcp::{
     service::RequestContext,
 };
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, error::Category};
 use tracing::{Instrument, Span};
 
 use crate::{
     Server, access,
+    distinct::{Distinct, counting},
     error::{Code, Failure},
-    gate,
+    gate, input,
     limits::Meter,
 };
 
@@ -165,6 +168,22 @@ impl ServerHandler for Tools {
             })
             .into())
     }
+}
+
+/// What a message says, in which nothing stands twice and which nests no deeper than that; and how many values were read.
+fn read(json: &[u8], depth_max: usize) -> (Result<Value, Failure>, usize) {
+    if let Err(failure) = input::check_depth(json, depth_max) {
+        return (Err(failure), 0);
+    }
+    let (read, values) = counting(|| serde_json::from_slice::<Distinct>(json));
+    let read = read.map(|Distinct(value)| value).map_err(|error| {
+        let code = match error.classify() {
+            Category::Data => Code::InvalidRequest,
+            _ => Code::InvalidJson,
+        };
+        Failure::new(code, error.to_string())
+    });
+    (read, values)
 }
 
 /// A failure as the model reads it.

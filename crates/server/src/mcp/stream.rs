@@ -14,14 +14,17 @@ use axum::{
 };
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use rmcp::{service::serve_server_with_ct, transport::async_rw::AsyncRwTransport};
+use rmcp::service::serve_server_with_ct;
 use tracing::Instrument;
 
 use crate::{
     Server,
     error::{Code, Failure},
     input::Authenticated,
-    mcp::Tools,
+    mcp::{
+        Tools,
+        lines::{Bounds, Lines},
+    },
 };
 
 /// The protocol's name in `Upgrade`.
@@ -63,8 +66,9 @@ pub(crate) async fn upgrade(
 /// Serves the tools on a stream until either side ends it.
 async fn converse(tools: Tools, upgraded: Upgraded) {
     let (read, write) = tokio::io::split(TokioIo::new(upgraded));
-    let line_bytes_max = tools.server.config().max_body_bytes;
-    let transport = AsyncRwTransport::new(read, write).with_max_line_length(line_bytes_max);
+    let config = tools.server.config();
+    let bounds = Bounds { bytes: config.max_body_bytes, depth: config.max_json_depth };
+    let transport = Lines::new(read, write, bounds);
     // What was accepted is answered before the session ends: the library waits for it.
     let shutdown = tools.server.shutdown().child_token();
     match Box::pin(serve_server_with_ct(tools, transport, shutdown)).await {

@@ -240,8 +240,8 @@ const SERVER: &[Metric] = &[
     counter(
         "holdfast_http_connections_ended_total",
         "connections",
-        &[Label { name: "reason", values: Values::Words(&["stalled", "gave_way"]) }],
-        "Connections closed before their client did: they stood still, or gave way to another in a full house",
+        &[Label { name: "reason", values: Values::Words(&["stalled", "gave_way", "malformed", "too_large"]) }],
+        "Connections closed before their client did: they stood still, gave way to another in a full house, or sent a head that is no HTTP or too large",
     )
     .of("server"),
     counter(
@@ -318,6 +318,7 @@ const SERVER: &[Metric] = &[
         "Log lines that were not written, by where to",
     )
     .of("app"),
+    gauge("holdfast_log_files_bytes", "bytes", &[], "Bytes of the log files; 0 where none are written").of("app"),
     counter(
         "holdfast_errors_total",
         "failures",
@@ -414,6 +415,8 @@ const STORAGE: &[Metric] = &[
         .of("storage"),
     counter("holdfast_database_reader_waits_total", "reads", &[], "Reads that found the pool empty and waited")
         .of("storage"),
+    gauge("holdfast_index_bytes", "bytes", &[INDEX], "Bytes of the index files on disk, all generations together")
+        .of("knowledge"),
     histogram("holdfast_index_apply_duration_seconds", "seconds", &[INDEX], "Time to apply one step of changes")
         .of("storage"),
     gauge("holdfast_disk_free_bytes", "bytes", &[], "Bytes that can still be written to the data directory's disk")
@@ -466,6 +469,13 @@ const EMBEDDING: &[Metric] = &[
     .of("embedding"),
     counter("holdfast_embedding_cache_evictions_total", "vectors", &[], "Vectors given up for others").of("embedding"),
     gauge("holdfast_embedding_cache_bytes", "bytes", &[], "Memory of kept vectors").of("embedding"),
+    gauge(
+        "holdfast_embedding_cache_disk_bytes",
+        "bytes",
+        &[],
+        "Bytes of the file with vectors kept on disk; 0 where none are kept",
+    )
+    .of("storage"),
     gauge("holdfast_embedding_breaker_state", "state", &[MODEL], "Of a remote model: 0 closed, 1 half-open, 2 open")
         .of("embedding"),
     counter("holdfast_remote_requests_total", "requests", &[MODEL, OUTCOME], "Requests sent to a remote model")
@@ -690,6 +700,35 @@ mod tests {
             assert!(metric.unit != "seconds" || name.contains("seconds"), "{name}");
             assert!(metric.unit != "bytes" || name.ends_with("_bytes"), "{name}");
             assert!(!metric.help.is_empty() && !metric.source.is_empty(), "{name}");
+        }
+    }
+
+    /// A section of a guide: from its title to the next.
+    fn section(guide: &str, title: &str) -> String {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(guide);
+        let text = std::fs::read_to_string(path).unwrap();
+        let (_, rest) = text.split_once(&format!("# {title}\n")).unwrap_or_else(|| panic!("{guide} has no {title}"));
+        rest.split_once("\n#").map_or(rest, |(section, _)| section).to_owned()
+    }
+
+    #[test]
+    fn every_part_and_every_queue_stands_in_the_guides() {
+        let health = section("OBSERVABILITY.md", "Health");
+        let [down, degraded] =
+            ["HoldfastComponentDown", "HoldfastComponentDegraded"].map(|alert| section("TROUBLESHOOTING.md", alert));
+        for component in COMPONENTS {
+            let word = format!("`{component}`");
+            let row = health.lines().find(|line| line.split('|').nth(1).is_some_and(|cell| cell.contains(&word)));
+            assert!(row.is_some(), "OBSERVABILITY.md does not say what {component} is tried by");
+            let is_told = down.contains(&word) || degraded.contains(&word);
+            assert!(is_told, "TROUBLESHOOTING.md does not say what to do about {component}");
+        }
+        let filling = section("TROUBLESHOOTING.md", "HoldfastQueueFilling");
+        for queue in QUEUES {
+            assert!(
+                filling.contains(&format!("`{queue}`")),
+                "TROUBLESHOOTING.md does not say what to do about {queue}"
+            );
         }
     }
 

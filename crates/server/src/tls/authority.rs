@@ -22,8 +22,9 @@ use rustix::fs::{FlockOperation, flock};
 use rustls::pki_types::{CertificateDer, DnsName, pem::PemObject};
 use time::OffsetDateTime;
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer};
+use zeroize::Zeroizing;
 
-use super::{Age, Certificate, Files, certificate};
+use super::{Age, Certificate, Files, TlsCode, certificate};
 
 const AUTHORITY_CERTIFICATE: &str = "ca.pem";
 const AUTHORITY_KEY: &str = "ca.key";
@@ -135,14 +136,15 @@ pub enum AuthorityError {
 impl AuthorityError {
     /// Its stable name; `docs/ERRORS.md` lists them.
     pub const fn code(&self) -> &'static str {
-        match self {
-            Self::File { .. } => "tls_file_unusable",
-            Self::Missing { .. } => "tls_authority_missing",
-            Self::Unusable { .. } => "tls_authority_unusable",
-            Self::Name { .. } => "tls_name_invalid",
-            Self::NotPermitted { .. } => "tls_name_not_permitted",
-            Self::Library { .. } => "tls_unavailable",
-        }
+        let code = match self {
+            Self::File { .. } => TlsCode::FileUnusable,
+            Self::Missing { .. } => TlsCode::AuthorityMissing,
+            Self::Unusable { .. } => TlsCode::AuthorityUnusable,
+            Self::Name { .. } => TlsCode::NameInvalid,
+            Self::NotPermitted { .. } => TlsCode::NameNotPermitted,
+            Self::Library { .. } => TlsCode::Unavailable,
+        };
+        code.as_str()
     }
 
     /// What a person can do.
@@ -410,7 +412,7 @@ impl Authority {
         params.name_constraints =
             Some(NameConstraints { permitted_subtrees: permitted, excluded_subtrees: Vec::new() });
         let certificate = params.self_signed(&key).map_err(library)?;
-        self.put(AUTHORITY_KEY, &key.serialize_pem())?;
+        self.put(AUTHORITY_KEY, &Zeroizing::new(key.serialize_pem()))?;
         self.put(AUTHORITY_CERTIFICATE, &certificate.pem())
     }
 
@@ -424,7 +426,7 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let certificate = params.signed_by(&key, &signer.issuer).map_err(library)?;
-        self.put(SERVER_KEY, &key.serialize_pem())?;
+        self.put(SERVER_KEY, &Zeroizing::new(key.serialize_pem()))?;
         self.put(SERVER_CERTIFICATE, &certificate.pem())
     }
 
@@ -462,9 +464,10 @@ impl Authority {
         Certificate::parse(&der).map_err(unusable)
     }
 
-    fn text(&self, name: &str) -> Result<String, AuthorityError> {
+    /// A file, wiped from memory after use: it may be the key.
+    fn text(&self, name: &str) -> Result<Zeroizing<String>, AuthorityError> {
         let path = self.path(name);
-        fs::read_to_string(&path).map_err(file_error("read", &path))
+        fs::read_to_string(&path).map(Zeroizing::new).map_err(file_error("read", &path))
     }
 
     /// Puts a file in its place, whole and on disk.

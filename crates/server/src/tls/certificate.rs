@@ -20,8 +20,9 @@ use x509_parser::{
     extensions::GeneralName,
     prelude::{ASN1Time, FromDer},
 };
+use zeroize::Zeroizing;
 
-use super::Files;
+use super::{Files, TlsCode};
 use crate::timestamp;
 
 /// Much more than a certificate with its chain, or a key, has.
@@ -92,15 +93,16 @@ pub enum TlsError {
 impl TlsError {
     /// Its stable name; `docs/ERRORS.md` lists them.
     pub const fn code(&self) -> &'static str {
-        match self {
-            Self::Unreadable { .. } => "tls_file_unreadable",
-            Self::Certificate { .. } => "tls_certificate_invalid",
-            Self::Key { .. } => "tls_key_invalid",
-            Self::KeyExposed { .. } => "tls_key_exposed",
-            Self::Mismatch { .. } => "tls_key_mismatch",
-            Self::Expired { .. } => "tls_certificate_expired",
-            Self::Library { .. } => "tls_unavailable",
-        }
+        let code = match self {
+            Self::Unreadable { .. } => TlsCode::FileUnreadable,
+            Self::Certificate { .. } => TlsCode::CertificateInvalid,
+            Self::Key { .. } => TlsCode::KeyInvalid,
+            Self::KeyExposed { .. } => TlsCode::KeyExposed,
+            Self::Mismatch { .. } => TlsCode::KeyMismatch,
+            Self::Expired { .. } => TlsCode::CertificateExpired,
+            Self::Library { .. } => TlsCode::Unavailable,
+        };
+        code.as_str()
     }
 
     /// What the operator can do.
@@ -217,13 +219,15 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
         .map_err(|error| TlsError::Key { path: path.to_owned(), reason: error.to_string() })
 }
 
-fn bytes_of(path: &Path) -> Result<Vec<u8>, TlsError> {
+/// A whole file, wiped from memory after use: it may be a private key.
+fn bytes_of(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
     let unreadable = |source| TlsError::Unreadable { path: path.to_owned(), source };
     let length = fs::metadata(path).map_err(unreadable)?.len();
     if length > FILE_BYTES_MAX {
         return Err(unreadable(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has {length} bytes"))));
     }
-    fs::read(path).map_err(unreadable)
+    // Its buffer is as large as the file from the start: growing would leave a copy behind.
+    fs::read(path).map(Zeroizing::new).map_err(unreadable)
 }
 
 fn mode(path: &Path) -> Option<u32> {
@@ -253,4 +257,20 @@ pub(super) fn address(bytes: &[u8]) -> Option<std::net::IpAddr> {
 /// Times before 1970 count as 1970.
 fn time(time: ASN1Time) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_read_of_a_key_is_wiped() {
+        fn is_wiped<T: zeroize::ZeroizeOnDrop>(_: &T) {}
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("server.key");
+        fs::write(&path, "a key").unwrap();
+        let bytes = bytes_of(&path).unwrap();
+        is_wiped(&bytes);
+        assert_eq!(*bytes, b"a key");
+    }
 }

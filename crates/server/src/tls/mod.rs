@@ -8,6 +8,8 @@ pub mod authority;
 
 mod certificate;
 
+mod code;
+
 use std::{
     fs,
     os::unix::fs::MetadataExt,
@@ -26,7 +28,10 @@ use rustls::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use certificate::{Certificate, TlsError};
+pub use self::{
+    certificate::{Certificate, TlsError},
+    code::TlsCode,
+};
 
 /// The protocols in ALPN, as IANA has registered them.
 pub(crate) const HTTP_2: &[u8] = b"h2";
@@ -59,6 +64,10 @@ pub struct Tls {
 
 struct Shared {
     files: Files,
+    /// By which names and addresses this server is reached, as far as it knows.
+    names: Vec<String>,
+    /// How the files looked when they were first read.
+    first_look: Look,
     state: RwLock<State>,
 }
 
@@ -89,18 +98,17 @@ pub struct Concern {
 }
 
 impl Tls {
-    /// Reads and checks the files.
+    /// Reads and checks the files, for a server that is reached by these names and addresses.
     ///
     /// # Errors
     ///
     /// [`TlsError`] for files that cannot be served with.
-    pub fn load(files: Files) -> Result<Self, TlsError> {
-        let now = SystemTime::now();
+    pub fn load(files: Files, names: Vec<String>) -> Result<Self, TlsError> {
+        // Before they are read, so that no change goes unseen between that and the watch.
+        let (now, first_look) = (SystemTime::now(), Look::at(&files));
         let (config, certificate) = read(&files, now)?;
         let state = State { config, certificate, refused: None, since: Since::new(now) };
-        let tls = Self { shared: Arc::new(Shared { files, state: RwLock::new(state) }) };
-        tls.measure();
-        Ok(tls)
+        Ok(Self { shared: Arc::new(Shared { files, names, first_look, state: RwLock::new(state) }) })
     }
 
     /// What new connections are served with.
@@ -118,15 +126,20 @@ impl Tls {
         self.state().certificate.has_name(name)
     }
 
-    /// What should be mended, for a server that is reached by these names.
-    pub fn concerns(&self, names: &[String]) -> Vec<Concern> {
-        let (now, certificate) = (SystemTime::now(), self.certificate());
-        let mut concerns: Vec<Concern> =
-            certificate.age(now).into_iter().map(|age| age.concern(&certificate)).collect();
+    /// What should be mended.
+    pub fn concerns(&self) -> Vec<Concern> {
+        let certificate = self.certificate();
+        let age = certificate.age(SystemTime::now()).map(|age| age.concern(&certificate));
+        age.into_iter().chain(self.lasting_concerns(&certificate)).collect()
+    }
+
+    /// What should be mended, and does not come with time.
+    fn lasting_concerns(&self, certificate: &Certificate) -> Vec<Concern> {
+        let (mut concerns, names) = (Vec::new(), &self.shared.names);
         if !names.iter().any(|name| certificate.has_name(name)) {
             let (own, its) = (names.join(", "), certificate.names.join(", "));
             concerns.push(Concern {
-                code: "tls_certificate_names",
+                code: TlsCode::CertificateNames.as_str(),
                 what: format!("the certificate is for {its}, and this host is known to itself as {own}"),
                 remedy: "nothing, if clients use a name of the certificate; else get one that has the name they use, or add it with `holdfast tls renew --name NAME`"
                     .to_owned(),
@@ -134,7 +147,7 @@ impl Tls {
         }
         if let Some(mode) = certificate::mode_for_group(&self.shared.files.key) {
             concerns.push(Concern {
-                code: "tls_key_group_readable",
+                code: TlsCode::KeyGroupReadable.as_str(),
                 what: format!(
                     "the group of {} may read the private key (mode {mode:o})",
                     self.shared.files.key.display()
@@ -162,8 +175,6 @@ impl Tls {
                     state.certificate = certificate;
                 }
                 state.refused = None;
-                drop(state);
-                self.measure();
                 Ok(is_new)
             }
             Err(error) => {
@@ -186,11 +197,13 @@ impl Tls {
         state.since.component("tls")
     }
 
-    /// Follows the files until shutdown, and reminds the log of a certificate that ends.
+    /// Follows the files until shutdown. Tells the log what should be mended, at first and of each certificate that is new,
+    /// and reminds it of one that ends.
     pub(crate) async fn watch(self, shutdown: CancellationToken) {
-        let mut seen = Look::at(&self.shared.files);
-        let mut known = seen.clone();
-        let mut reminded: Option<(Age, tokio::time::Instant)> = None;
+        let mut known = self.shared.first_look.clone();
+        let mut seen = known.clone();
+        let mut reminder = Reminder::default();
+        self.tell_concerns();
         loop {
             tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
@@ -206,10 +219,12 @@ impl Tls {
                 if let Ok(result) = tokio::task::spawn_blocking(move || tls.reload()).await {
                     self.tell_reload(result);
                 }
-                reminded = None;
+                reminder = Reminder::default();
             }
             seen = now;
-            reminded = self.remind(reminded);
+            self.remind(&mut reminder);
+            // So that it is known since when it is as it is, whenever somebody asks.
+            self.component(SystemTime::now());
         }
     }
 
@@ -225,6 +240,7 @@ impl Tls {
                 let certificate = self.certificate();
                 let (subject, until) = (&certificate.subject, certificate.valid_until());
                 tracing::info!(subject, until, "serving with a new certificate of {subject}, valid until {until}");
+                self.tell_concerns();
             }
             Ok(false) => tracing::debug!("the certificate files changed and say the same"),
             Err(error) => {
@@ -238,24 +254,23 @@ impl Tls {
         }
     }
 
-    /// Says that the certificate ends soon, when that begins and once a day from then on.
-    fn remind(&self, before: Option<(Age, tokio::time::Instant)>) -> Option<(Age, tokio::time::Instant)> {
+    fn tell_concerns(&self) {
+        self.lasting_concerns(&self.certificate()).iter().for_each(Concern::tell);
+    }
+
+    /// Says that the certificate ends soon, when it is time to.
+    fn remind(&self, reminder: &mut Reminder) {
         let certificate = self.certificate();
-        let age = certificate.age(SystemTime::now())?;
-        match before {
-            Some((said, at)) if said == age && at.elapsed() < REMIND_EVERY => before,
-            _ => {
-                let Concern { code, what, remedy } = age.concern(&certificate);
-                match age {
-                    Age::ExpiresSoon | Age::NotYetValid => tracing::warn!(code, hint = remedy, "{what}; {remedy}"),
-                    Age::ExpiresVerySoon | Age::Expired => tracing::error!(code, hint = remedy, "{what}; {remedy}"),
-                }
-                Some((age, tokio::time::Instant::now()))
-            }
+        let Some(age) = reminder.due(certificate.age(SystemTime::now())) else { return };
+        let Concern { code, what, remedy } = age.concern(&certificate);
+        match age {
+            Age::ExpiresSoon | Age::NotYetValid => tracing::warn!(code, hint = remedy, "{what}; {remedy}"),
+            Age::ExpiresVerySoon | Age::Expired => tracing::error!(code, hint = remedy, "{what}; {remedy}"),
         }
     }
 
-    fn measure(&self) {
+    /// Sets the gauge of when the certificate in use ends.
+    pub(crate) fn measure(&self) {
         let end = self.state().certificate.not_after.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         metrics::gauge!("holdfast_tls_certificate_expiry_timestamp_seconds").set(end.as_secs_f64());
     }
@@ -267,6 +282,13 @@ impl Tls {
 
     fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
         self.shared.state.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Concern {
+    fn tell(&self) {
+        let Self { code, what, remedy } = self;
+        tracing::warn!(code, hint = remedy, "{what}; {remedy}");
     }
 }
 
@@ -289,6 +311,22 @@ enum Age {
     Expired,
 }
 
+/// What the log was told last of the certificate's end, and when.
+#[derive(Default)]
+struct Reminder(Option<(Age, tokio::time::Instant)>);
+
+impl Reminder {
+    /// What the log is to be told now: when something begins, and once a day from then on.
+    fn due(&mut self, age: Option<Age>) -> Option<Age> {
+        let is_told = self.0.is_some_and(|(told, at)| Some(told) == age && at.elapsed() < REMIND_EVERY);
+        if is_told {
+            return None;
+        }
+        self.0 = age.map(|age| (age, tokio::time::Instant::now()));
+        age
+    }
+}
+
 impl Age {
     /// In a few words, for anybody.
     fn reason(self, certificate: &Certificate) -> String {
@@ -302,16 +340,16 @@ impl Age {
 
     fn concern(self, certificate: &Certificate) -> Concern {
         let (code, remedy) = match self {
-            Self::NotYetValid => ("tls_certificate_not_yet_valid", "look at this machine's clock, or wait"),
+            Self::NotYetValid => (TlsCode::CertificateNotYetValid, "look at this machine's clock, or wait"),
             Self::ExpiresSoon => {
-                ("tls_certificate_expires_soon", "put a new one in its place, or run `holdfast tls renew`")
+                (TlsCode::CertificateExpiresSoon, "put a new one in its place, or run `holdfast tls renew`")
             }
             Self::ExpiresVerySoon => {
-                ("tls_certificate_expires_very_soon", "put a new one in its place now, or run `holdfast tls renew`")
+                (TlsCode::CertificateExpiresVerySoon, "put a new one in its place now, or run `holdfast tls renew`")
             }
-            Self::Expired => ("tls_certificate_expired", "put a new one in its place, or run `holdfast tls renew`"),
+            Self::Expired => (TlsCode::CertificateExpired, "put a new one in its place, or run `holdfast tls renew`"),
         };
-        Concern { code, what: self.reason(certificate), remedy: remedy.to_owned() }
+        Concern { code: code.as_str(), what: self.reason(certificate), remedy: remedy.to_owned() }
     }
 }
 
@@ -355,4 +393,26 @@ fn server_config(certificate: Arc<dyn ResolvesServerCert>) -> Result<ServerConfi
     config.ticketer = ring::Ticketer::new().map_err(library)?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_log_is_told_when_it_begins_and_once_a_day() {
+        let (mut reminder, second) = (Reminder::default(), Duration::from_secs(1));
+        let (soon, very_soon) = (Some(Age::ExpiresSoon), Some(Age::ExpiresVerySoon));
+        assert_eq!(reminder.due(None), None);
+        assert_eq!(reminder.due(soon), soon);
+        tokio::time::advance(DAY - second).await;
+        assert_eq!(reminder.due(soon), None);
+        tokio::time::advance(second).await;
+        assert_eq!(reminder.due(soon), soon);
+        assert_eq!(reminder.due(soon), None);
+        assert_eq!(reminder.due(very_soon), very_soon, "at once, where it is another matter");
+        assert_eq!(reminder.due(very_soon), None);
+        assert_eq!(reminder.due(None), None);
+        assert_eq!(reminder.due(very_soon), very_soon, "it began anew");
+    }
 }

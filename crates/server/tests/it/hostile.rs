@@ -117,6 +117,19 @@ async fn other_protocols_and_odd_request_lines_get_nowhere() -> Result<()> {
     wire.close().await
 }
 
+/// Waits until so many connections have ended for a reason: each is counted just after its client has heard the last.
+async fn until_counted(house: &House, reason: &str, least: u64) -> Result<()> {
+    let series = format!("holdfast_http_connections_ended_total{{reason=\"{reason}\"}} ");
+    loop {
+        let metrics = house.get("/metrics").await?.text();
+        let count = metrics.lines().find_map(|line| line.strip_prefix(&series)).context("no such series")?;
+        if count.parse::<u64>()? >= least {
+            return Ok(());
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_too_large_or_never_ends_is_cut_off() -> Result<()> {
     let config = Config { max_body_bytes: 100_000, header_timeout: Duration::from_secs(2), ..Config::default() };
@@ -127,6 +140,13 @@ async fn what_is_too_large_or_never_ends_is_cut_off() -> Result<()> {
     ensure!(told.status() == 431, "{}", told.status());
     let told = wire.ask("GET", &format!("/{}", "x".repeat(10_000_000)), "", "").await?;
     ensure!([414, 431].contains(&told.status()), "{}", told.status());
+    let told = wire.say("GET /api/v1/jobs HTTP/1.1\r\nHost: localhost\r\nno field at all\r\n\r\n").await?;
+    // Before there is a request there is nobody to answer it but the protocol library, which has no body for it.
+    ensure!(told.status() == 400 && told.0.ends_with("\r\n\r\n"), "{told:?}");
+    for (reason, least) in [("too_large", 3), ("malformed", 1)] {
+        let counted = tokio::time::timeout(PATIENCE, until_counted(&wire.house, reason, least)).await;
+        counted.with_context(|| format!("fewer than {least} {reason}"))??;
+    }
 
     // A length that is too much is refused before it is sent, chunks as soon as they are too many.
     let more = "Content-Type: application/json\r\nContent-Length: 100001\r\n";

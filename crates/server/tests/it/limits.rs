@@ -152,9 +152,17 @@ async fn texts_are_charged_for_what_they_are() -> Result<()> {
     house.close().await
 }
 
+/// How many requests the metrics know that had no valid key.
+async fn failures(wire: &Wire) -> Result<u64> {
+    let told = wire.ask("GET", "/metrics", "", "").await?;
+    let series = told.0.lines().filter(|line| line.starts_with("holdfast_authentication_failures_total{"));
+    series.map(|line| Ok(line.rsplit(' ').next().context("no value")?.trim().parse::<u64>()?)).sum()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_tries_keys_harms_nobody_who_has_one() -> Result<()> {
     let wire = Wire::open(limits(|limits| limits.failed_keys_per_minute = 5)).await?;
+    let before = failures(&wire).await?;
     let (mut told_why, mut told_to_wait) = (0, 0);
     for _ in 0..40 {
         let told = wire.say(request("GET", "/api/v1/jobs", "Authorization: Bearer hf_wrong\r\n", "")).await?;
@@ -163,6 +171,8 @@ async fn whoever_tries_keys_harms_nobody_who_has_one() -> Result<()> {
             429 => {
                 told.expect(429, "rate_limited")?;
                 ensure!(told.0.contains("failed_keys") && told.header("retry-after").is_some(), "{told:?}");
+                ensure!(told.header("ratelimit-policy") == Some("\"failed_keys\";q=5;w=60"), "{told:?}");
+                ensure!(told.header("ratelimit").is_some_and(|told| told.starts_with("\"failed_keys\";r=0;t=")));
                 told_to_wait += 1;
             }
             _ => anyhow::bail!("{told:?}"),
@@ -171,6 +181,9 @@ async fn whoever_tries_keys_harms_nobody_who_has_one() -> Result<()> {
         ensure!(wire.ask("GET", "/api/v1/jobs", "", "").await?.status() == 200, "a valid key was refused");
     }
     ensure!((5..20).contains(&told_why) && told_to_wait > 20, "{told_why} and {told_to_wait}");
+    // What the alert goes by counts all of them, those too that were only told to wait.
+    let counted = failures(&wire).await? - before;
+    ensure!(counted >= 40, "{counted} of 40");
     let lines = logged("requests without a valid key");
     ensure!((1..5).contains(&lines.len()), "{lines:?}");
     ensure!(lines.iter().all(|line| line.contains("\"code\":\"unauthorized\"")), "{lines:?}");
@@ -265,6 +278,8 @@ async fn one_key_cannot_take_every_place() -> Result<()> {
     let problem = refused.problem(429, "rate_limited")?;
     ensure!(problem["detail"].as_str().is_some_and(|detail| detail.contains("key_concurrency")), "{problem}");
     ensure!(wait(&refused)? == 1);
+    ensure!(refused.header("ratelimit-policy") == Some("\"key_concurrency\";q=2;qu=\"concurrent-requests\""));
+    ensure!(refused.header("ratelimit") == Some("\"key_concurrency\";r=0"));
     with_key(&house, &other, Method::GET, "/api/v1/jobs", "").await?.expect(200)?;
     drop((hold_first, hold_second));
     first.await?.expect(200)?;

@@ -20,6 +20,11 @@ async fn probes_and_status_tell_the_same() -> Result<()> {
     ensure!(status["status"] == "ready" && status["version"] == "1.2.3", "{status}");
     let components = status["components"].as_array().context("no components")?;
     ensure!(components.iter().any(|part| part["name"] == "embedding" && part["since"].is_string()), "{status}");
+    for (at, priority) in ["interactive", "bulk"].into_iter().enumerate() {
+        let queue = &status["embedding_queues"][at];
+        ensure!(queue["model"] == TINY && queue["priority"] == priority && queue["limit"] == 4096, "{status}");
+        ensure!(queue["length"].is_u64(), "{status}");
+    }
     house.shutdown.cancel();
     let ready = house.get("/health/ready").await?;
     ensure!(ready.status == 503 && ready.json()?["reason"] == "shutting down");

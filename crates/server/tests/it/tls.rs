@@ -39,7 +39,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
     connections::{rest, within},
-    house::House,
+    house::{House, logged},
 };
 
 /// A server with a certificate of its own authority, on TLS and on a listener that redirects.
@@ -57,7 +57,7 @@ async fn open(config: Config) -> Result<Secure> {
     let house = House::with(config).await?;
     let authority = Authority::at(house.path().join("tls"));
     authority.init(&["box.example".to_owned()], &[], Existing::Kept)?;
-    let tls = Tls::load(authority.files())?;
+    let tls = Tls::load(authority.files(), vec!["localhost".to_owned()])?;
     let (listener, redirect) = (TcpListener::bind("127.0.0.1:0").await?, TcpListener::bind("127.0.0.1:0").await?);
     let (address, redirect_address) = (listener.local_addr()?, redirect.local_addr()?);
     let (server, its) = (house.server.clone(), tls.clone());
@@ -379,15 +379,65 @@ async fn a_changed_certificate_is_taken_up_and_no_connection_is_lost() -> Result
 
 /// A certificate that signs itself, valid from and until so many days from now.
 fn self_signed(from_days: i64, until_days: i64) -> Result<(String, String)> {
+    self_signed_for("localhost", from_days, until_days)
+}
+
+/// The same for another name.
+fn self_signed_for(name: &str, from_days: i64, until_days: i64) -> Result<(String, String)> {
     let at = |days: i64| {
         let day = Duration::from_secs(86_400) * u32::try_from(days.unsigned_abs()).unwrap_or(0);
         if days < 0 { SystemTime::now() - day } else { SystemTime::now() + day }
     };
     let key = KeyPair::generate()?;
-    let mut params = CertificateParams::new(vec!["localhost".to_owned()])?;
+    let mut params = CertificateParams::new(vec![name.to_owned()])?;
     params.not_before = at(from_days).into();
     params.not_after = at(until_days).into();
     Ok((params.self_signed(&key)?.pem(), key.serialize_pem()))
+}
+
+/// Waits for a line of the log with all of these words.
+async fn until_logged(words: &[&str]) -> Result<()> {
+    let is_there = || logged(words[0]).iter().any(|line| words.iter().all(|word| line.contains(word)));
+    let seen = async {
+        while !is_there() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within(seen).await.with_context(|| format!("no line with {words:?}"))
+}
+
+/// What is wrong with a certificate was told at the start only.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_is_exchanged_is_warned_of_like_one_at_the_start() -> Result<()> {
+    let secure = open(Config::default()).await?;
+    let (certificate, key) = self_signed_for("only-elsewhere.example", -1, 100)?;
+    secure.replace(&certificate, &key)?;
+    until_logged(&["only-elsewhere.example", "tls_certificate_names", "\"WARN\""]).await?;
+    secure.close().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_reminded_a_month_and_a_week_before_the_end() -> Result<()> {
+    let secure = open(Config::default()).await?;
+    for (days, code, level) in
+        [(29, "tls_certificate_expires_soon", "\"WARN\""), (6, "tls_certificate_expires_very_soon", "\"ERROR\"")]
+    {
+        let name = format!("ends-in-{days}.example");
+        let (certificate, key) = self_signed_for(&name, -1, days)?;
+        secure.replace(&certificate, &key)?;
+        within(async {
+            while secure.tls.certificate().names != [name.as_str()] {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await?;
+        // The time of its end tells it from others.
+        let until = secure.tls.certificate().valid_until();
+        until_logged(&[&format!("the certificate ends at {until}"), code, level]).await?;
+        let reason = secure.until(Status::Degraded).await?.unwrap_or_default();
+        ensure!(reason.contains(&until), "{reason}");
+    }
+    secure.close().await
 }
 
 fn files(folder: &std::path::Path, certificate: &str, key: &str, mode: u32) -> Result<Files> {
@@ -418,25 +468,26 @@ fn each_thing_wrong_with_the_files_has_its_code() -> Result<()> {
     ];
     for (code, certificate, key, mode) in cases {
         let files = files(folder.path(), certificate, key, mode)?;
-        let error = Tls::load(files).err().with_context(|| format!("{code} was let through"))?;
+        let error = Tls::load(files, Vec::new()).err().with_context(|| format!("{code} was let through"))?;
         ensure!(error.code() == code, "{code}: {error}");
         ensure!(!error.hint().is_empty());
     }
     let missing = Files { certificate: folder.path().join("gone"), key: folder.path().join("k.pem") };
-    ensure!(Tls::load(missing).err().is_some_and(|error| error.code() == "tls_file_unreadable"));
+    ensure!(Tls::load(missing, Vec::new()).err().is_some_and(|error| error.code() == "tls_file_unreadable"));
 
     let concerns = |certificate: &str, key: &str, mode: u32, name: &str| -> Result<Vec<&'static str>> {
-        let tls = Tls::load(files(folder.path(), certificate, key, mode)?)?;
-        Ok(tls.concerns(&[name.to_owned()]).iter().map(|concern| concern.code).collect())
+        let tls = Tls::load(files(folder.path(), certificate, key, mode)?, vec![name.to_owned()])?;
+        Ok(tls.concerns().iter().map(|concern| concern.code).collect())
     };
     ensure!(concerns(&good, &key, 0o600, "localhost")?.is_empty());
     ensure!(concerns(&good, &key, 0o640, "localhost")? == ["tls_key_group_readable"]);
     ensure!(concerns(&good, &key, 0o600, "box.example")? == ["tls_certificate_names"]);
     let (early, early_key) = self_signed(1, 100)?;
     ensure!(concerns(&early, &early_key, 0o600, "localhost")? == ["tls_certificate_not_yet_valid"]);
-    for (days, code) in [(29, "tls_certificate_expires_soon"), (6, "tls_certificate_expires_very_soon")] {
-        let (soon, soon_key) = self_signed(-1, days)?;
-        ensure!(concerns(&soon, &soon_key, 0o600, "localhost")? == [code]);
+    let (soon, very_soon) = ("tls_certificate_expires_soon", "tls_certificate_expires_very_soon");
+    for (days, codes) in [(31, &[][..]), (29, &[soon]), (8, &[soon]), (6, &[very_soon])] {
+        let (certificate, key) = self_signed(-1, days)?;
+        ensure!(concerns(&certificate, &key, 0o600, "localhost")? == codes, "{days} days");
     }
     Ok(())
 }
@@ -445,7 +496,7 @@ fn each_thing_wrong_with_the_files_has_its_code() -> Result<()> {
 fn the_component_says_when_the_certificate_ends() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let (certificate, key) = self_signed(-1, 100)?;
-    let tls = Tls::load(files(folder.path(), &certificate, &key, 0o600)?)?;
+    let tls = Tls::load(files(folder.path(), &certificate, &key, 0o600)?, Vec::new())?;
     let day = Duration::from_secs(86_400);
     let status = |days: u32| tls.component(SystemTime::now() + day * days).status;
     ensure!(

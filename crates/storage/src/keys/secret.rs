@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use zeroize::Zeroizing;
+
 use crate::error::StorageError;
 
 /// What every key begins with.
@@ -16,8 +18,8 @@ const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnop
 /// Random bytes from here on would favour the first digits.
 const FAIR_BELOW: u8 = 248;
 
-/// A key's secret; printed only on purpose.
-pub struct Secret(String);
+/// A key's secret; printed only on purpose, and wiped from memory when it is dropped.
+pub struct Secret(Zeroizing<String>);
 
 impl Secret {
     /// The text to give to its owner, once.
@@ -27,11 +29,12 @@ impl Secret {
 
     /// At least 256 random bits from the operating system.
     pub(super) fn generate() -> Result<Self, StorageError> {
-        let mut text = String::with_capacity(PREFIX.len() + RANDOM_CHARS + CHECK_CHARS);
+        // As large as it gets: growing would leave a copy behind.
+        let mut text = Zeroizing::new(String::with_capacity(PREFIX.len() + RANDOM_CHARS + CHECK_CHARS));
         text.push_str(PREFIX);
-        let mut bytes = [0; 64];
+        let mut bytes = Zeroizing::new([0; 64]);
         while text.len() < PREFIX.len() + RANDOM_CHARS {
-            let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+            let filled = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())
                 .map_err(|error| crate::error::file_error("read", "the system's randomness")(error.into()))?;
             let missing = PREFIX.len() + RANDOM_CHARS - text.len();
             text.extend(bytes[..filled].iter().filter(|byte| **byte < FAIR_BELOW).take(missing).map(|b| digit(*b)));
@@ -87,7 +90,7 @@ mod tests {
 
     #[test]
     fn keys_are_recognisable_and_never_the_same() {
-        let keys: HashSet<String> = (0..1_000).map(|_| Secret::generate().unwrap().0).collect();
+        let keys: HashSet<String> = (0..1_000).map(|_| Secret::generate().unwrap().reveal().to_owned()).collect();
         assert_eq!(keys.len(), 1_000);
         for key in &keys {
             assert!(key.len() == 52 && is_well_formed(key), "{key}");
@@ -97,8 +100,16 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_is_wiped_and_was_never_moved() {
+        fn is_wiped<T: zeroize::ZeroizeOnDrop>(_: &T) {}
+        let Secret(text) = Secret::generate().unwrap();
+        is_wiped(&text);
+        assert_eq!((text.len(), text.capacity()), (52, 52), "it has grown, and left copies behind");
+    }
+
+    #[test]
     fn a_mistyped_or_cut_key_is_noticed() {
-        let key = Secret::generate().unwrap().0;
+        let key = Secret::generate().unwrap().reveal().to_owned();
         for at in PREFIX.len()..key.len() {
             let mut bytes = key.clone().into_bytes();
             bytes[at] = if bytes[at] == b'x' { b'y' } else { b'x' };

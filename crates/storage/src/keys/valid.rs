@@ -6,7 +6,10 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -134,8 +137,9 @@ impl ValidKeys {
 }
 
 fn judge(entry: Option<&Entry>, address: Option<IpAddr>) -> Authentication {
-    let Some(entry) = entry else { return Authentication::Refused(Refusal::Unknown) };
+    // Asked for an unknown one too: what is refused has taken the same work.
     let now = present_ms();
+    let Some(entry) = entry else { return Authentication::Refused(Refusal::Unknown) };
     let refusal = if entry.is_revoked || entry.valid_until_ms.is_some_and(|until| until <= now) {
         Refusal::Revoked
     } else if entry.expires_at_ms.is_some_and(|until| until <= now) {
@@ -157,22 +161,40 @@ fn is_within(addresses: &[IpNet], address: Option<IpAddr>) -> bool {
         })
 }
 
-/// The time by the system's clock, but never less than has passed since this process first asked: a clock that is set
-/// back brings no expired key back to life.
+/// The time by the system's clock, but never less than the latest that this process has seen and what has passed since: a
+/// clock that is set back brings no expired key back to life. One that was wrong and ahead is believed until the next
+/// start; that locks out keys which expire, and lets nobody in.
 pub(crate) fn present_ms() -> i64 {
-    static FIRST: OnceLock<(i64, Instant)> = OnceLock::new();
-    let now = now_ms();
-    let (first, at) = FIRST.get_or_init(|| (now, Instant::now()));
-    no_earlier(now, *first, at.elapsed())
+    static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
+    static LATEST: Latest = Latest::new();
+    // In this order: the first to ask begins at zero.
+    let since = BEGINNING.elapsed();
+    LATEST.no_earlier(now_ms(), since)
 }
 
-fn no_earlier(now_ms: i64, first_ms: i64, since: Duration) -> i64 {
-    now_ms.max(first_ms.saturating_add(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)))
+/// The latest time that was seen.
+struct Latest {
+    /// By how much the system's clock was ahead of a steady one, at the most; in milliseconds.
+    ahead_ms: AtomicI64,
+}
+
+impl Latest {
+    const fn new() -> Self {
+        Self { ahead_ms: AtomicI64::new(i64::MIN) }
+    }
+
+    /// The time, given what the system's clock says and what a steady one does.
+    fn no_earlier(&self, now_ms: i64, steady: Duration) -> i64 {
+        let steady_ms = i64::try_from(steady.as_millis()).unwrap_or(i64::MAX);
+        let ahead_ms = now_ms.saturating_sub(steady_ms);
+        let ahead_ms = self.ahead_ms.fetch_max(ahead_ms, Ordering::Relaxed).max(ahead_ms);
+        steady_ms.saturating_add(ahead_ms)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     use super::{super::Secret, *};
     use crate::{Grants, Scopes};
@@ -215,11 +237,16 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_set_back_revives_nothing() {
+        const HOUR_MS: i64 = 3_600_000;
         let (noon, hour) = (1_800_000_000_000, Duration::from_secs(3_600));
-        assert_eq!(no_earlier(noon + 3_600_000, noon, hour), noon + 3_600_000, "the clock runs as it should");
-        assert_eq!(no_earlier(noon, noon, hour), noon + 3_600_000, "it was set back by an hour");
-        assert_eq!(no_earlier(noon + 9_000_000, noon, hour), noon + 9_000_000, "it was set forward");
-        assert_eq!(no_earlier(0, i64::MAX, Duration::MAX), i64::MAX);
+        let latest = Latest::new();
+        assert_eq!(latest.no_earlier(noon, Duration::ZERO), noon);
+        assert_eq!(latest.no_earlier(noon + HOUR_MS, hour), noon + HOUR_MS, "the clock runs as it should");
+        assert_eq!(latest.no_earlier(noon, hour), noon + HOUR_MS, "it was set back by an hour");
+        assert_eq!(latest.no_earlier(noon + 3 * HOUR_MS, hour), noon + 3 * HOUR_MS, "it was set forward");
+        // A key that ended meanwhile was refused once, and stays refused.
+        assert_eq!(latest.no_earlier(noon + 2 * HOUR_MS, hour * 2), noon + 4 * HOUR_MS, "it was set back from there");
+        assert_eq!(latest.no_earlier(0, Duration::MAX), i64::MAX);
     }
 
     #[test]

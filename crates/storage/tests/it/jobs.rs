@@ -61,7 +61,7 @@ async fn what_was_accepted_waits_across_a_restart() {
     let bench = Bench::new().await;
     let job = bench.storage.accept_documents(bench.collection, vec![accepted("one")], None).await.unwrap();
     let bench = bench.reopen(|_| {}).await;
-    bench.storage.close_interrupted_jobs().await.unwrap();
+    bench.storage.close_interrupted_jobs("interrupted").await.unwrap();
     let waiting = bench.storage.waiting_documents(10).unwrap();
     assert_eq!((waiting.len(), waiting[0].payload.as_str()), (1, "one"));
     assert_eq!(bench.storage.job(&Grants::All, &job).unwrap().state, JobState::Queued);

@@ -20,7 +20,9 @@ use hyper::{
     header,
 };
 use hyper_util::rt::TokioIo;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpStream;
+use zeroize::Zeroizing;
 
 use super::payload::Planned;
 use crate::{control, hint::Advice};
@@ -41,7 +43,7 @@ pub enum Target {
 
 impl Target {
     /// Reads `http://host:port`.
-    pub fn at(url: &str, key: Option<&str>) -> Result<Self> {
+    pub fn at(url: &str, key: Option<&SecretString>) -> Result<Self> {
         let advice = |what: &str| Advice::new(what, "give the server's address as --url http://127.0.0.1:8088");
         let Some(rest) = url.strip_prefix("http://") else {
             bail!(advice("the load generator speaks plain HTTP"));
@@ -53,7 +55,8 @@ impl Target {
         let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
         let authority = if has_port { authority.to_owned() } else { format!("{authority}:80") };
         let key = key.map(|key| {
-            let mut value = header::HeaderValue::from_str(&format!("Bearer {key}")).with_context(|| {
+            let text = Zeroizing::new(format!("Bearer {}", key.expose_secret()));
+            let mut value = header::HeaderValue::from_str(&text).with_context(|| {
                 Advice::new("the key has characters that no key has", "give the key as it was printed")
             })?;
             value.set_sensitive(true);
@@ -185,7 +188,8 @@ mod tests {
 
     #[test]
     fn an_address_is_a_host_and_a_port() {
-        let of = |url: &str| match Target::at(url, Some("hf_x")) {
+        let key = SecretString::from("hf_x");
+        let of = |url: &str| match Target::at(url, Some(&key)) {
             Ok(Target::Address { authority, .. }) => Some(authority),
             _ => None,
         };
@@ -195,6 +199,6 @@ mod tests {
         for url in ["https://localhost", "localhost:1", "http://", "http://a/b", "http://u@h:1"] {
             assert_eq!(of(url), None, "{url}");
         }
-        assert!(Target::at("http://localhost", Some("a\nb")).is_err());
+        assert!(Target::at("http://localhost", Some(&SecretString::from("a\nb"))).is_err());
     }
 }

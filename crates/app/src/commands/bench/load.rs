@@ -12,11 +12,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep_until, timeout_at},
 };
+use zeroize::Zeroizing;
 
 use super::{
     client::{Answer, Client, Target},
@@ -79,7 +81,7 @@ pub async fn run(session: &Session, arguments: &Load) -> Result<()> {
 /// The server that was named, or the one that holds the data directory.
 async fn target(session: &Session, arguments: &Load) -> Result<Target> {
     if let Some(url) = &arguments.url {
-        return Target::at(url, key(arguments)?.as_deref());
+        return Target::at(url, key(arguments)?.as_ref());
     }
     let data_dir = session.place.data_dir.clone();
     if let Err(error) = control::connect(&data_dir).await {
@@ -91,7 +93,7 @@ async fn target(session: &Session, arguments: &Load) -> Result<Target> {
 }
 
 /// The key, from a file, standard input or the environment: an argument could be read by everybody on the machine.
-fn key(arguments: &Load) -> Result<Option<String>> {
+fn key(arguments: &Load) -> Result<Option<SecretString>> {
     let given = match &arguments.key_file {
         Some(file) if file.as_os_str() == "-" => {
             Some(io::read_to_string(io::stdin().lock()).context("failed to read the key from standard input")?)
@@ -101,7 +103,8 @@ fn key(arguments: &Load) -> Result<Option<String>> {
         }
         None => environment::variable(KEY_VARIABLE),
     };
-    Ok(given.map(|key| key.trim().to_owned()).filter(|key| !key.is_empty()))
+    let given = given.map(Zeroizing::new);
+    Ok(given.map(|key| SecretString::from(key.trim())).filter(|key| !key.expose_secret().is_empty()))
 }
 
 /// Makes the collection and stores what can be found and fetched, if the mix asks for that.

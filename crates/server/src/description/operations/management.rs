@@ -110,6 +110,7 @@ fn whole(schemas: &mut Schemas) -> [Operation; 3] {
     let status = json!({
         "status": "ready", "version": "0.1.0", "uptime_seconds": 3600, "components": [component],
         "queues": [{ "name": "http_requests", "length": 1, "limit": 256 }],
+        "embedding_queues": [{ "model": "all-MiniLM-L6-v2", "priority": "interactive", "length": 2, "limit": 4096 }],
         "breakers": [{ "name": "another-server", "state": "closed" }],
     });
     let metrics = "# HELP holdfast_uptime_seconds Time since the server was built\n# TYPE holdfast_uptime_seconds gauge\nholdfast_uptime_seconds 3600\n";
