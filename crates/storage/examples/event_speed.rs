@@ -92,12 +92,13 @@ async fn recorded(folder: &Path, tasks: usize, count: usize) -> Outcome<()> {
                 let event = maker.event();
                 let again = event.clone();
                 let began = Instant::now();
-                let taken = log.record(event);
+                let mut taken = log.record(event);
                 times.push(began.elapsed());
-                if taken == Err(NotRecorded::Overflow) {
+                while taken == Err(NotRecorded::Overflow) {
                     log.flush().await?;
-                    log.record(again)?;
+                    taken = log.record(again.clone());
                 }
+                taken?;
             }
             Outcome::Ok(times)
         });

@@ -271,7 +271,7 @@ impl EventLog {
             Ok(Found { last_position: rows::last_position(connection)?, budgets, forfeited })
         })?;
         let shared = Arc::new(Shared::new(found.last_position));
-        shared.meters.forfeited(ledger_rows::RESTART, found.forfeited);
+        shared.meters.left_behind.increment(found.forfeited as u64);
         if found.forfeited > 0 {
             tracing::warn!(
                 reservations = found.forfeited,

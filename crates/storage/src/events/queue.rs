@@ -20,12 +20,18 @@ use uuid::Uuid;
 use super::{LINGER, NewEvent, NotRecorded, QUEUED_BYTES_MAX, QUEUED_EVENTS_MAX};
 use crate::{
     error::StorageError,
-    ledger::{RESERVATIONS_MAX, Reservation, ReserveError, Settlement},
+    ledger::{
+        RESERVATIONS_MAX, Reservation, ReserveError, Settlement,
+        rows::{DROPPED, RESTART},
+    },
     sql::repeat,
 };
 
-/// Items and events that share a commit; a batch is a few milliseconds of work.
-const BATCH_MAX: usize = 256;
+/// Items and events that share a commit. That many wait only where the disk does not keep up, and there each sync has to
+/// do for as many as it can.
+const BATCH_MAX: usize = 2_048;
+/// Items that are worth a commit without waiting for more; a few milliseconds of work.
+const ENOUGH: usize = 256;
 /// Bytes of events that share a commit, unless a single item has more.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 /// How often the log tells of lost events.
@@ -140,7 +146,7 @@ impl Item {
     }
 
     /// Whether somebody waits for it.
-    fn is_urgent(&self) -> bool {
+    pub fn is_urgent(&self) -> bool {
         match self {
             Self::Record(_) => false,
             Self::Settle(request) => request.answer.is_some(),
@@ -181,6 +187,23 @@ pub(crate) struct Shared {
     pub meters: Meters,
 }
 
+/// How it was the last time somebody waited: whoever was answered together comes back together, and a commit that does
+/// not wait for the rest of them makes the rest wait for it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Company {
+    /// Items that somebody waited for.
+    pub urgent: usize,
+    /// How long writing them took.
+    pub took: Duration,
+}
+
+impl Company {
+    /// How long the first of them waits for the others: a small part of what they will all wait for the disk.
+    fn patience(self) -> Duration {
+        (self.took / 8).min(Duration::from_millis(1))
+    }
+}
+
 /// What waits.
 #[derive(Default)]
 pub(super) struct Waiting {
@@ -189,11 +212,13 @@ pub(super) struct Waiting {
     load: Load,
     /// Items that somebody waits for.
     urgent: usize,
-    /// When the first of the items came, where there are any.
+    /// When the first of the items came, where there are any,
     first_at: Option<Instant>,
+    /// and the first of those that somebody waits for.
+    urgent_at: Option<Instant>,
     is_closing: bool,
-    /// The recorder sleeps.
-    is_asleep: bool,
+    /// The recorder sleeps until so many wait urgently, or until something else calls it.
+    asleep_until: Option<usize>,
 }
 
 impl Waiting {
@@ -207,10 +232,21 @@ impl Waiting {
     }
 
     /// When the items are to be written, where there are any.
-    pub fn due(&self, now: Instant) -> Option<Instant> {
+    pub fn due(&self, now: Instant, last: Company) -> Option<Instant> {
         let first_at = self.first_at?;
-        let is_due = self.is_urgent() || self.items.len() >= BATCH_MAX;
-        Some(if is_due { now } else { first_at + LINGER })
+        if self.is_closing || self.items.len() >= ENOUGH {
+            return Some(now);
+        }
+        Some(match self.urgent_at {
+            None => first_at + LINGER,
+            Some(_) if self.urgent >= last.urgent => now,
+            Some(urgent_at) => urgent_at + last.patience(),
+        })
+    }
+
+    /// Items that somebody waits for.
+    pub fn urgent(&self) -> usize {
+        self.urgent
     }
 
     /// Takes out as much as shares a commit.
@@ -226,17 +262,26 @@ impl Waiting {
             self.urgent -= usize::from(item.is_urgent());
             batch.extend(self.items.pop_front());
         }
+        self.note_empty();
+        batch
+    }
+
+    /// Nothing waits since any time where nothing waits.
+    fn note_empty(&mut self) {
         if self.items.is_empty() {
             self.first_at = None;
         }
-        batch
+        if self.urgent == 0 {
+            self.urgent_at = None;
+        }
     }
 
     /// Takes out everything.
     pub fn take_all(&mut self) -> VecDeque<Item> {
+        let items = std::mem::take(&mut self.items);
         self.urgent = 0;
-        self.first_at = None;
-        std::mem::take(&mut self.items)
+        self.note_empty();
+        items
     }
 
     /// Fails what somebody waits for; nothing of it was tried.
@@ -246,9 +291,7 @@ impl Waiting {
         }
         self.items = std::mem::take(&mut self.items).into_iter().filter_map(|item| item.fail(error, false)).collect();
         self.urgent = self.items.iter().filter(|item| item.is_urgent()).count();
-        if self.items.is_empty() {
-            self.first_at = None;
-        }
+        self.note_empty();
     }
 }
 
@@ -310,27 +353,33 @@ impl Shared {
         if is_first {
             waiting.first_at = Some(Instant::now());
         }
+        if is_urgent && waiting.urgent_at.is_none() {
+            waiting.urgent_at = Some(Instant::now());
+        }
         self.meters.queued.set(waiting.load.events as f64);
         // The recorder is called when it has something new to decide, not for every event: calling costs more than adding.
-        let is_called = waiting.is_asleep && (is_first || is_urgent || waiting.items.len() == BATCH_MAX);
+        let is_called = waiting
+            .asleep_until
+            .is_some_and(|urgent| is_first || is_urgent && waiting.urgent >= urgent || waiting.items.len() == ENOUGH);
         drop(waiting);
         if is_called {
             self.called.notify_one();
         }
     }
 
-    /// Sleeps until the recorder is called, or until a moment.
+    /// Sleeps until the recorder is called, which so many that wait urgently do, or until a moment.
     pub(super) fn sleep<'a>(
         &'a self,
         mut waiting: MutexGuard<'a, Waiting>,
-        until: Option<Duration>,
+        time: Option<Duration>,
+        urgent: usize,
     ) -> MutexGuard<'a, Waiting> {
-        waiting.is_asleep = true;
-        let mut waiting = match until {
+        waiting.asleep_until = Some(urgent);
+        let mut waiting = match time {
             None => self.called.wait(waiting).unwrap_or_else(PoisonError::into_inner),
             Some(time) => self.called.wait_timeout(waiting, time).unwrap_or_else(PoisonError::into_inner).0,
         };
-        waiting.is_asleep = false;
+        waiting.asleep_until = None;
         waiting
     }
 
@@ -451,21 +500,25 @@ pub(crate) struct Meters {
     pub committed: Counter,
     reservations: Gauge,
     pub refused: Counter,
+    /// Reservations that were charged in full since whoever held them let go,
+    pub dropped: Counter,
+    /// or since their process ended.
+    pub left_behind: Counter,
 }
 
 impl Meters {
     fn new() -> Self {
         let lost = |why: Lost| counter!("holdfast_events_lost_total", "reason" => why.as_str());
+        let forfeited = |reason: &'static str| counter!("holdfast_budget_forfeited_total", "reason" => reason);
         let meters = Self {
             queued: gauge!("holdfast_events_queued"),
             lost: [lost(Lost::Full), lost(Lost::Bad), lost(Lost::Closed)],
             committed: counter!("holdfast_events_committed_total"),
             reservations: gauge!("holdfast_budget_reservations"),
             refused: counter!("holdfast_budget_refused_total"),
+            dropped: forfeited(DROPPED),
+            left_behind: forfeited(RESTART),
         };
-        for counter in &meters.lost {
-            counter.increment(0);
-        }
         meters.queued.set(0.0);
         meters.reservations.set(0.0);
         meters
@@ -474,9 +527,86 @@ impl Meters {
     fn lost(&self, why: Lost) -> &Counter {
         &self.lost[why as usize]
     }
+}
 
-    /// Counts reservations that were charged in full since nobody saw their calls end.
-    pub fn forfeited(&self, reason: &'static str, count: usize) {
-        counter!("holdfast_budget_forfeited_total", "reason" => reason).increment(count as u64);
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::events::{EVENT_BYTES_MAX, tests::event};
+
+    fn record(number: u64) -> Item {
+        Item::Record(Box::new(event(number)))
+    }
+
+    fn flush() -> Item {
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        Item::Flush(FlushRequest { answer: oneshot::channel().0, _place: place })
+    }
+
+    fn append(count: u64, bytes: usize) -> Item {
+        let events = (0..count).map(|number| NewEvent { body: vec![b' '; bytes], ..event(number) }).collect();
+        let room = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        Item::Append(Box::new(AppendRequest { events, answer: oneshot::channel().0, _room: room }))
+    }
+
+    #[test]
+    fn what_nobody_waits_for_waits_for_company_and_the_first_of_many_for_the_rest() {
+        let shared = Shared::new(0);
+        let last = Company { urgent: 2, took: Duration::from_millis(4) };
+        let due_in = |last| {
+            let waiting = shared.lock();
+            waiting.due(Instant::now(), last).map(|due| due.saturating_duration_since(Instant::now()))
+        };
+        assert_eq!(due_in(last), None);
+        shared.push(record(0));
+        assert!(due_in(last).is_some_and(|time| time > LINGER / 2 && time <= LINGER));
+        shared.push(flush());
+        assert_eq!(due_in(Company::default()), Some(Duration::ZERO));
+        assert!(due_in(last).is_some_and(|time| time <= Duration::from_micros(500)));
+        let slow = Company { took: Duration::from_secs(9), ..last };
+        assert!(due_in(slow).is_some_and(|time| time <= Duration::from_millis(1)));
+        shared.push(flush());
+        assert_eq!(due_in(slow), Some(Duration::ZERO));
+        assert_eq!(shared.lock().take().len(), 3);
+        assert_eq!(due_in(last), None);
+        for number in 0..ENOUGH as u64 {
+            assert_ne!(due_in(last), Some(Duration::ZERO));
+            shared.push(record(number));
+        }
+        assert_eq!(due_in(last), Some(Duration::ZERO));
+        drop(shared.lock().take_all());
+        shared.push(record(0));
+        shared.close();
+        assert_eq!(due_in(last), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_batch_has_bounds_and_at_least_one_item() {
+        let shared = Shared::new(0);
+        let large = BATCH_BYTES_MAX / EVENT_BYTES_MAX + 1;
+        shared.push(append(large as u64, EVENT_BYTES_MAX));
+        shared.push(record(0));
+        shared.push(append(1_000, 10));
+        shared.push(append(1_000, 10));
+        shared.push(append(1_000, 10));
+        for number in 0..3_000 {
+            shared.push(record(number));
+        }
+        let mut sizes = Vec::new();
+        loop {
+            let batch = shared.lock().take();
+            if batch.is_empty() {
+                break;
+            }
+            sizes.push(batch.len());
+        }
+        // The large one alone; one and two thousand; a thousand and as many; the rest.
+        assert_eq!(sizes, [1, 3, 1 + BATCH_MAX - 1_000, 3_000 - (BATCH_MAX - 1_000)]);
+        assert_eq!(shared.lock().urgent(), 0);
+        assert_eq!(shared.queued(), 3_001, "what was taken is not done yet");
     }
 }

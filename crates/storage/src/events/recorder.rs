@@ -1,7 +1,7 @@
 //! The thread that writes the event log and the ledger.
 //!
 //! It takes what waits, a batch at a time, and has it written in one transaction. It is woken by what comes and by the end
-//! of a pause, and ends when the log is closed and nothing waits any more. A batch that fails is tried again after a pause
+//! of a pause, waits a moment for those who shared the last commit, and ends when the log is closed and nothing waits any more. A batch that fails is tried again after a pause
 //! that grows, without what somebody waited for, who is told; since a failed commit may have reached the disk all the same,
 //! what is tried again is looked for first.
 
@@ -15,7 +15,7 @@ use rusqlite::Connection;
 use uuid::Uuid;
 
 use super::{
-    queue::{Item, Load, Lost, ReserveReply, Shared, Waiting},
+    queue::{Company, Item, Load, Lost, ReserveReply, Shared, Waiting},
     rows::{self, Appender},
 };
 use crate::{
@@ -36,6 +36,7 @@ pub(super) struct Recorder {
     /// What was tried and failed, and has to be done all the same.
     kept: Vec<Item>,
     failing: Option<Failing>,
+    last: Company,
     /// Since when the log is closing while the disk fails.
     closing_since: Option<Instant>,
 }
@@ -79,7 +80,7 @@ struct Applied {
 
 impl Recorder {
     pub fn new(shared: Arc<Shared>, database: Database) -> Self {
-        Self { shared, database, kept: Vec::new(), failing: None, closing_since: None }
+        Self { shared, database, kept: Vec::new(), failing: None, last: Company::default(), closing_since: None }
     }
 
     pub fn run(mut self) {
@@ -97,14 +98,17 @@ impl Recorder {
             match self.next(&waiting, Instant::now()) {
                 Next::Write if self.kept.is_empty() => return Some(waiting.take()),
                 Next::Write => return Some(std::mem::take(&mut self.kept)),
-                Next::Sleep(time) => waiting = shared.sleep(waiting, time),
+                Next::Sleep(time) => {
+                    let expected = if waiting.urgent() == 0 { 1 } else { self.last.urgent };
+                    waiting = shared.sleep(waiting, time, expected);
+                }
                 Next::End => return None,
             }
         }
     }
 
     fn next(&mut self, waiting: &Waiting, now: Instant) -> Next {
-        let due = if self.kept.is_empty() { waiting.due(now) } else { Some(now) };
+        let due = if self.kept.is_empty() { waiting.due(now, self.last) } else { Some(now) };
         let Some(due) = due else {
             return if waiting.is_closing() { Next::End } else { Next::Sleep(None) };
         };
@@ -121,6 +125,8 @@ impl Recorder {
     }
 
     fn write(&mut self, items: Vec<Item>) {
+        let began = Instant::now();
+        let urgent = items.iter().filter(|item| item.is_urgent()).count();
         let batch = Arc::new(items);
         let work = Arc::clone(&batch);
         let last_position = self.shared.last_position();
@@ -131,7 +137,12 @@ impl Recorder {
             return;
         };
         match outcome {
-            Ok(applied) => self.done(items, applied),
+            Ok(applied) => {
+                if urgent > 0 {
+                    self.last = Company { urgent, took: began.elapsed() };
+                }
+                self.done(items, applied);
+            }
             Err(error) => self.failed(items, &error, last_position),
         }
     }
@@ -163,8 +174,8 @@ impl Recorder {
             }
             (Item::Settle(request), _) => {
                 self.shared.end_reservation();
-                if let Some(reason) = request.settlement.forfeited() {
-                    self.shared.meters.forfeited(reason, 1);
+                if request.settlement.is_forfeited() {
+                    self.shared.meters.dropped.increment(1);
                 }
                 if let Some(answer) = request.answer {
                     let _ = answer.send(Ok(()));

@@ -221,12 +221,9 @@ pub(crate) enum Ending {
 }
 
 impl Settlement {
-    /// Why it is charged in full, where it is.
-    pub fn forfeited(&self) -> Option<&'static str> {
-        match self.ending {
-            Ending::Charged(_) => None,
-            Ending::Forfeited(reason) => Some(reason),
-        }
+    /// Whether it is charged in full.
+    pub fn is_forfeited(&self) -> bool {
+        matches!(self.ending, Ending::Forfeited(_))
     }
 }
 

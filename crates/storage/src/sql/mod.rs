@@ -44,18 +44,38 @@ pub(crate) struct Kind {
     pub metrics: &'static str,
     /// What the queue of its writer is called.
     pub queue: &'static str,
+    /// Pages that each connection keeps, in KiB.
+    pub cache_kib: u32,
+}
+
+impl Kind {
+    fn open_writer(self, path: &Path) -> Result<Connection, StorageError> {
+        self.tuned(open_writer(path)?)
+    }
+
+    fn tuned(self, connection: Connection) -> Result<Connection, StorageError> {
+        // Negative numbers are KiB.
+        connection.execute_batch(&format!("PRAGMA cache_size = -{}", self.cache_kib))?;
+        Ok(connection)
+    }
 }
 
 /// The main database.
-pub(crate) const MAIN: Kind =
-    Kind { schema: &migrate::MAIN, thread: "holdfast-sql", metrics: "holdfast_database", queue: "database_writes" };
+pub(crate) const MAIN: Kind = Kind {
+    schema: &migrate::MAIN,
+    thread: "holdfast-sql",
+    metrics: "holdfast_database",
+    queue: "database_writes",
+    cache_kib: 16_000,
+};
 
-/// The event log and the ledger.
+/// The event log and the ledger, which is written at its end and read in order: a small cache does.
 pub(crate) const EVENTS: Kind = Kind {
     schema: &migrate::EVENTS,
     thread: "holdfast-events",
     metrics: "holdfast_events_database",
     queue: "events_writes",
+    cache_kib: 4_000,
 };
 
 /// A handle to a database; cloning is shallow.
@@ -154,7 +174,7 @@ impl Database {
         if path.exists() {
             kind.schema.check(&open_reader(path)?)?;
         }
-        let mut connection = open_writer(path)?;
+        let mut connection = kind.open_writer(path)?;
         kind.schema.up(&mut connection, kind.schema.newest())?;
         let done = before(&mut connection)?;
         let readers = Readers::open(path, READERS, kind)?;
@@ -166,7 +186,7 @@ impl Database {
             queue,
             failure: Arc::clone(&failure),
             closing: false,
-            name: kind.schema.name,
+            kind,
             meters: Meters::new(kind),
         };
         let writer = thread::Builder::new()
@@ -297,8 +317,7 @@ struct Writer {
     failure: Arc<Mutex<Option<String>>>,
     /// Whether the last write has come.
     closing: bool,
-    /// What the database is called in the log.
-    name: &'static str,
+    kind: Kind,
     meters: Meters,
 }
 
@@ -332,7 +351,7 @@ impl Writer {
         if let Some(connection) = self.connection
             && let Err(error) = connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE);")
         {
-            tracing::warn!(database = self.name, %error, "failed to tidy the database on closing");
+            tracing::warn!(database = self.kind.schema.name, %error, "failed to tidy the database on closing");
         }
     }
 
@@ -351,7 +370,7 @@ impl Writer {
         if let Err(error) = &outcome {
             tracing::error!(
                 error = error as &dyn std::error::Error,
-                database = self.name,
+                database = self.kind.schema.name,
                 writes = writes.len(),
                 "failed to commit to the database"
             );
@@ -367,7 +386,7 @@ impl Writer {
     fn transact(&mut self, writes: &mut [Box<dyn Write>]) -> Result<(), StorageError> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
-            closed => closed.insert(open_writer(&self.path)?),
+            closed => closed.insert(self.kind.open_writer(&self.path)?),
         };
         let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         for write in writes {
@@ -437,7 +456,7 @@ fn open_reader(path: &Path) -> Result<Connection, StorageError> {
 fn prepare(connection: &Connection) -> Result<(), StorageError> {
     connection.busy_timeout(Duration::from_secs(10))?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
-    connection.execute_batch("PRAGMA foreign_keys = ON; PRAGMA cache_size = -16000;")?;
+    connection.execute_batch("PRAGMA foreign_keys = ON;")?;
     Ok(())
 }
 
@@ -451,7 +470,7 @@ struct Readers {
 
 impl Readers {
     fn open(path: &Path, count: usize, kind: Kind) -> Result<Self, StorageError> {
-        let idle = (0..count).map(|_| open_reader(path)).collect::<Result<_, _>>()?;
+        let idle = (0..count).map(|_| kind.tuned(open_reader(path)?)).collect::<Result<_, _>>()?;
         Ok(Self {
             idle: Mutex::new(idle),
             returned: Condvar::new(),
