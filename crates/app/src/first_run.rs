@@ -74,7 +74,7 @@ async fn notice(places: &[(&'static str, &str)]) -> Vec<Noticed> {
     // A proxy has no business between two processes of one machine.
     let client = reqwest::Client::builder().no_proxy().connect_timeout(CONNECT_WITHIN).timeout(LIST_WITHIN).build();
     let Ok(client) = client else { return Vec::new() };
-    let looks = places.iter().map(|(name, address)| {
+    let looks = places.iter().map(|&(name, address)| {
         let (client, url) = (client.clone(), format!("http://{address}/v1"));
         async move {
             let models = models(&client, &url).await?;
@@ -112,7 +112,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let status = StatusCode::from_u16(status).unwrap();
-        let router = Router::new().route("/v1/models", get(async move || (status, Json(answer))));
+        let router = Router::new().route("/v1/models", get(move || std::future::ready((status, Json(answer)))));
         tasks.spawn(async move { axum::serve(listener, router).await });
         address
     }

@@ -181,9 +181,15 @@ impl Program {
         .await?;
 
         for_turns.tasks.spawn(EventHealth::measure(events.clone(), for_turns.stop.clone()));
-        let mut reports: Vec<Arc<dyn Report>> = vec![otlp::traces(), Arc::new(LogHealth)];
-        reports.extend([Arc::new(EventHealth::of(events.clone())) as _, Arc::new(coordinator.clone()) as _]);
-        reports.extend(supervisor.map(|supervisor| Arc::new(supervisor) as _));
+        let mut reports: Vec<Arc<dyn Report>> = vec![
+            otlp::traces(),
+            Arc::new(LogHealth),
+            Arc::new(EventHealth::of(events.clone())),
+            Arc::new(coordinator.clone()),
+        ];
+        if let Some(supervisor) = supervisor {
+            reports.push(Arc::new(supervisor));
+        }
         let server = Server::build(Parts {
             config: settings.server,
             knowledge: knowledge.clone(),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
-use super::{Session, lists};
+use super::Session;
 use crate::{
     arguments::{Abilities, AddProvider, Providers},
     hint::Advice,

@@ -117,13 +117,13 @@ impl Layers {
         let outside: Vec<&str> = self.defaults.keys().map(String::as_str).filter(|key| !key.contains('.')).collect();
         for (name, value) in environment::ours() {
             let origin = Origin::Environment(name.clone());
-            let open = environment::key_of(&name, &outside).filter(|key| self.open_above(key).is_some());
-            if let Some(whole) = open.as_deref().and_then(|key| self.open_above(key)) {
+            let entry = environment::key_of(&name, &outside);
+            if let Some(whole) = entry.as_deref().and_then(|key| self.open_above(key)).map(str::to_owned) {
                 self.problems.push(Problem {
-                    key: open.clone(),
+                    key: entry,
                     origin,
                     what: "is not a setting".to_owned(),
-                    remedy: format!("give all of {whole} as one table in {}", environment::name_of(whole)),
+                    remedy: format!("give all of {whole} as one table in {}", environment::name_of(&whole)),
                 });
                 continue;
             }
@@ -173,7 +173,8 @@ impl Layers {
         let word = named.and_then(|given| given.value.as_str());
         // A word that is none is told when the settings are checked.
         self.profile = word.and_then(Profile::from_word).unwrap_or_default();
-        for line in file::parse_with(self.profile.text(), &|key| self.is_open(key)).values {
+        let contents = file::parse_with(self.profile.text(), &|key| self.is_open(key));
+        for line in contents.values {
             self.take(Given { key: line.key, value: line.value, origin: Origin::Profile(self.profile) });
         }
     }
@@ -245,8 +246,9 @@ impl Layers {
     /// The keys of all settings, and of the secrets that are given. In the place of an open setting stand its entries, where
     /// it has any.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
-        let entries = self.values.keys().map(String::as_str).filter(|key| self.open_above(key).is_some());
-        let settings = self.defaults.keys().map(String::as_str).filter(|key| self.entries_of(key).next().is_none());
+        let entries = self.values.keys().map(String::as_str).filter(move |key| self.open_above(key).is_some());
+        let settings =
+            self.defaults.keys().map(String::as_str).filter(move |key| self.entries_of(key).next().is_none());
         settings.chain(entries).chain(self.secrets.keys().copied())
     }
 

@@ -36,8 +36,8 @@ impl Upstream {
             "usage": { "prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9 },
         });
         let router = Router::new()
-            .route("/v1/models", get(async move || Json(models)))
-            .route("/v1/chat/completions", post(async move || Json(answer)));
+            .route("/v1/models", get(move || std::future::ready(Json(models))))
+            .route("/v1/chat/completions", post(move || std::future::ready(Json(answer))));
         let serving = tokio::spawn(async move {
             let _ended = axum::serve(listener, router).await;
         });

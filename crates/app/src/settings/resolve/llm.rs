@@ -26,7 +26,7 @@ const CACHES: [(&str, CacheMode); 3] =
 
 /// An alias as it is written.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table with `of`, `policy` and `continues`")]
 struct WrittenAlias {
     #[serde(default)]
     of: Vec<String>,
@@ -37,7 +37,7 @@ struct WrittenAlias {
 
 /// A price as it is written, in dollars for a million tokens.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table with `input` and `output`")]
 struct WrittenPrice {
     input: Value,
     output: Value,
@@ -267,7 +267,7 @@ mod tests {
         check("[llm]\npolicy = 'first'", "llm.policy", "\"first\"", "local-first, remote-first, cheapest, rules");
         check("[llm]\npolicy = 'rules'", "llm.policy", "there are none", "llm.rules");
         check("[llm]\nrules = [{ nonsense = 1 }]", "llm.rules", "nonsense", "CONFIG.md");
-        check("[llm]\nrules = 'x'", "llm.rules", "did not", "CONFIG.md");
+        check("[llm]\nrules = 'x'", "llm.rules", "expected a sequence", "CONFIG.md");
         check("[llm]\nconnect_timeout_s = 0", "llm.connect_timeout_s", "is 0", "from 1 to 60");
         check("[llm]\ntotal_timeout_s = 60", "llm.first_byte_timeout_s", "more than llm.total_timeout_s", "raise");
         check("[llm]\nprovider_concurrency = 0", "llm.provider_concurrency", "is 0", "from 1 to 4096");
