@@ -137,7 +137,7 @@ impl Check {
             }
             // Words of the system go before the conversation there.
             let is_moved = self.shape == Shape::Anthropic && message.role == Role::System && is_begun;
-            self.hint_if(is_moved, "messages.role=system after the first of another role");
+            self.hint_if(is_moved, "messages.system.position");
         }
         Ok(())
     }

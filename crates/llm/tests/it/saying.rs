@@ -490,7 +490,7 @@ async fn what_is_only_lost_in_translation_is_named() {
     let request = with(|it| it.messages.push(message(Role::Assistant, vec![thoughts(None)])));
     assert_eq!(check(Shape::Anthropic, &request), Ok(vec!["messages.reasoning"]));
     let request = with(|it| it.messages.push(Message::text(Role::System, "later")));
-    assert_eq!(check(Shape::Anthropic, &request), Ok(vec!["messages.role=system after the first of another role"]));
+    assert_eq!(check(Shape::Anthropic, &request), Ok(vec!["messages.system.position"]));
     assert_eq!(sent_for(Shape::Anthropic, request).await["system"], "later");
     let failed = Part::ToolResult { id: "a".into(), content: vec![], is_error: true };
     let request = with(|it| it.messages.push(message(Role::Tool, vec![failed])));
