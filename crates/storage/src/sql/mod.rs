@@ -46,11 +46,15 @@ pub(crate) struct Kind {
     pub queue: &'static str,
     /// Pages that each connection keeps, in KiB.
     pub cache_kib: u32,
+    /// Pages of the write-ahead log that are moved into the database file at a time, while writers wait.
+    pub checkpoint_pages: u32,
 }
 
 impl Kind {
     fn open_writer(self, path: &Path) -> Result<Connection, StorageError> {
-        self.tuned(open_writer(path)?)
+        let connection = self.tuned(open_writer(path)?)?;
+        connection.execute_batch(&format!("PRAGMA wal_autocheckpoint = {}", self.checkpoint_pages))?;
+        Ok(connection)
     }
 
     fn tuned(self, connection: Connection) -> Result<Connection, StorageError> {
@@ -67,15 +71,18 @@ pub(crate) const MAIN: Kind = Kind {
     metrics: "holdfast_database",
     queue: "database_writes",
     cache_kib: 16_000,
+    checkpoint_pages: 4_000,
 };
 
-/// The event log and the ledger, which is written at its end and read in order: a small cache does.
+/// The event log and the ledger, which is written at its end and read in order: a small cache does. Calls wait for
+/// reservations, so checkpoints are small.
 pub(crate) const EVENTS: Kind = Kind {
     schema: &migrate::EVENTS,
     thread: "holdfast-events",
     metrics: "holdfast_events_database",
     queue: "events_writes",
     cache_kib: 4_000,
+    checkpoint_pages: 1_000,
 };
 
 /// A handle to a database; cloning is shallow.
@@ -438,7 +445,6 @@ fn open_writer(path: &Path) -> Result<Connection, StorageError> {
     connection.execute_batch(
         "PRAGMA journal_mode = WAL;
          PRAGMA synchronous = FULL;
-         PRAGMA wal_autocheckpoint = 4000;
          PRAGMA journal_size_limit = 67108864;
          PRAGMA temp_store = MEMORY;",
     )?;
