@@ -136,7 +136,7 @@ pub(crate) struct Headers {
     /// Betas of Anthropic's interface.
     pub(super) betas: Vec<String>,
     /// What the memory that the request takes is noted at.
-    turn: Option<Turn>,
+    pub(super) turn: Option<Turn>,
 }
 
 impl Headers {

@@ -45,6 +45,7 @@ pub(super) struct Setting {
     /// The request's id.
     pub(super) request_id: String,
     /// What the request counts on, for as long as it is answered.
+    #[expect(dead_code, reason = "it is held, not looked at")]
     pub(super) meter: Meter,
     /// Ends the server,
     pub(super) shutdown: CancellationToken,

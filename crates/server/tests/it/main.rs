@@ -16,6 +16,8 @@ mod operations;
 
 mod chat;
 
+mod turns;
+
 mod language_models;
 
 mod mcp;
