@@ -407,9 +407,9 @@ mod tests {
         check("https://me:pw@host/a@b", "https://(secret)@host/a@b");
         check("https://host/a@b", "https://host/a@b");
         check("info", "info");
-        let layers = from_text("[models]\nhub_endpoint = 'https://me:pw@host'", &Flags::default());
+        let layers = from_text("[models]\nhub_endpoint = 'https://me:password@host'", &Flags::default());
         let shown = format!("{:?}", layers.entries());
-        assert!(shown.contains("(secret)") && !shown.contains("pw"), "{shown}");
+        assert!(shown.contains("(secret)") && !shown.contains("password"), "{shown}");
     }
 
     #[test]
