@@ -165,7 +165,8 @@ async fn the_former_secret_is_taken_for_as_long_as_was_said_and_no_longer() -> R
         ensure!(began.elapsed() < PATIENCE, "the former secret is taken for ever");
         tokio::task::yield_now().await;
     }
-    ensure!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
+    // Keys go by the system's clock, which may be put forward a little meanwhile.
+    ensure!(began.elapsed() >= Duration::from_millis(900), "{:?}", began.elapsed());
     ensure!(status_with(&house, &fourth).await? == 200);
     house.close().await
 }

@@ -167,9 +167,11 @@ fn is_within(addresses: &[IpNet], address: Option<IpAddr>) -> bool {
 pub(super) fn present_ms() -> i64 {
     static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
     static LATEST: Latest = Latest::new();
-    // In this order: the first to ask begins at zero.
-    let since = BEGINNING.elapsed();
-    LATEST.no_earlier(now_ms(), since)
+    LazyLock::force(&BEGINNING);
+    // The system's clock first: a thread that is held up between the two then says too little, which the latest that was
+    // seen makes up for. The other way round it would say too much, for all the time to come.
+    let now_ms = now_ms();
+    LATEST.no_earlier(now_ms, BEGINNING.elapsed())
 }
 
 /// The latest time that was seen.
