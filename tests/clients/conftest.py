@@ -87,6 +87,14 @@ class Server:
         finally:
             connection.close()
 
+    def command(self, *arguments, check=True):
+        """One command of the program, which goes over this server's control socket."""
+        binary = str(required("HOLDFAST_TEST_BINARY", "the holdfast program"))
+        command = [binary, "--data-dir", self.data_dir, *arguments]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
+        assert not check or run.returncode == 0, run.stderr
+        return run
+
     def search(self, query, **more):
         reply = self.request("POST", "/api/v1/search", {"query": query, **more})
         assert reply.status == 200, reply.body

@@ -13,7 +13,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from conftest import FIXTURES, furnish
 
-TOOLS = ["search", "fetch_document", "add_document", "list_collections", "status"]
+TOOLS = ["search", "augment", "fetch_document", "add_document", "list_collections", "status"]
 SESSION, OLD, NEW, AUTO = "ClientSession", "legacy", "2026-07-28", "auto"
 VERSIONS = {SESSION: "2025-11-25", OLD: "2025-11-25", NEW: "2026-07-28", AUTO: "2026-07-28"}
 
@@ -117,6 +117,9 @@ async def test_a_text_is_added_found_and_fetched(transport, generation):
         assert found.structured_content["results"][0]["document_id"] == document, text(found)
         fetched = await client.call_tool("fetch_document", {"document_id": document})
         assert word in fetched.structured_content["text"] and word in text(fetched)
+        passages = await client.call_tool("augment", {"query": word, "budget_tokens": 500})
+        assert word in passages.structured_content["context"] and word in text(passages)
+        assert passages.structured_content["citations"][0]["document_id"] == document, text(passages)
         listed = await client.call_tool("list_collections", {})
         assert any(entry["name"] == "default" for entry in listed.structured_content["collections"])
 
@@ -126,6 +129,7 @@ async def test_failures_reach_the_model_with_their_code(transport, generation):
     async with session(transport(), generation) as client:
         for tool, arguments, code in [
             ("search", {"query": ""}, "invalid_field"),
+            ("augment", {"query": "x", "budget_tokens": 0}, "invalid_field"),
             ("search", {"query": "x", "collections": ["nowhere"]}, "collection_not_found"),
             ("search", {"query": "x", "filter": {"field": "nothing", "eq": 1}}, "invalid_filter"),
             ("fetch_document", {"document_id": "nothing"}, "document_not_found"),

@@ -15,7 +15,7 @@ use crate::repository::Repository;
 use crate::shell;
 
 /// Every target, as `crates/app/examples/fuzz.rs` has them.
-const TARGETS: [&str; 7] = ["body", "cursor", "filter", "html", "markdown", "mcp", "settings"];
+const TARGETS: [&str; 8] = ["answer", "body", "cursor", "filter", "html", "markdown", "mcp", "settings"];
 /// What libFuzzer needs to see where an input gets to (LLVM's SanitizerCoverage): counters at every edge, and what is
 /// compared with what.
 const COVERAGE: [&str; 7] = [
@@ -38,7 +38,7 @@ pub struct Options {
     /// How long each target runs
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
-    /// Only these targets: body, cursor, filter, html, markdown, mcp, settings
+    /// Only these targets: answer, body, cursor, filter, html, markdown, mcp, settings
     #[arg(value_name = "TARGET", value_parser = clap::builder::PossibleValuesParser::new(TARGETS))]
     targets: Vec<String>,
 }

@@ -24,7 +24,8 @@ mod hint {
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 7] = [
+const TARGETS: [(&str, Target); 8] = [
+    ("answer", holdfast_llm::fuzzing::answer),
     ("body", holdfast_server::fuzzing::body),
     ("mcp", holdfast_server::fuzzing::mcp),
     ("filter", holdfast_storage::fuzzing::filter),

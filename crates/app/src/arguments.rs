@@ -9,7 +9,8 @@ use crate::{
     settings::{LogFormat, Profile},
 };
 
-/// A private knowledge base for people and their agents: index folders, search them from the shell, over HTTP and MCP.
+/// A private knowledge base for people and their agents, and one door to language models: index folders, search them and ask
+/// about them from the shell, over HTTP and MCP.
 #[derive(Debug, Parser)]
 #[command(name = "holdfast", version, propagate_version = true, max_term_width = 100)]
 pub struct Arguments {
@@ -63,6 +64,8 @@ pub enum Command {
     Add(Add),
     /// Search
     Search(Search),
+    /// Ask a language model, with passages of your documents to answer from
+    Ask(Ask),
     /// List, show and remove documents
     #[command(subcommand)]
     Documents(Documents),
@@ -83,6 +86,18 @@ pub enum Command {
     /// Fetch, list and verify embedding models
     #[command(subcommand)]
     Models(Models),
+    /// Add, list, try and remove servers of language models
+    #[command(subcommand)]
+    Providers(Providers),
+    /// Set, list and remove what may be spent on language models
+    #[command(subcommand)]
+    Budgets(Budgets),
+    /// List, show and remove conversations that are remembered
+    #[command(subcommand)]
+    Sessions(Sessions),
+    /// List what language models were asked, and say why each turn went as it did
+    #[command(subcommand)]
+    Interactions(Interactions),
     /// Check what is stored, and put right what can be
     Doctor(Doctor),
     /// Show and change the version of the database's schema; no server may be running
@@ -181,6 +196,34 @@ pub struct Search {
     /// Say how each result got its place
     #[arg(long)]
     pub explain: bool,
+}
+
+/// `holdfast ask`
+#[derive(Debug, Args)]
+pub struct Ask {
+    /// The question
+    #[arg(allow_hyphen_values = true)]
+    pub query: String,
+
+    /// Who is to answer: a model, a provider, an alias, auto, local or remote
+    #[arg(long, short, default_value = "auto")]
+    pub model: String,
+
+    /// Where to look for passages; may be repeated [default: the collection named default]
+    #[arg(long, short)]
+    pub collection: Vec<String>,
+
+    /// Ask the question alone, without passages
+    #[arg(long, conflicts_with_all = ["collection", "budget_tokens"])]
+    pub no_context: bool,
+
+    /// The conversation it belongs to; a new one begins under a name that there is none of
+    #[arg(long, value_name = "ID")]
+    pub session: Option<String>,
+
+    /// Tokens that passages may take [default: 1500]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub budget_tokens: Option<i64>,
 }
 
 /// By what to search.
@@ -429,6 +472,176 @@ pub enum Models {
     Verify {
         /// Its name [default: models.default of the settings]
         name: Option<String>,
+    },
+}
+
+/// `holdfast providers`
+#[derive(Debug, Subcommand)]
+pub enum Providers {
+    /// Add a server of language models, or put another one of the same name in its place
+    Add(Box<AddProvider>),
+    /// List the providers and their models
+    List,
+    /// Ask a provider for a few tokens
+    Test {
+        /// Its name
+        name: String,
+        /// The model, as the provider calls it [default: its first]
+        #[arg(long)]
+        model: Option<String>,
+    },
+    /// Remove a provider
+    Remove {
+        /// Its name
+        name: String,
+    },
+}
+
+/// `holdfast providers add`
+#[derive(Debug, Args)]
+pub struct AddProvider {
+    /// What it is called here
+    pub name: String,
+
+    /// The interface: openai (chat completions) or anthropic (messages)
+    #[arg(long, default_value = "openai", value_parser = ["openai", "anthropic"])]
+    pub api: String,
+
+    /// The root of that interface, such as http://127.0.0.1:11434/v1 [default: that of OpenAI, or of Anthropic]
+    #[arg(long, conflicts_with = "gguf")]
+    pub url: Option<String>,
+
+    /// A file with the key, which nobody else can read
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub key_file: Option<PathBuf>,
+
+    /// A certificate authority beyond the usual ones, a PEM file
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "gguf")]
+    pub ca_file: Option<PathBuf>,
+
+    /// A model, as the provider calls it; may be repeated [default: it is asked which it has]
+    #[arg(long = "model", value_name = "MODEL")]
+    pub models: Vec<String>,
+
+    /// Where it counts as being [default: found out from the address]
+    #[arg(long, value_parser = ["local", "remote"])]
+    pub location: Option<String>,
+
+    /// Requests to it at once [default: 1 for a model that is run here, else llm.provider_concurrency of the settings]
+    #[arg(long, value_name = "N")]
+    pub concurrency: Option<u32>,
+
+    /// A model's file, which is run here from now on
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub gguf: Option<PathBuf>,
+
+    /// What each model can do, as far as it is not taken to.
+    #[command(flatten)]
+    pub abilities: Abilities,
+
+    /// Do not wait until the model that is run answers
+    #[arg(long, requires = "gguf")]
+    pub no_wait: bool,
+
+    /// What runs the file, to the end of the line: {gguf}, {model}, {host} and {port} are put in
+    /// [default: llama-server, or llama_cpp.server of Python]
+    #[arg(long, value_name = "CMD", num_args = 1.., allow_hyphen_values = true, requires = "gguf")]
+    pub command: Vec<String>,
+}
+
+/// What models can do.
+#[derive(Debug, Args)]
+#[group(id = "abilities", multiple = true)]
+pub struct Abilities {
+    /// Tokens of question and answer together
+    #[arg(long, value_name = "N")]
+    pub context_tokens: Option<u64>,
+
+    /// Tokens of an answer at most
+    #[arg(long, value_name = "N")]
+    pub max_output_tokens: Option<u64>,
+
+    /// The models look at pictures [default: those that run elsewhere do]
+    #[arg(long, overrides_with = "no_images")]
+    pub images: bool,
+
+    /// The models look at no pictures
+    #[arg(long)]
+    pub no_images: bool,
+
+    /// The models call no tools
+    #[arg(long)]
+    pub no_tools: bool,
+
+    /// The models can go on from a given text
+    #[arg(long)]
+    pub continues: bool,
+}
+
+/// `holdfast budgets`
+#[derive(Debug, Subcommand)]
+pub enum Budgets {
+    /// Set what may be spent, in money, in tokens or both
+    Set {
+        /// Whose: the id of a key [default: everybody's together]
+        #[arg(long, value_name = "ID")]
+        key: Option<String>,
+        /// On which model, provider or alias [default: on all together]
+        #[arg(long)]
+        model: Option<String>,
+        /// Dollars
+        #[arg(long, value_name = "DOLLARS", required_unless_present = "tokens")]
+        money: Option<f64>,
+        /// Tokens, asked and answered
+        #[arg(long, value_name = "N")]
+        tokens: Option<u64>,
+        /// In what time, by the calendar in UTC
+        #[arg(long = "per", default_value = "month", value_parser = ["day", "month", "total"])]
+        period: String,
+    },
+    /// List the budgets, and what was spent
+    List,
+    /// Remove a budget
+    Remove {
+        /// Its id
+        id: String,
+    },
+}
+
+/// `holdfast sessions`
+#[derive(Debug, Subcommand)]
+pub enum Sessions {
+    /// List the sessions, newest first
+    List {
+        /// Which part of the list.
+        #[command(flatten)]
+        paging: Paging,
+    },
+    /// Show a session with what was said
+    Show {
+        /// Its id
+        id: String,
+    },
+    /// Forget a session
+    Remove {
+        /// Its id
+        id: String,
+    },
+}
+
+/// `holdfast interactions`
+#[derive(Debug, Subcommand)]
+pub enum Interactions {
+    /// List turns that are over, newest first
+    List {
+        /// Which part of the list.
+        #[command(flatten)]
+        paging: Paging,
+    },
+    /// Say why a turn went as it did
+    Why {
+        /// Its id
+        id: String,
     },
 }
 

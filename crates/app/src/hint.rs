@@ -2,6 +2,7 @@
 
 use std::{fmt, io::ErrorKind};
 
+use holdfast_coordinator::TurnError;
 use holdfast_embedding::EmbedError;
 use holdfast_knowledge::KnowledgeError;
 use holdfast_server::tls::{TlsError, authority::AuthorityError};
@@ -58,6 +59,9 @@ fn of_one(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     }
     if let Some(error) = error.downcast_ref::<KnowledgeError>() {
         return error.hint();
+    }
+    if let Some(TurnError::Storage(error)) = error.downcast_ref::<TurnError>() {
+        return error.hint().or_else(|| of_file(error));
     }
     if let Some(error) = error.downcast_ref::<EmbedError>() {
         return error.hint();

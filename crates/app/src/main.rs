@@ -9,6 +9,8 @@ mod arguments;
 
 mod wiring;
 
+mod local_models;
+
 mod first_run;
 
 mod shutdown;
@@ -31,6 +33,8 @@ mod otlp;
 
 mod log_health;
 
+mod event_health;
+
 mod hint;
 
 mod code;
@@ -49,6 +53,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    // A process that is to become a server of models does nothing else.
+    if let Some(code) = holdfast_supervisor::child::run_if_asked() {
+        return code;
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return explain(&error),

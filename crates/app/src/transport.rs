@@ -99,6 +99,24 @@ pub struct Refusal {
     pub document: Value,
 }
 
+impl Refusal {
+    /// The same where the refusal has the shape of OpenAI's interface, whose message ends with the way out.
+    pub fn of_openai(self) -> Self {
+        let error = &self.document["error"];
+        let Some(message) = error["message"].as_str() else { return self };
+        let (detail, hint) = match message.split_once("; ") {
+            Some((detail, hint)) => (detail.to_owned(), Some(hint.to_owned())),
+            None => (message.to_owned(), None),
+        };
+        let code = error["code"].as_str().unwrap_or_default().to_owned();
+        let document = serde_json::json!({
+            "status": self.status, "code": code, "detail": detail, "hint": hint, "field": error["param"],
+            "error_id": error["error_id"],
+        });
+        Self { status: self.status, code, detail, hint, document }
+    }
+}
+
 impl Hint for Refusal {
     fn hint(&self) -> Option<String> {
         self.hint.clone()
@@ -106,7 +124,8 @@ impl Hint for Refusal {
 }
 
 impl Transport {
-    /// Finds the server, or builds the program here. A server that is starting or stopping is waited for briefly.
+    /// Finds the server, or builds the program here. A server that is starting or stopping is waited for briefly. The
+    /// settings are those of a program that lives for one command.
     pub async fn open(place: &Place, settings: Settings) -> Result<Self> {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
@@ -115,7 +134,7 @@ impl Transport {
             }
             match Holding::take(place) {
                 Ok(holding) => {
-                    let program = Program::build(holding, settings.for_one_command()).await?;
+                    let program = Program::build(holding, settings).await?;
                     return Ok(Self::InProcess(Box::new(program)));
                 }
                 Err(StorageError::InUse { .. }) if tokio::time::Instant::now() < deadline => {
@@ -159,6 +178,31 @@ impl Transport {
         }
     }
 
+    /// Sends a request whose answer comes piece by piece, and hands on each. Gives the headers of the answer.
+    ///
+    /// # Errors
+    /// As [`Transport::send`], and what `take` fails with.
+    pub async fn stream(
+        &self,
+        request: Request,
+        mut take: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<http::HeaderMap> {
+        match self {
+            Self::Socket(data_dir) => {
+                let (mut sender, connection) = connected(data_dir).await?;
+                let exchange = async {
+                    let response = sender.send_request(http_request(request)?.map(Full::new)).await.context(LOST)?;
+                    pieces(response, &mut take).await
+                };
+                driven(connection, exchange).await
+            }
+            Self::InProcess(program) => {
+                let response = program.server.owner().oneshot(http_request(request)?.map(Body::from)).await?;
+                pieces(response, &mut take).await
+            }
+        }
+    }
+
     /// Stops what was started for the command.
     pub async fn close(self) {
         if let Self::InProcess(program) = self {
@@ -167,25 +211,60 @@ impl Transport {
     }
 }
 
-async fn send_to_socket(data_dir: &Path, request: Request) -> Result<(http::StatusCode, Bytes)> {
+const LOST: &str = "the connection to the server was lost";
+
+/// What drives a connection for as long as an answer is awaited.
+type Connection = hyper::client::conn::http1::Connection<TokioIo<tokio::net::UnixStream>, Full<Bytes>>;
+
+async fn connected(data_dir: &Path) -> Result<(hyper::client::conn::http1::SendRequest<Full<Bytes>>, Connection)> {
     let stream = control::connect(data_dir).await.context("the server has gone")?;
-    let lost = "the connection to the server was lost";
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.context(lost)?;
-    let exchange = async {
-        let response = sender.send_request(http_request(request)?.map(Full::new)).await.context(lost)?;
-        let status = response.status();
-        let body = response.into_body().collect().await.context(lost)?.to_bytes();
-        anyhow::Ok((status, body))
-    };
-    // The connection has to be driven while the answer is awaited, and is of no use after it.
+    hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.context(LOST)
+}
+
+/// The connection has to be driven while the answer is awaited, and is of no use after it.
+async fn driven<T>(connection: Connection, exchange: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::pin!(connection, exchange);
     tokio::select! {
         answer = &mut exchange => answer,
         ended = &mut connection => match ended {
             Ok(()) => exchange.await,
-            Err(error) => Err(io::Error::other(error)).context(lost),
+            Err(error) => Err(io::Error::other(error)).context(LOST),
         },
     }
+}
+
+async fn send_to_socket(data_dir: &Path, request: Request) -> Result<(http::StatusCode, Bytes)> {
+    let (mut sender, connection) = connected(data_dir).await?;
+    let exchange = async {
+        let response = sender.send_request(http_request(request)?.map(Full::new)).await.context(LOST)?;
+        let status = response.status();
+        let body = response.into_body().collect().await.context(LOST)?.to_bytes();
+        anyhow::Ok((status, body))
+    };
+    driven(connection, exchange).await
+}
+
+/// Hands on the pieces of an answer, or tells why there is none.
+async fn pieces<B>(
+    response: http::Response<B>,
+    take: &mut impl FnMut(&[u8]) -> Result<()>,
+) -> Result<http::HeaderMap>
+where
+    B: hyper::body::Body<Data = Bytes> + Unpin,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    let (head, mut body) = response.into_parts();
+    let status = head.status;
+    if !status.is_success() {
+        let document = body.collect().await.context(LOST)?.to_bytes();
+        return Err(refusal(status, serde_json::from_slice(&document).unwrap_or_default()).into());
+    }
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame.context(LOST)?.into_data() {
+            take(&data)?;
+        }
+    }
+    Ok(head.headers)
 }
 
 async fn send_in_process(program: &Program, request: Request) -> Result<(http::StatusCode, Bytes)> {
@@ -230,5 +309,19 @@ mod tests {
         assert_eq!(encode("a b/ä?"), "a%20b%2F%C3%A4%3F");
         let request = Request::get("/x").with("a", Some("1&2")).with("b", None).with("c", Some(""));
         assert_eq!(request.target, "/x?a=1%262&c=");
+    }
+
+    #[test]
+    fn a_refusal_of_openais_shape_reads_as_ours() {
+        let error = serde_json::json!({ "error": {
+            "message": "no language model is configured; add one with `holdfast providers add`", "type": "server_error",
+            "param": null, "code": "no_provider", "error_id": "e1",
+        }});
+        let refused = refusal(http::StatusCode::SERVICE_UNAVAILABLE, error).of_openai();
+        assert_eq!((refused.code.as_str(), refused.to_string().as_str()), ("no_provider", "no language model is configured"));
+        assert_eq!(refused.hint().as_deref(), Some("add one with `holdfast providers add`"));
+        assert_eq!(refused.document["error_id"], "e1");
+        let own = serde_json::json!({ "code": "overloaded", "detail": "full" });
+        assert_eq!(refusal(http::StatusCode::SERVICE_UNAVAILABLE, own).of_openai().code, "overloaded");
     }
 }

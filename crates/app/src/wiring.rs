@@ -4,16 +4,20 @@
 //! first, so that a request that was accepted finds everything it needs until it is answered; storage last.
 
 use std::{
+    fs::DirBuilder,
     io::ErrorKind,
     net::SocketAddr,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context, Result};
+use holdfast_coordinator::Coordinator;
 use holdfast_embedding::{Keeper, Models};
 use holdfast_knowledge::Knowledge;
+use holdfast_resilience::health::Report;
 use holdfast_server::{
     Observation, Parts, Server,
     tls::{
@@ -22,30 +26,41 @@ use holdfast_server::{
     },
 };
 use holdfast_storage::{
-    DataDirectory, Storage, StorageError,
+    DataDirectory, EventLog, Storage, StorageError,
     kept::{Kept, KeptKey},
 };
+use holdfast_supervisor::Supervisor;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    control, first_run,
+    control,
+    event_health::EventHealth,
+    first_run,
     hint::{Advice, Hint},
+    local_models::LocalModels,
     log_health::LogHealth,
     otlp,
     reload::Reloader,
-    settings::{Place, Settings},
+    settings::{self, Place, Settings, environment},
     shutdown::Stage,
 };
 
 /// Longer than the server gives the requests it has accepted.
 const SERVER_PATIENCE: Duration = Duration::from_secs(25);
+/// What turns leave behind is in the hands of storage when they end; longer than a session takes to be written.
+const TURNS_PATIENCE: Duration = Duration::from_secs(5);
+/// Longer than a server of models may take to end after being asked to.
+const LOCAL_MODELS_PATIENCE: Duration = Duration::from_secs(10);
 /// Long enough for a batch of documents to be embedded and written.
 const KNOWLEDGE_PATIENCE: Duration = Duration::from_secs(20);
 const MODELS_PATIENCE: Duration = Duration::from_secs(10);
 /// More than connections, index files and the rest together come to.
 const OPEN_FILES: u64 = 65_536;
+
+/// Where the logs of models that are run here lie, in the data directory.
+const LOGS: &str = "logs";
 
 /// A data directory that this process holds, set up for use.
 pub struct Holding {
@@ -79,11 +94,14 @@ pub struct Program {
     pub server: Server,
     /// The knowledge base, which may be busy.
     pub knowledge: Knowledge,
+    /// Who answers turns; on a first run nobody does.
+    pub coordinator: Coordinator,
     /// The models, of which one may be waited for.
     pub models: Models,
     /// The keys are made here on a first run.
     pub storage: Storage,
-    stages: [Stage; 3],
+    events: EventLog,
+    stages: [Stage; 5],
     holding: Holding,
 }
 
@@ -120,12 +138,15 @@ impl Program {
             .set(1.0);
         let stages = [
             Stage::new("the server", SERVER_PATIENCE),
+            Stage::new("the turns", TURNS_PATIENCE),
+            Stage::new("the language models run here", LOCAL_MODELS_PATIENCE),
             Stage::new("the knowledge base", KNOWLEDGE_PATIENCE),
             Stage::new("the embedding models", MODELS_PATIENCE),
         ];
-        let [for_server, for_knowledge, for_models] = &stages;
+        let [for_server, for_turns, for_local_models, for_knowledge, for_models] = &stages;
 
         let storage = open_storage(&holding).await?;
+        let events = open_events(&holding).await?;
 
         let models_config = holdfast_embedding::Config {
             models_dir: holding.directory.models(),
@@ -144,21 +165,44 @@ impl Program {
         )
         .await?;
 
+        let logs = holding.root().join(LOGS);
+        let supervisor = supervisor(settings.local_models, for_local_models, &logs)?;
+        let local_models = LocalModels::new(supervisor.clone(), logs)?;
+        let coordinator = Coordinator::start(holdfast_coordinator::Parts {
+            config: settings.turns,
+            knowledge: knowledge.clone(),
+            storage: storage.clone(),
+            log: events.clone(),
+            ledger: events.ledger(),
+            runner: Some(Arc::new(local_models)),
+            shutdown: for_turns.stop.clone(),
+            tasks: for_turns.tasks.clone(),
+        })
+        .await?;
+
+        for_turns.tasks.spawn(EventHealth::measure(events.clone(), for_turns.stop.clone()));
+        let mut reports: Vec<Arc<dyn Report>> = vec![
+            otlp::traces(),
+            Arc::new(LogHealth),
+            Arc::new(EventHealth::of(events.clone())),
+            Arc::new(coordinator.clone()),
+        ];
+        if let Some(supervisor) = supervisor {
+            reports.push(Arc::new(supervisor));
+        }
         let server = Server::build(Parts {
             config: settings.server,
             knowledge: knowledge.clone(),
+            coordinator: coordinator.clone(),
             storage: storage.clone(),
             models: models.clone(),
             version: env!("CARGO_PKG_VERSION"),
             shutdown: for_server.stop.clone(),
             tasks: for_server.tasks.clone(),
-            observation: Observation {
-                reports: vec![otlp::traces(), Arc::new(LogHealth)],
-                tracing: Some(otlp::traces()),
-            },
+            observation: Observation { reports, tracing: Some(otlp::traces()) },
         })?;
 
-        Ok(Self { server, knowledge, models, storage, stages, holding })
+        Ok(Self { server, knowledge, coordinator, models, storage, events, stages, holding })
     }
 
     /// The data directory, and whether this is its first run.
@@ -206,9 +250,13 @@ impl Program {
             stage.end().await;
         }
         control::unbind(self.holding.root());
-        let storage = self.storage;
+        let (events, storage) = (self.events, self.storage);
         // Syncing an index takes as long as the disk takes.
-        if let Err(error) = tokio::task::spawn_blocking(move || storage.close()).await {
+        let close = move || {
+            events.close();
+            storage.close();
+        };
+        if let Err(error) = tokio::task::spawn_blocking(close).await {
             tracing::error!(%error, "storage did not close: {error}");
         }
     }
@@ -373,7 +421,26 @@ async fn open_storage(holding: &Holding) -> Result<Storage> {
     Ok(opened.context("opening the database panicked; the log has the place")??)
 }
 
-/// TLS towards model hubs. Fails only where one is installed already, which is as good.
+/// The same of what happened. What is missing in the log is told by its health, and its budgets by whoever asks.
+async fn open_events(holding: &Holding) -> Result<EventLog> {
+    let path = holding.directory.events();
+    let opened = tokio::task::spawn_blocking(move || EventLog::open_at(&path)).await;
+    Ok(opened.context("opening the event log panicked; the log has the place")??)
+}
+
+/// What starts processes, where this process asks language models; and the folder for what they write.
+fn supervisor(models: settings::LocalModels, stage: &Stage, logs: &Path) -> Result<Option<Supervisor>> {
+    if models == settings::LocalModels::LeftAlone {
+        return Ok(None);
+    }
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(logs);
+    made.with_context(|| format!("failed to make the folder {}", logs.display()))?;
+    let config = holdfast_supervisor::Config { environment: environment::whole(), ..Default::default() };
+    let supervisor = Supervisor::start(config, stage.tasks.clone(), stage.stop.clone());
+    Ok(Some(supervisor.context("failed to start the thread that starts processes")?))
+}
+
+/// TLS towards model hubs and providers. Fails only where one is installed already, which is as good.
 fn install_tls_provider() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }

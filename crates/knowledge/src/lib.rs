@@ -15,6 +15,7 @@ mod health;
 mod ingest;
 mod jobs;
 mod names;
+mod passages;
 mod payload;
 mod requests;
 mod search;
@@ -31,6 +32,7 @@ use tracing::Instrument;
 pub use codes::{FindingCode, TroubleCode};
 pub use error::KnowledgeError;
 pub use health::HealthReport;
+pub use passages::Passage;
 pub use requests::*;
 
 use files::FileLimits;

@@ -14,10 +14,11 @@ use axum::{
     http::{Request, header},
     routing::get,
 };
+use holdfast_coordinator::Coordinator;
 use holdfast_embedding::{ModelSource, Models};
 use holdfast_knowledge::{Knowledge, Watch};
 use holdfast_server::{Config, LimitsConfig, Observation, Parts, Rate, Server};
-use holdfast_storage::{Caller, Role, Storage, keys::KeyTerms};
+use holdfast_storage::{Caller, EventLog, Role, Storage, keys::KeyTerms};
 use http_body_util::BodyExt;
 use serde_json::json;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -91,10 +92,23 @@ async fn build(
     let storage = Storage::open_at(&folder.join("knowledge.sqlite"), &indexes)?;
     let config = holdfast_knowledge::Config { watch: Watch::No, ..holdfast_knowledge::Config::default() };
     let knowledge = Knowledge::start(config, storage.clone(), models.clone(), stop.clone(), tasks.clone()).await?;
+    let log = EventLog::open_at(&folder.join("events.sqlite"))?;
+    let coordinator = Coordinator::start(holdfast_coordinator::Parts {
+        config: holdfast_coordinator::Config::default(),
+        knowledge: knowledge.clone(),
+        storage: storage.clone(),
+        ledger: log.ledger(),
+        log,
+        runner: None,
+        shutdown: stop.clone(),
+        tasks: tasks.clone(),
+    })
+    .await?;
     let (_, secret) = storage.create_key(&Caller::owner(), KeyTerms::of("gate_cost", Role::Admin)).await?;
     let server = Server::build(Parts {
         config: Config { limits: limits(), ..Config::default() },
         knowledge,
+        coordinator,
         storage: storage.clone(),
         models,
         version: "0.0.0",

@@ -68,22 +68,35 @@ pub(crate) struct Edge {
 struct Refusals {
     own: Prepared,
     open_ai: Prepared,
+    anthropic: Prepared,
     tei: Prepared,
     mcp: Prepared,
 }
 
-/// An answer without its `error_id`.
+/// An answer without its ids.
 struct Prepared {
     status: StatusCode,
     headers: HeaderMap,
-    before_id: String,
-    after_id: String,
+    /// What stands before, between and after them.
+    texts: Vec<(String, Id)>,
+    end: String,
 }
+
+/// What is put into an answer that was written beforehand.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Id {
+    Error,
+    Request,
+}
+
+/// What stands for the request's id meanwhile: no request has it.
+const SOME_REQUEST: &str = "{request_id}";
 
 impl Edge {
     pub(crate) fn new(router: Router, server: Server) -> Self {
-        let [own, open_ai, tei, mcp] = [Face::Own, Face::OpenAi, Face::Tei, Face::Mcp].map(Prepared::new);
-        let refusals = Arc::new(Refusals { own, open_ai, tei, mcp });
+        let [own, open_ai, anthropic, tei, mcp] =
+            [Face::Own, Face::OpenAi, Face::Anthropic, Face::Tei, Face::Mcp].map(Prepared::new);
+        let refusals = Arc::new(Refusals { own, open_ai, anthropic, tei, mcp });
         Self { router, server, refusals, peer: None, life: Life::new(None, false), doorman: None }
     }
 
@@ -102,7 +115,7 @@ impl Edge {
         let Some(doorman) = &self.doorman else { return self.refusal(request) };
         let started = Instant::now();
         let mut response = doorman.answer(request);
-        gate::identify(request.headers(), Uuid::now_v7(), &mut response);
+        gate::id_of(request.headers(), Uuid::now_v7()).put(&mut response, Face::Own);
         gate::record(gate::NO_ROUTE, gate::method(request.method()), &response, started);
         Some(response)
     }
@@ -117,18 +130,20 @@ impl Edge {
         let prepared = match route.face {
             Face::Own => &self.refusals.own,
             Face::OpenAi => &self.refusals.open_ai,
+            Face::Anthropic => &self.refusals.anthropic,
             Face::Tei => &self.refusals.tei,
             Face::Mcp => &self.refusals.mcp,
         };
         let id = Uuid::now_v7();
         note_shed(id);
-        let mut response = prepared.with(id);
+        let request_id = gate::id_of(request.headers(), id);
+        let mut response = prepared.with(id, &request_id.to_string());
         // What comes after a body in chunks may be read differently by others: the connection ends with it, as it does
         // behind the gate.
         if request.headers().contains_key(header::TRANSFER_ENCODING) {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        gate::identify(request.headers(), id, &mut response);
+        request_id.put(&mut response, route.face);
         gate::record(route.path, gate::method(request.method()), &response, started);
         Some(response)
     }
@@ -177,26 +192,47 @@ impl Future for Routed {
 impl Prepared {
     fn new(face: Face) -> Self {
         let id = Uuid::nil();
-        let (parts, body) = face.reshape(gate::full().called(id).unreported()).into_parts();
+        let (parts, body) = face.reshape(gate::full().called(id).unreported(), SOME_REQUEST).into_parts();
         // What is written already is there at once.
         let body = body.collect().now_or_never().and_then(Result::ok).unwrap_or_default().to_bytes();
         let text = String::from_utf8_lossy(&body);
-        let (before, after) = text.split_once(&id.simple().to_string()).unwrap_or((&text, ""));
+        let (mut texts, mut rest) = (Vec::new(), &*text);
+        let id = id.simple().to_string();
+        while let Some((at, length, which)) = next_id(rest, &id) {
+            texts.push((rest[..at].to_owned(), which));
+            rest = &rest[at + length..];
+        }
         let mut headers = parts.headers;
         // None of these routes is a page.
         Shield::of_route("").put_fixed(&mut headers);
-        Self { status: parts.status, headers, before_id: before.to_owned(), after_id: after.to_owned() }
+        Self { status: parts.status, headers, texts, end: rest.to_owned() }
     }
 
-    fn with(&self, id: Uuid) -> Response {
+    fn with(&self, id: Uuid, request_id: &str) -> Response {
         let mut buffer = Uuid::encode_buffer();
-        let body = [&*self.before_id, id.simple().encode_lower(&mut buffer), &*self.after_id].concat();
+        let error_id = &*id.simple().encode_lower(&mut buffer);
+        let mut body = String::with_capacity(512);
+        for (text, id) in &self.texts {
+            body.push_str(text);
+            body.push_str(match id {
+                Id::Error => error_id,
+                Id::Request => request_id,
+            });
+        }
+        body.push_str(&self.end);
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.status;
         response.headers_mut().clone_from(&self.headers);
         response.extensions_mut().insert(Shed);
         response
     }
+}
+
+/// Where the next id has to be put in, how long that is which stands for it, and which one it is.
+fn next_id(text: &str, error_id: &str) -> Option<(usize, usize, Id)> {
+    let error = text.find(error_id).map(|at| (at, error_id.len(), Id::Error));
+    let request = text.find(SOME_REQUEST).map(|at| (at, SOME_REQUEST.len(), Id::Request));
+    error.into_iter().chain(request).min_by_key(|(at, ..)| *at)
 }
 
 #[cfg(test)]
@@ -207,11 +243,11 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_prepared_is_what_the_gate_would_say() {
-        for face in [Face::Own, Face::OpenAi, Face::Tei, Face::Mcp] {
+        for face in [Face::Own, Face::OpenAi, Face::Anthropic, Face::Tei, Face::Mcp] {
             let id = Uuid::now_v7();
-            let mut said = face.reshape(gate::full().called(id).unreported());
+            let mut said = face.reshape(gate::full().called(id).unreported(), "one-request");
             Shield::of_route("").put(&mut said);
-            let prepared = Prepared::new(face).with(id);
+            let prepared = Prepared::new(face).with(id, "one-request");
             assert_eq!((said.status(), said.headers()), (prepared.status(), prepared.headers()), "{face:?}");
             let [said, prepared] = [said, prepared].map(Response::into_body).map(BodyExt::collect);
             let (said, prepared) = (said.await.unwrap().to_bytes(), prepared.await.unwrap().to_bytes());

@@ -5,11 +5,13 @@
 //! at `debug`, and a count of them is told now and then; so it is with those over a limit or without a key. Nothing else in this crate chooses a status,
 //! and `docs/ERRORS.md` has a section for every code, which a test enforces.
 
+mod turn;
+
 use std::{borrow::Cow, error::Error, io, time::Duration};
 
 use axum::{
     body::Body,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use holdfast_embedding::EmbedError;
@@ -19,6 +21,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
+pub(crate) use self::turn::cut_short;
 use crate::tally::Tally;
 
 /// The media type of RFC 9457, section 3.
@@ -31,6 +34,9 @@ const RETRY_SOON: Duration = Duration::from_secs(1);
 const SHED_TOLD_EVERY: Duration = Duration::from_secs(1);
 /// When to ask again after something that takes a person, or other requests, to mend.
 const RETRY_LATER: Duration = Duration::from_secs(10);
+
+/// What the clients of OpenAI and Anthropic go by before they go by the status.
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident = $code:literal, $status:ident, $title:literal, $hint:literal;)*) => {
@@ -101,6 +107,9 @@ codes! {
     KeyNotFound = "key_not_found", NOT_FOUND, "There is no such key", "list them with `holdfast keys list`";
     ModelNotFound = "model_not_found", NOT_FOUND, "There is no such model",
         "list them with `holdfast models list`";
+    SessionNotFound = "session_not_found", NOT_FOUND, "There is no such session", "begin a new one";
+    InteractionNotFound = "interaction_not_found", NOT_FOUND, "There is no such interaction",
+        "the header X-Holdfast-Interaction of an answer names it";
     NotFound = "not_found", NOT_FOUND, "There is no such thing", "";
     CollectionExists = "collection_exists", CONFLICT, "The collection exists already", "choose another name";
     TooManyKeys = "too_many_keys", CONFLICT, "There are as many keys as may be", "";
@@ -115,6 +124,23 @@ codes! {
     ModelUnsupported = "model_unsupported", UNPROCESSABLE_ENTITY, "The model cannot be used",
         "use a BERT model with model.safetensors, config.json and tokenizer.json";
 
+    // What a language model is asked.
+    NoModelFits = "no_model_fits", UNPROCESSABLE_ENTITY, "No model can answer this request",
+        "ask for less, or for another model; GET /v1/models lists them";
+    NotExpressible = "not_expressible", UNPROCESSABLE_ENTITY, "The request cannot be put to this model",
+        "leave it out, or ask a model whose provider speaks the same API";
+    ContextTooLong = "context_too_long", PAYLOAD_TOO_LARGE, "The conversation is longer than the model reads",
+        "shorten it, or ask a model that reads more";
+    ProviderRejected = "provider_rejected", UNPROCESSABLE_ENTITY, "The model's server does not accept the request",
+        "the server's log has that server's own words";
+    ContentFiltered = "content_filtered", UNPROCESSABLE_ENTITY, "The model's provider withheld the answer",
+        "ask in another way, or ask another model";
+    PriceMissing = "price_missing", CONFLICT, "A budget in money applies, and the model has no price",
+        "give the model a price, or ask another one";
+    SessionBusy = "session_busy", CONFLICT, "Another turn of the session is under way",
+        "send one turn of a session at a time";
+    SessionFull = "session_full", CONFLICT, "The session has as much in it as may be", "begin a new one";
+
     DocumentRefused = "document_refused", UNPROCESSABLE_ENTITY, "The document was refused", "";
 
     // The server's state.
@@ -122,6 +148,20 @@ codes! {
         "wait for it; `holdfast status` shows how far it is";
     RateLimited = "rate_limited", TOO_MANY_REQUESTS, "More is asked for than may be",
         "wait for as long as `Retry-After` says";
+    NoProvider = "no_provider", SERVICE_UNAVAILABLE, "No language model is configured",
+        "add one with `holdfast providers add`";
+    BudgetExceeded = "budget_exceeded", TOO_MANY_REQUESTS, "A budget is used up",
+        "wait until it begins anew, or have it raised";
+    NotCached = "not_cached", GATEWAY_TIMEOUT, "No answer to this request is kept",
+        "ask without `Cache-Control: only-if-cached`";
+    ProviderRateLimited = "provider_rate_limited", TOO_MANY_REQUESTS, "The model's provider wants to be asked less often",
+        "wait for as long as `Retry-After` says, or ask another model";
+    ProviderOverloaded = "provider_overloaded", SERVICE_UNAVAILABLE, "The model has too much to do, or is being spared",
+        "try again shortly, or ask another model";
+    ProviderFailed = "provider_failed", BAD_GATEWAY, "The model's server failed",
+        "try again, or ask another model";
+    ProviderTimeout = "provider_timeout", GATEWAY_TIMEOUT, "The model took longer than it may",
+        "try again, ask for less, or ask another model";
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, "Too much is being done at once", "try again shortly";
     ShuttingDown = "shutting_down", SERVICE_UNAVAILABLE, "The server is shutting down", "";
     DeadlineExceeded = "deadline_exceeded", GATEWAY_TIMEOUT, "It took longer than it may",
@@ -144,6 +184,17 @@ codes! {
     EmbeddingFailed = "embedding_failed", INTERNAL_SERVER_ERROR, "The text could not be embedded", "";
     Internal = "internal", INTERNAL_SERVER_ERROR, "Something went wrong in the server",
         "look for the error_id in the server's log";
+
+    // Providers and budgets, and models that are run here.
+    ProviderNotFound = "provider_not_found", NOT_FOUND, "There is no such provider",
+        "list them with `holdfast providers list`";
+    BudgetNotFound = "budget_not_found", NOT_FOUND, "There is no such budget",
+        "list them with `holdfast budgets list`";
+    TooMany = "too_many", CONFLICT, "There are as many as may be", "remove one that is no longer needed";
+    ModelFileUnusable = "model_file_unusable", UNPROCESSABLE_ENTITY, "The file is no model that can be run",
+        "give a model's .gguf file that the server may read";
+    ModelServerMissing = "model_server_missing", UNPROCESSABLE_ENTITY, "There is no program that runs such a model",
+        "install llama-server, or `pip install 'llama-cpp-python[server]'`, or name a program with --command";
 }
 
 struct Row {
@@ -172,7 +223,12 @@ impl Code {
     /// When asking again makes sense, where that is known of all such failures.
     const fn retry_after(self) -> Option<Duration> {
         match self {
-            Self::Overloaded | Self::IndexUnavailable | Self::Superseded => Some(RETRY_SOON),
+            Self::Overloaded
+            | Self::IndexUnavailable
+            | Self::Superseded
+            | Self::SessionBusy
+            | Self::ProviderOverloaded
+            | Self::ProviderRateLimited => Some(RETRY_SOON),
             Self::StorageFull | Self::StorageReadOnly | Self::StorageUnavailable | Self::ShuttingDown => {
                 Some(RETRY_LATER)
             }
@@ -182,7 +238,20 @@ impl Code {
 
     /// Whether it passes by itself, so that answers can say when to ask again.
     pub(crate) const fn passes(self) -> bool {
-        self.retry_after().is_some() || matches!(self, Self::ModelNotReady | Self::RateLimited)
+        self.retry_after().is_some() || matches!(self, Self::ModelNotReady | Self::RateLimited | Self::BudgetExceeded)
+    }
+
+    /// Whether it lasts until a person does something, though its status is one that clients try again at.
+    const fn lasts(self) -> bool {
+        matches!(
+            self,
+            Self::NoProvider
+                | Self::BudgetExceeded
+                | Self::PriceMissing
+                | Self::NotCached
+                | Self::SessionFull
+                | Self::TooMany
+        )
     }
 }
 
@@ -207,7 +276,7 @@ pub(crate) struct Problem {
     kind: String,
     /// What the code means
     title: &'static str,
-    status: u16,
+    pub(crate) status: u16,
     /// What programs decide by; `docs/ERRORS.md` has a section for each
     pub(crate) code: &'static str,
     /// A sentence for people
@@ -330,6 +399,9 @@ impl Failure {
         }
         if let Some(after) = retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds(after)));
+        }
+        if code.lasts() {
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
         if matches!(code, Code::Overloaded | Code::RateLimited | Code::Unauthorized) {
             response.extensions_mut().insert(Shed);
@@ -544,6 +616,8 @@ fn not_found(what: &str) -> Code {
         "job" => Code::JobNotFound,
         "key" => Code::KeyNotFound,
         "model" => Code::ModelNotFound,
+        "provider" => Code::ProviderNotFound,
+        "budget" => Code::BudgetNotFound,
         _ => Code::NotFound,
     }
 }

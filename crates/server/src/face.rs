@@ -1,8 +1,8 @@
 //! How a failure looks to the clients of each API: the same code, hint and `error_id`, in the shape they parse.
 //!
 //! A failure becomes a problem document wherever it arises; on its way out of the gate it is put into the shape of its
-//! route. Shapes: RFC 9457; <https://platform.openai.com/docs/guides/error-codes>; the `ErrorResponse` of
-//! text-embeddings-inference 1.9; JSON-RPC 2.0, section 5.1, which clients of MCP read at any status. It decides nothing but the shape and, where clients of that API go by another, the
+//! route. Shapes: RFC 9457; <https://platform.openai.com/docs/guides/error-codes>;
+//! <https://docs.claude.com/en/api/errors>; the `ErrorResponse` of text-embeddings-inference 1.9; JSON-RPC 2.0, section 5.1, which clients of MCP read at any status. It decides nothing but the shape and, where clients of that API go by another, the
 //! status.
 
 use axum::{
@@ -27,6 +27,8 @@ pub(crate) enum Face {
     Own,
     /// OpenAI's.
     OpenAi,
+    /// Anthropic's.
+    Anthropic,
     /// That of text-embeddings-inference.
     Tei,
     /// The Model Context Protocol.
@@ -38,7 +40,12 @@ impl Face {
     pub(crate) fn status(self, code: &str, status: StatusCode) -> StatusCode {
         match (self, code) {
             // What we call unprocessable is a bad request there, and its clients have a class for that.
-            (Self::OpenAi, _) if status == StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
+            (Self::OpenAi | Self::Anthropic, _) if status == StatusCode::UNPROCESSABLE_ENTITY => {
+                StatusCode::BAD_REQUEST
+            }
+            // It is by the words that clients tell this from any other bad request.
+            (Self::OpenAi | Self::Anthropic, "context_too_long") => StatusCode::BAD_REQUEST,
+            (Self::Anthropic, "overloaded" | "provider_overloaded") => overloaded(),
             (Self::Tei, "empty_input") => StatusCode::BAD_REQUEST,
             (Self::Tei, "overloaded") => StatusCode::TOO_MANY_REQUESTS,
             (Self::Tei, "embedding_failed") => StatusCode::FAILED_DEPENDENCY,
@@ -47,21 +54,37 @@ impl Face {
     }
 
     /// Puts a failed response into this shape; any other stays as it is.
-    pub(crate) fn reshape(self, mut response: Response) -> Response {
+    pub(crate) fn reshape(self, mut response: Response, request_id: &str) -> Response {
         let Some(problem) = response.extensions_mut().remove::<Problem>() else { return response };
-        let status = self.status(problem.code, response.status());
-        let body = match self {
-            Self::Own => return response,
-            Self::OpenAi => serde_json::to_vec(&openai(problem, status)),
-            Self::Tei => serde_json::to_vec(&tei(problem, status)),
-            Self::Mcp => serde_json::to_vec(&mcp(problem, status)),
-        };
+        if self == Self::Own {
+            return response;
+        }
+        let (status, body) = self.written(problem, request_id);
         *response.status_mut() = status;
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response.headers_mut().remove(header::CONTENT_LENGTH);
-        *response.body_mut() = Body::from(body.unwrap_or_default());
+        *response.body_mut() = Body::from(body);
         response
     }
+
+    /// A failure as clients of this API parse it, and its status.
+    pub(crate) fn written(self, problem: Problem, request_id: &str) -> (StatusCode, Vec<u8>) {
+        let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status = self.status(problem.code, status);
+        let written = match self {
+            Self::Own => serde_json::to_vec(&problem),
+            Self::OpenAi => serde_json::to_vec(&openai(problem, status)),
+            Self::Anthropic => serde_json::to_vec(&anthropic(problem, status, request_id)),
+            Self::Tei => serde_json::to_vec(&tei(problem, status)),
+            Self::Mcp => serde_json::to_vec(&mcp(problem, status)),
+        };
+        (status, written.unwrap_or_default())
+    }
+}
+
+/// 529, which Anthropic's clients know for a server that has too much to do.
+fn overloaded() -> StatusCode {
+    StatusCode::from_u16(529).unwrap_or(StatusCode::SERVICE_UNAVAILABLE)
 }
 
 /// What is wrong and what to do about it, in one line: these shapes have no place for a hint of its own that people see.
@@ -85,6 +108,32 @@ struct OpenAiError {
     /// The class of errors there
     #[serde(rename = "type")]
     kind: &'static str,
+    /// The field that is to blame
+    param: Option<String>,
+    /// What programs decide by
+    code: &'static str,
+    /// What the server's log knows this failure by
+    error_id: String,
+}
+
+/// What clients of Anthropic's API parse.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct AnthropicFailure<'a> {
+    #[serde(rename = "type")]
+    #[schemars(extend("const" = "error"))]
+    kind: &'static str,
+    error: AnthropicError,
+    /// The request's id, which `X-Request-ID` has as well
+    request_id: &'a str,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct AnthropicError {
+    /// The class of errors there
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// A sentence for people, and what to do
+    message: String,
     /// The field that is to blame
     param: Option<String>,
     /// What programs decide by
@@ -137,6 +186,27 @@ fn openai(problem: Problem, status: StatusCode) -> OpenAiFailure {
     let message = message(&problem);
     let Problem { field, code, error_id, .. } = problem;
     OpenAiFailure { error: OpenAiError { message, kind, param: field, code, error_id } }
+}
+
+fn anthropic(problem: Problem, status: StatusCode, request_id: &str) -> AnthropicFailure<'_> {
+    let kind = match status {
+        StatusCode::UNAUTHORIZED => "authentication_error",
+        StatusCode::FORBIDDEN => "permission_error",
+        StatusCode::NOT_FOUND => "not_found_error",
+        StatusCode::PAYLOAD_TOO_LARGE => "request_too_large",
+        StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+        StatusCode::GATEWAY_TIMEOUT => "timeout_error",
+        status if status == overloaded() => "overloaded_error",
+        status if status.is_server_error() => "api_error",
+        _ => "invalid_request_error",
+    };
+    let message = message(&problem);
+    let Problem { field, code, error_id, .. } = problem;
+    AnthropicFailure {
+        kind: "error",
+        error: AnthropicError { kind, message, param: field, code, error_id },
+        request_id,
+    }
 }
 
 fn mcp(problem: Problem, status: StatusCode) -> McpFailure {

@@ -17,8 +17,8 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use crate::{
-    Config, api,
-    distinct::counting,
+    Config, api, chat,
+    distinct::{Distinct, counting},
     embeddings,
     error::Failure,
     input::{check_depth, parse},
@@ -55,6 +55,10 @@ pub fn body(input: &[u8]) {
     read::<embeddings::tei::EmbedAllBody>(input);
     read::<embeddings::tei::TokenizeBody>(input);
     read::<embeddings::tei::SimilarityBody>(input);
+    match counting(|| parse::<Distinct>(input)).0 {
+        Ok(Distinct(body)) => chat::read(&body).for_each(told),
+        Err(failure) => told(failure),
+    }
 }
 
 fn read<T: DeserializeOwned>(input: &[u8]) {

@@ -28,6 +28,7 @@ use crate::{
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// The longest request id that is taken over.
@@ -47,9 +48,9 @@ pub(crate) fn wrap(router: Router<Server>, server: &Server, entry: Entry) -> Rou
         .with_state(server.clone())
 }
 
-/// Names a request in every line that is about it.
+/// Names a request in every line that is about it; in the extensions of each.
 #[derive(Clone, Debug)]
-struct RequestId(String);
+pub(crate) struct RequestId(String);
 
 impl RequestId {
     /// The client's own where it is harmless, else a new one.
@@ -66,8 +67,12 @@ impl RequestId {
         given.filter(sane).map(|id| Self(id.to_owned()))
     }
 
-    fn put(&self, response: &mut Response) {
+    /// Names the request that a response is to, also where clients of that API look for it.
+    pub(crate) fn put(&self, response: &mut Response, face: Face) {
         if let Ok(value) = HeaderValue::from_str(&self.0) {
+            if face == Face::Anthropic {
+                response.headers_mut().insert(ANTHROPIC_REQUEST_ID, value.clone());
+            }
             response.headers_mut().insert(REQUEST_ID, value);
         }
     }
@@ -87,6 +92,16 @@ fn trace_id(headers: &HeaderMap) -> Option<&str> {
     let hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
     let valid = version.len() == 2 && hex(version) && version != "ff" && trace.len() == 32 && hex(trace);
     (valid && trace.bytes().any(|byte| byte != b'0')).then_some(trace)
+}
+
+/// The headers by which whoever is asked on behalf of a request makes that a part of its trace.
+pub(crate) fn trace(headers: &HeaderMap) -> Vec<(&'static str, String)> {
+    if trace_id(headers).is_none() {
+        return Vec::new();
+    }
+    let header = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let [parent, state] = [("traceparent", &TRACEPARENT), ("tracestate", &TRACESTATE)];
+    [parent, state].into_iter().filter_map(|(name, known)| Some((name, header(known)?))).collect()
 }
 
 /// The request as it may be shown: its template, not its path.
@@ -135,12 +150,12 @@ async fn observe(State(server): State<Server>, request: Request, next: Next) -> 
     let mut response = match enter(&server, route) {
         Ok(_place) => serve(&server, &id, (route, method), started, request, next).await,
         Err(refused) => {
-            let response = shape(route, refused.into_response());
+            let response = shape(route, refused.into_response(), &id);
             record(route, method, &response, started);
             response
         }
     };
-    id.put(&mut response);
+    id.put(&mut response, face(route));
     shield.put(&mut response);
     response
 }
@@ -158,13 +173,17 @@ pub(crate) fn full() -> Failure {
     Failure::new(Code::Overloaded, "as many requests are being worked on as may be")
 }
 
-/// Names the request that a response is to: as its client does, or else `otherwise`.
-pub(crate) fn identify(headers: &HeaderMap, otherwise: Uuid, response: &mut Response) {
-    RequestId::given(headers).unwrap_or_else(|| RequestId(otherwise.simple().to_string())).put(response);
+/// The id of a request: as its client names it, or else `otherwise`.
+pub(crate) fn id_of(headers: &HeaderMap, otherwise: Uuid) -> RequestId {
+    RequestId::given(headers).unwrap_or_else(|| RequestId(otherwise.simple().to_string()))
 }
 
-fn shape(route: &'static str, response: Response) -> Response {
-    routes::find(route).map_or(Face::Own, |route| route.face).reshape(response)
+fn shape(route: &'static str, response: Response, id: &RequestId) -> Response {
+    face(route).reshape(response, &id.0)
+}
+
+fn face(route: &str) -> Face {
+    routes::find(route).map_or(Face::Own, |route| route.face)
 }
 
 /// Works on a request in a span of its own.
@@ -178,11 +197,12 @@ async fn serve(
 ) -> Response {
     let span = tracing::info_span!("request", request_id = %id, method, route, trace_id = Empty, status = Empty);
     join_trace(server, &span, request.headers());
-    // MCP answers in a task of its own, which has to find its way back to this span.
+    // MCP answers in a task of its own, and streams go on after their headers: they have to find their way back to this.
     request.extensions_mut().insert(span.clone());
+    request.extensions_mut().insert(id.clone());
 
     let in_flight = InFlight::enter();
-    let response = shape(route, next.run(request).instrument(span.clone()).await);
+    let response = shape(route, next.run(request).instrument(span.clone()).await, id);
     drop(in_flight);
     span.record("status", response.status().as_u16());
     span.in_scope(|| record(route, method, &response, started));

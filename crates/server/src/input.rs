@@ -31,6 +31,8 @@ const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 pub(crate) struct Body<T> {
     /// What it says.
     pub(crate) value: T,
+    /// How long it was as it came.
+    pub(crate) bytes: usize,
     /// BLAKE3 of it as it came.
     pub(crate) hash: [u8; 32],
 }
@@ -59,7 +61,7 @@ impl<T: DeserializeOwned> FromRequest<Server> for Body<T> {
         check_depth(&bytes, server.config().max_json_depth)?;
         let (value, values) = counting(|| parse(&bytes));
         take_room(turn.as_ref(), values)?;
-        Ok(Self { value: value?, hash: *blake3::hash(&bytes).as_bytes() })
+        Ok(Self { value: value?, bytes: bytes.len(), hash: *blake3::hash(&bytes).as_bytes() })
     }
 }
 
@@ -146,8 +148,13 @@ pub(crate) async fn bounded(mut request: Request, server: &Server) -> Result<Byt
 
 /// Notes what the values of any shape in a body take, for as long as the request lives.
 pub(crate) fn take_room(turn: Option<&Turn>, values: usize) -> Result<(), Failure> {
+    take_bytes(turn, values * VALUE_BYTES)
+}
+
+/// Notes what a request takes besides, for as long as it lives.
+pub(crate) fn take_bytes(turn: Option<&Turn>, bytes: usize) -> Result<(), Failure> {
     let Some(turn) = turn else { return Ok(()) };
-    turn.take(values * VALUE_BYTES).map_err(|_| no_room())
+    turn.take(bytes).map_err(|_| no_room())
 }
 
 fn no_room() -> Failure {

@@ -1,8 +1,8 @@
-//! The knowledge base as others see it: HTTP API and MCP, with one authentication, one error table, one admission gate.
+//! The knowledge base and the language models as others see them: HTTP API and MCP, with one authentication, one error table, one admission gate.
 //!
 //! This crate has the only wire types. It does not know SQL, settings files, the environment, model files or how to
 //! spawn a process; it converts requests into façade calls and their results into answers. A request passes the door
-//! (`edge`) and the gate (`gate`), where it is looked at whom it is meant for (`site`) and whether it is let in (`access`, `limits`), is found in the route table (`routes`), is read by an extractor (`input`) and handled in `api`, `embeddings` or `mcp`;
+//! (`edge`) and the gate (`gate`), where it is looked at whom it is meant for (`site`) and whether it is let in (`access`, `limits`), is found in the route table (`routes`), is read by an extractor (`input`) and handled in `api`, `embeddings`, `chat` or `mcp`;
 //! what fails becomes a coded answer in `error`, in the shape its clients parse (`face`). What all of them take and answer
 //! is described by `description`.
 
@@ -42,6 +42,8 @@ mod api;
 
 mod embeddings;
 
+mod chat;
+
 mod mcp;
 
 mod health;
@@ -55,6 +57,8 @@ pub mod fuzzing;
 
 mod timestamp;
 
+mod money;
+
 use std::{
     collections::BTreeMap,
     sync::{
@@ -66,6 +70,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use axum::{Router, http::Method};
+use holdfast_coordinator::Coordinator;
 use holdfast_embedding::Models;
 use holdfast_knowledge::{HealthReport, Knowledge};
 use holdfast_resilience::{
@@ -187,6 +192,8 @@ pub struct Parts {
     pub config: Config,
     /// The façade it presents.
     pub knowledge: Knowledge,
+    /// Who has language models answer.
+    pub coordinator: Coordinator,
     /// Where keys are.
     pub storage: Storage,
     /// The embedding models.
@@ -266,6 +273,7 @@ struct Shared {
     /// How the last reload of the settings went.
     settings: Mutex<Since>,
     knowledge: Knowledge,
+    coordinator: Coordinator,
     storage: Storage,
     models: Models,
     version: &'static str,
@@ -307,7 +315,7 @@ impl Server {
     ///
     /// [`ServerError::Config`] for a limit that makes no sense.
     pub fn build(parts: Parts) -> Result<Self, ServerError> {
-        let Parts { config, knowledge, storage, models, version, shutdown, tasks, observation } = parts;
+        let Parts { config, knowledge, coordinator, storage, models, version, shutdown, tasks, observation } = parts;
         config.check()?;
         let shared = Shared {
             admission: Admission::new(config.max_concurrent_requests),
@@ -320,6 +328,7 @@ impl Server {
             config: ArcSwap::from_pointee(config),
             settings: Mutex::new(Since::new(SystemTime::now())),
             knowledge,
+            coordinator,
             storage,
             models,
             version,
@@ -429,6 +438,10 @@ impl Server {
 
     fn knowledge(&self) -> &Knowledge {
         &self.shared.knowledge
+    }
+
+    fn coordinator(&self) -> &Coordinator {
+        &self.shared.coordinator
     }
 
     fn storage(&self) -> &Storage {

@@ -31,7 +31,7 @@ use crate::{
     error::{Code, Failure, SHED},
     limits, routes,
 };
-use table::{COUNTS, Kind, Metric, SECONDS};
+use table::{COMPONENTS, COUNTS, Kind, LONG_SECONDS, Metric, SECONDS};
 
 /// The content type of the text format, version 0.0.4.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -53,6 +53,7 @@ pub fn install() -> Result<(), ServerError> {
     let failed = |reason: String| ServerError::Metrics { reason };
     let recorder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
+        .and_then(|builder| builder.set_buckets_for_metric(Matcher::Prefix("holdfast_llm_".to_owned()), &LONG_SECONDS))
         .and_then(|builder| {
             builder.set_buckets_for_metric(Matcher::Prefix("holdfast_embedding_batch_t".to_owned()), &COUNTS)
         })
@@ -104,11 +105,14 @@ fn look_up(server: &Server) {
     server.limits().observe_gauges();
     gauge!("holdfast_http_connections").set(server.active_connections() as f64);
     gauge!("holdfast_uptime_seconds").set(server.uptime().as_secs_f64());
+    gauge!("holdfast_answer_cache_bytes").set(server.coordinator().cache_bytes() as f64);
     // Not when it is read: that is before anything is recorded.
     if let Some(tls) = server.tls() {
         tls.measure();
     }
-    for component in server.health().components {
+    // Services that are run here are told by whoever runs them.
+    let components = server.health().components;
+    for component in components.into_iter().filter(|component| COMPONENTS.contains(&component.name.as_str())) {
         let value = match component.status {
             Status::Ready => 0.0,
             Status::Degraded => 1.0,

@@ -10,13 +10,13 @@ use axum::{
 };
 
 use holdfast_storage::Scope::{
-    self, CollectionsManage, CollectionsRead, DocumentsDelete, DocumentsRead, DocumentsWrite, Embed, JobsRead,
-    KeysManage, Mcp, MetricsRead, ModelsManage, ModelsRead, Search, SourcesManage, SourcesRead, StatusRead,
-    SystemRepair,
+    self, BudgetsManage, Chat, CollectionsManage, CollectionsRead, DocumentsDelete, DocumentsRead, DocumentsWrite,
+    Embed, JobsRead, KeysManage, Mcp, MetricsRead, ModelsManage, ModelsRead, ProvidersManage, ProvidersRead, Search,
+    SourcesManage, SourcesRead, StatusRead, SystemRepair,
 };
 
 use crate::{
-    Server, api,
+    Server, api, chat,
     description::pages,
     embeddings,
     error::{Code, Failure},
@@ -197,8 +197,33 @@ pub(crate) const ROUTES: &[Route] = &[
     Route::new("/api/v1/models/{name}/pull", &[post_with(ModelsManage)], || post(api::models::pull)).long(),
     Route::new("/api/v1/models/{name}/connect", &[post_with(ModelsManage)], || post(api::models::connect)),
     Route::new("/api/v1/models/{name}/verify", &[post_with(ModelsManage)], || post(api::models::verify)).long(),
+    Route::new("/api/v1/augment", &[post_with(Chat)], || post(api::augment::augment)),
+    Route::new("/api/v1/providers", &[get_with(ProvidersRead), post_with(ProvidersManage)], || {
+        get(api::providers::list).post(api::providers::add)
+    }),
+    Route::new("/api/v1/providers/{name}", &[get_with(ProvidersRead), delete_with(ProvidersManage)], || {
+        get(api::providers::show).delete(api::providers::remove)
+    }),
+    Route::new("/api/v1/providers/{name}/test", &[post_with(ProvidersManage)], || post(api::providers::test)).long(),
+    Route::new("/api/v1/budgets", &[get_with(BudgetsManage), post_with(BudgetsManage)], || {
+        get(api::budgets::list).post(api::budgets::set)
+    }),
+    Route::new("/api/v1/budgets/{id}", &[delete_with(BudgetsManage)], || delete(api::budgets::remove)),
+    Route::new("/api/v1/sessions", &[get_with(Chat)], || get(api::sessions::list)),
+    Route::new("/api/v1/sessions/{id}", &[get_with(Chat), delete_with(Chat)], || {
+        get(api::sessions::show).delete(api::sessions::remove)
+    }),
+    Route::new("/api/v1/interactions", &[get_with(Chat)], || get(api::interactions::list)),
+    Route::new("/api/v1/interactions/{id}/why", &[get_with(Chat)], || get(api::interactions::why)),
     Route::new("/api/v1/doctor", &[post_with(SystemRepair)], || post(api::doctor::run)).long(),
     Route::new("/v1/embeddings", &[post_with(Embed)], || post(embeddings::openai::embeddings)).face(Face::OpenAi),
+    Route::new("/v1/models", &[get_with(ModelsRead)], || get(chat::models::list)).face(Face::OpenAi),
+    Route::new("/v1/chat/completions", &[post_with(Chat)], || post(chat::openai::completions))
+        .long()
+        .face(Face::OpenAi),
+    Route::new("/v1/messages", &[post_with(Chat)], || post(chat::anthropic::messages)).long().face(Face::Anthropic),
+    Route::new("/v1/messages/count_tokens", &[post_with(Chat)], || post(chat::anthropic::count_tokens))
+        .face(Face::Anthropic),
     Route::new("/embed", &[post_with(Embed)], || post(embeddings::tei::embed)).face(Face::Tei),
     Route::new("/embed_all", &[post_with(Embed)], || post(embeddings::tei::embed_all)).face(Face::Tei),
     Route::new("/similarity", &[post_with(Embed)], || post(embeddings::tei::similarity)).face(Face::Tei),

@@ -53,6 +53,16 @@ scopes! {
     ModelsRead = "models:read";
     /// Fetch, connect and verify models.
     ModelsManage = "models:manage";
+    /// Ask language models, keep sessions, look up context; and read back what was asked oneself.
+    Chat = "chat";
+    /// See which providers of language models there are.
+    ProvidersRead = "providers:read";
+    /// Connect and remove providers of language models.
+    ProvidersManage = "providers:manage";
+    /// See and set what may be spent.
+    BudgetsManage = "budgets:manage";
+    /// Read what others asked and were answered.
+    InteractionsRead = "interactions:read";
     /// See how each part is.
     StatusRead = "status:read";
     /// Read the metrics.
@@ -110,11 +120,12 @@ impl Scopes {
 pub enum Role {
     /// Everything, keys included.
     Admin,
-    /// Runs the server: models, sources, collections, repairs. Reads no document and makes no key.
+    /// Runs the server: models, providers, budgets, sources, collections, repairs. Reads no document and nobody's
+    /// questions, and makes no key.
     Operator,
     /// Fills and reads the knowledge base.
     Editor,
-    /// Reads the knowledge base, and embeds.
+    /// Reads the knowledge base, embeds, and asks language models.
     Reader,
     /// A program that acts for somebody: reads, adds, removes nothing.
     Agent,
@@ -146,10 +157,12 @@ impl Role {
     /// What it may do.
     pub const fn scopes(self) -> Scopes {
         use Scope::{
-            CollectionsManage, CollectionsRead, DocumentsDelete, DocumentsRead, DocumentsWrite, Embed, JobsRead, Mcp,
-            MetricsRead, ModelsManage, ModelsRead, Search, SourcesManage, SourcesRead, StatusRead, SystemRepair,
+            BudgetsManage, Chat, CollectionsManage, CollectionsRead, DocumentsDelete, DocumentsRead, DocumentsWrite,
+            Embed, JobsRead, Mcp, MetricsRead, ModelsManage, ModelsRead, ProvidersManage, ProvidersRead, Search,
+            SourcesManage, SourcesRead, StatusRead, SystemRepair,
         };
-        const READS: Scopes = Scopes::of(&[Search, DocumentsRead, CollectionsRead, Embed, ModelsRead, StatusRead, Mcp]);
+        const READS: Scopes =
+            Scopes::of(&[Search, DocumentsRead, CollectionsRead, Embed, ModelsRead, Chat, StatusRead, Mcp]);
         match self {
             Self::Admin => Scopes::ALL,
             Self::Operator => Scopes::of(&[
@@ -160,6 +173,9 @@ impl Role {
                 JobsRead,
                 ModelsRead,
                 ModelsManage,
+                ProvidersRead,
+                ProvidersManage,
+                BudgetsManage,
                 StatusRead,
                 MetricsRead,
                 SystemRepair,
@@ -314,6 +330,10 @@ mod tests {
             assert!(Role::Admin.scopes().covers(role.scopes()));
         }
         assert!(!Role::Operator.scopes().contains(Scope::Search), "who runs the server reads no documents");
+        assert!(Role::with(Scope::InteractionsRead).eq([Role::Admin]), "what others asked is nobody's business");
+        assert!(Role::with(Scope::Chat).eq([Role::Admin, Role::Editor, Role::Reader, Role::Agent]));
+        assert!(Role::with(Scope::ProvidersManage).eq([Role::Admin, Role::Operator]));
+        assert!(Role::with(Scope::BudgetsManage).eq([Role::Admin, Role::Operator]));
         assert!(!Role::Agent.scopes().contains(Scope::DocumentsDelete));
         assert!(!Role::Reader.scopes().contains(Scope::DocumentsWrite));
         assert_eq!(Role::Metrics.scopes().iter().collect::<Vec<_>>(), [Scope::MetricsRead]);

@@ -45,6 +45,11 @@ impl DataDirectory {
         self.root.join("db/holdfast.db")
     }
 
+    /// The database of the event log and of what is spent.
+    pub fn events(&self) -> PathBuf {
+        self.root.join("db/events.db")
+    }
+
     /// Where index projections lie; everything below can be rebuilt.
     pub fn index(&self) -> PathBuf {
         self.root.join("index")

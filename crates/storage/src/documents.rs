@@ -777,7 +777,7 @@ mod tests {
     #[test]
     fn writing_looks_up_and_does_not_scan() {
         let mut connection = Connection::open_in_memory().unwrap();
-        migrate::up(&mut connection, migrate::newest()).unwrap();
+        migrate::MAIN.up(&mut connection, migrate::newest()).unwrap();
         for (statement, index) in [
             (REMOVE_CHUNKS, "chunks_by_document"),
             (LACKS_VECTORS, "chunks_by_document"),

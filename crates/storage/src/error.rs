@@ -169,6 +169,51 @@ impl StorageError {
     }
 }
 
+/// Why something that is set by hand was not stored.
+#[derive(Debug, thiserror::Error)]
+pub enum PutError {
+    /// There are as many as may be.
+    #[error("there are {limit} {what} already, and no more may be made")]
+    TooMany {
+        /// Of what, in the plural.
+        what: &'static str,
+        /// How many there may be.
+        limit: usize,
+    },
+
+    /// A part of it makes no sense.
+    #[error("{field} {problem}")]
+    Invalid {
+        /// The part.
+        field: &'static str,
+        /// What is wrong with it, continuing the sentence.
+        problem: &'static str,
+    },
+
+    /// It could not be stored.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+impl PutError {
+    /// Refuses an identifier that is empty, too long, or not readable on one line.
+    pub(crate) fn check_name(field: &'static str, name: &str, bytes_max: usize) -> Result<(), Self> {
+        let problem = match name {
+            "" => "is empty",
+            _ if name.len() > bytes_max => "is too long",
+            _ if name.chars().any(char::is_control) => "has control characters",
+            _ => return Ok(()),
+        };
+        Err(Self::Invalid { field, problem })
+    }
+}
+
+impl From<rusqlite::Error> for PutError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Storage(error.into())
+    }
+}
+
 impl From<rusqlite::Error> for StorageError {
     fn from(error: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode;

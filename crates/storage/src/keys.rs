@@ -16,8 +16,8 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
-pub(crate) use self::valid::ValidKeys;
-use self::valid::{Entries, Entry, present_ms};
+use self::valid::{Entries, Entry};
+pub(crate) use self::valid::{ValidKeys, present_ms};
 pub use self::{
     secret::{Secret, is_well_formed},
     valid::{Authentication, Refusal},

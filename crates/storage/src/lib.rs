@@ -2,7 +2,8 @@
 //!
 //! SQL is the truth. The vector and lexical indexes are projections of it: each applies the
 //! outbox in order, records the position it has applied durably, and can be deleted at any time
-//! and rebuilt. This crate stores what it is given; it does not know about HTTP, prompts,
+//! and rebuilt. What happened, and what it cost, stands in a database of its own ([`events`],
+//! [`ledger`]). This crate stores what it is given; it does not know about HTTP, prompts,
 //! splitting or models.
 //!
 //! Methods that read block for as long as SQLite takes, which is short but not nothing: callers
@@ -10,11 +11,15 @@
 
 pub mod collections;
 pub mod documents;
+pub mod events;
 pub mod jobs;
 pub mod kept;
 pub mod keys;
+pub mod ledger;
 pub mod lexical;
 pub mod projection;
+pub mod providers;
+pub mod sessions;
 pub mod sources;
 pub mod vectors;
 
@@ -34,9 +39,11 @@ use std::{path::Path, sync::Arc, time::SystemTime};
 pub use caller::{Caller, Grants, Role, Scope, Scopes};
 pub use directory::DataDirectory;
 pub use disk::DiskSpace;
-pub use error::StorageError;
+pub use error::{PutError, StorageError};
+pub use events::EventLog;
 pub use filter::{Filter, FilterError};
 pub use key::{ChunkKey, Scored};
+pub use ledger::Ledger;
 pub use sql::migrate;
 
 use holdfast_resilience::health::Queue;
@@ -60,7 +67,7 @@ impl Storage {
 
     /// Opens a database file and the folder of its indexes.
     pub fn open_at(database: &Path, indexes: &Path) -> Result<Self, StorageError> {
-        let database = Database::open(database)?;
+        let database = Database::open(database, sql::MAIN)?;
         let projections = Projections::start(database.clone(), indexes.to_owned())?;
         Ok(Self { database, projections, valid_keys: Arc::default() })
     }
@@ -107,13 +114,7 @@ impl Storage {
 
     /// A write that changes nothing and reaches the disk: whether the database can be written.
     pub async fn probe(&self) -> Result<(), StorageError> {
-        self.database
-            .write(|connection| {
-                // Nothing reads this number; setting it writes a page, whatever it was.
-                connection.execute_batch("PRAGMA user_version = 1")?;
-                Ok(())
-            })
-            .await
+        self.database.probe().await
     }
 
     /// What SQLite's own check of the whole file complains of.

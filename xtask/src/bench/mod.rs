@@ -8,6 +8,7 @@ mod embedding;
 mod embedding_service;
 mod encoder;
 mod faults;
+mod gateway;
 mod indexing;
 mod overhead;
 mod retrieval;
@@ -35,6 +36,8 @@ pub enum Benchmark {
     Encoder(encoder::Options),
     /// Input and output errors and a full disk: a coded error, no crash, recovery by itself
     Faults(faults::Options),
+    /// The gateway from outside: what it adds to a call and a stream, throughput against nginx and LiteLLM, memory
+    Gateway(gateway::Options),
     /// Indexing without the embedding: documents a second
     Indexing(indexing::Options),
     /// What the server adds to a request: processor time and instructions, against a bare route
@@ -57,6 +60,7 @@ pub fn run(repository: &Repository, benchmark: Benchmark) -> Result<()> {
         Benchmark::EmbeddingService(options) => embedding_service::run(repository, &options),
         Benchmark::Encoder(options) => encoder::run(repository, &options),
         Benchmark::Faults(options) => faults::run(repository, &options),
+        Benchmark::Gateway(options) => gateway::run(repository, &options),
         Benchmark::Indexing(options) => indexing::run(repository, &options),
         Benchmark::Overhead(options) => overhead::run(repository, &options),
         Benchmark::Retrieval(options) => retrieval::run(repository, &options),

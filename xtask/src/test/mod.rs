@@ -24,6 +24,43 @@ use crate::shell;
 /// What pytest exits with when its filter leaves no test.
 const PYTEST_FOUND_NOTHING: i32 = 5;
 
+/// Clients in Python that can live in one environment.
+struct Clients {
+    name: &'static str,
+    requirements: &'static str,
+    /// What pytest is told.
+    tests: &'static [&'static str],
+}
+
+/// All of them. The first is the one that Rust tests borrow, too.
+const CLIENTS: [Clients; 4] = [
+    Clients {
+        name: "Python clients",
+        requirements: "tests/requirements.txt",
+        tests: &[
+            "tests/clients",
+            "--ignore=tests/clients/embeddings",
+            "--ignore=tests/clients/models",
+            "--ignore=tests/clients/aider",
+        ],
+    },
+    Clients {
+        name: "Python clients for embeddings",
+        requirements: "tests/clients/embeddings/requirements.txt",
+        tests: &["tests/clients/embeddings"],
+    },
+    Clients {
+        name: "Python clients for language models",
+        requirements: "tests/clients/models/requirements.txt",
+        tests: &["tests/clients/models"],
+    },
+    Clients {
+        name: "aider",
+        requirements: "tests/clients/aider/requirements.txt",
+        tests: &["tests/clients/aider"],
+    },
+];
+
 /// What `cargo xtask test` can be told.
 #[derive(clap::Args)]
 pub struct Options {
@@ -51,8 +88,8 @@ struct Places {
     root: PathBuf,
     binary: PathBuf,
     data_directory: PathBuf,
-    /// Of the Python clients, and of those for embeddings, which cannot live with the others.
-    environments: [Environment; 2],
+    /// One for each of [`CLIENTS`].
+    environments: [Environment; CLIENTS.len()],
 }
 
 impl Places {
@@ -62,8 +99,10 @@ impl Places {
             binary: repository.target_folder()?.join("debug/holdfast"),
             data_directory: shell::cache_folder()?.join("test-data"),
             environments: [
-                Environment::of(repository, "tests/requirements.txt")?,
-                Environment::of(repository, "tests/clients/embeddings/requirements.txt")?,
+                Environment::of(repository, CLIENTS[0].requirements)?,
+                Environment::of(repository, CLIENTS[1].requirements)?,
+                Environment::of(repository, CLIENTS[2].requirements)?,
+                Environment::of(repository, CLIENTS[3].requirements)?,
             ],
         })
     }
@@ -130,11 +169,11 @@ fn test_rust(places: &Places, only: Option<&str>) -> Result<()> {
 }
 
 fn test_clients(places: &Places, only: Option<&str>) -> Result<()> {
-    let [clients, embeddings] = &places.environments;
-    stage("Python clients");
-    pytest(places, clients, &["tests/clients", "--ignore", "tests/clients/embeddings"], only)?;
-    stage("Python clients for embeddings");
-    pytest(places, embeddings, &["tests/clients/embeddings"], only)
+    for (clients, environment) in CLIENTS.iter().zip(&places.environments) {
+        stage(clients.name);
+        pytest(places, environment, clients.tests, only)?;
+    }
+    Ok(())
 }
 
 fn pytest(places: &Places, environment: &Environment, tests: &[&str], only: Option<&str>) -> Result<()> {

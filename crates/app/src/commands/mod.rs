@@ -6,6 +6,8 @@ mod add;
 
 mod search;
 
+mod ask;
+
 mod documents;
 
 mod collections;
@@ -19,6 +21,14 @@ mod status;
 mod keys;
 
 mod models;
+
+mod providers;
+
+mod budgets;
+
+mod sessions;
+
+mod interactions;
 
 mod lists;
 
@@ -94,8 +104,21 @@ impl Session {
 
     /// Has `work` done by the server, or by the program in this process, which is stopped afterwards.
     pub async fn with_program<T>(&self, work: impl AsyncFnOnce(&Transport) -> Result<T>) -> Result<T> {
+        self.with(Settings::for_one_command, work).await
+    }
+
+    /// The same for work that asks language models: those that are run here are started where no server runs.
+    pub async fn with_models<T>(&self, work: impl AsyncFnOnce(&Transport) -> Result<T>) -> Result<T> {
+        self.with(Settings::for_one_question, work).await
+    }
+
+    async fn with<T>(
+        &self,
+        adapt: impl FnOnce(Settings) -> Settings,
+        work: impl AsyncFnOnce(&Transport) -> Result<T>,
+    ) -> Result<T> {
         let transport = match self.settings(Reader::User) {
-            Ok(settings) => Box::pin(Transport::open(&self.place, settings)).await?,
+            Ok(settings) => Box::pin(Transport::open(&self.place, adapt(settings))).await?,
             // A server that runs has settings of its own, from before they were broken.
             Err(error) => match (error.downcast_ref::<Problems>(), Transport::to_server(&self.place).await) {
                 (Some(problems), Some(transport)) => {
@@ -127,6 +150,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Up(arguments) => return Box::pin(up::run(session, arguments)).await,
         Command::Add(arguments) => Box::pin(add::run(session, arguments)).await?,
         Command::Search(arguments) => Box::pin(search::run(session, arguments)).await?,
+        Command::Ask(arguments) => Box::pin(ask::run(session, arguments)).await?,
         Command::Documents(action) => Box::pin(documents::run(session, action)).await?,
         Command::Collections(action) => Box::pin(collections::run(session, action)).await?,
         Command::Sources(action) => Box::pin(sources::run(session, action)).await?,
@@ -134,6 +158,10 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Status => Box::pin(status::run(session)).await?,
         Command::Keys(action) => Box::pin(keys::run(session, action)).await?,
         Command::Models(action) => Box::pin(models::run(session, action)).await?,
+        Command::Providers(action) => Box::pin(providers::run(session, action)).await?,
+        Command::Budgets(action) => Box::pin(budgets::run(session, action)).await?,
+        Command::Sessions(action) => Box::pin(sessions::run(session, action)).await?,
+        Command::Interactions(action) => Box::pin(interactions::run(session, action)).await?,
         Command::Doctor(arguments) => return Box::pin(doctor::run(session, arguments)).await,
 
         Command::Db(action) => Box::pin(db::run(session, action)).await?,

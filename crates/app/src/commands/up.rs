@@ -19,7 +19,7 @@ use super::Session;
 use crate::{
     arguments,
     commands::add,
-    first_run,
+    first_run::{self, Noticed},
     hint::Advice,
     output::{Form, count, say},
     progress,
@@ -80,12 +80,13 @@ async fn serve(session: &Session, arguments: &arguments::Up, stop: &Cancellation
         encrypted: certificate(&settings, &session.place.data_dir)?,
         metrics: settings.metrics_listen,
     };
+    let discover = settings.discover_providers;
     let program = Box::pin(Program::build(holding, settings)).await?;
     log.register_metrics();
     let reloader = Reloader::new(session, Started { layers, hub_token }, program.server.clone(), log.clone())
         .context("failed to listen for SIGHUP")?;
     program.follow_settings(reloader, stop.clone());
-    let opened = open(session, arguments, &program, ports).await;
+    let opened = open(session, arguments, &program, ports, discover).await;
 
     let transport = Transport::InProcess(Box::new(program));
     let result = match opened {
@@ -105,7 +106,13 @@ async fn serve(session: &Session, arguments: &arguments::Up, stop: &Cancellation
 }
 
 /// Opens the doors, and says where they are.
-async fn open(session: &Session, arguments: &arguments::Up, program: &Program, ports: Ports) -> Result<()> {
+async fn open(
+    session: &Session,
+    arguments: &arguments::Up,
+    program: &Program,
+    ports: Ports,
+    discover: bool,
+) -> Result<()> {
     let is_unwatched = arguments.idle_exit.is_some();
     let network = if is_unwatched { Network::IfFree } else { Network::Required };
     let mut listeners = Listeners::bind(ports, network, program.holding().root()).await?;
@@ -114,7 +121,19 @@ async fn open(session: &Session, arguments: &arguments::Up, program: &Program, p
     listeners.check_keys(&program.storage, network)?;
     let urls = Urls::of(&listeners);
     program.serve(listeners);
-    announce(session, program, &urls, admin_key.as_ref().map(Secret::reveal))
+    announce(session, program, &urls, admin_key.as_ref().map(Secret::reveal))?;
+    if discover && !is_unwatched && program.coordinator.providers().is_empty() {
+        offer(&first_run::notice_providers().await);
+    }
+    Ok(())
+}
+
+/// Says how servers of language models that were found can be put to use.
+fn offer(found: &[Noticed]) {
+    for Noticed { name, url, models } in found {
+        let models = count(*models as u64, "model");
+        say(&format!("{name} runs here, with {models}; to use it: holdfast providers add {name} --url {url}"));
+    }
 }
 
 /// Indexes what is to be indexed, and then waits for the end.

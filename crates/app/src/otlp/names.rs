@@ -31,7 +31,7 @@ struct Kind {
 }
 
 /// Every span that is exported.
-const SPANS: [Kind; 5] = [
+const SPANS: [Kind; 6] = [
     Kind {
         name: "request",
         kind: SpanKind::Server,
@@ -74,6 +74,22 @@ const SPANS: [Kind; 5] = [
             name("error", ERROR),
         ],
         fixed: &[("gen_ai.operation.name", "embeddings"), ("http.request.method", "POST")],
+    },
+    Kind {
+        name: "chat",
+        kind: SpanKind::Client,
+        fields: &[
+            name("upstream", "gen_ai.request.model"),
+            name("finish", "gen_ai.response.finish_reasons"),
+            name("input_tokens", "gen_ai.usage.input_tokens"),
+            name("output_tokens", "gen_ai.usage.output_tokens"),
+            name("model", "holdfast.model"),
+            name("provider", "holdfast.provider"),
+            name("peer", "server.address"),
+            name("status", "http.response.status_code"),
+            name("error", ERROR),
+        ],
+        fixed: &[("gen_ai.operation.name", "chat"), ("http.request.method", "POST")],
     },
     Kind {
         name: "project",
@@ -172,7 +188,9 @@ fn judge(span: &mut SpanData) {
         _ => error.is_some(),
     };
     if failed {
-        let kind = code.filter(|code| *code >= 400).map_or_else(|| "connection".to_owned(), |code| code.to_string());
+        // A word says more than that there was no answer; a sentence is no type.
+        let word = error.as_deref().filter(|error| !error.is_empty() && !error.contains(' ')).unwrap_or("connection");
+        let kind = code.filter(|code| *code >= 400).map_or_else(|| word.to_owned(), |code| code.to_string());
         span.attributes.push(KeyValue::new(ERROR_TYPE, kind));
         span.status = Status::error(error.unwrap_or_default());
     }

@@ -17,6 +17,13 @@ pub fn variable(name: &str) -> Option<String> {
     value.ok().filter(|value| !value.is_empty())
 }
 
+/// The whole environment, for those who choose from it what their services get.
+pub fn whole() -> Vec<(OsString, OsString)> {
+    #[expect(clippy::disallowed_methods, reason = "this is the place the lint points to")]
+    let variables = std::env::vars_os();
+    variables.collect()
+}
+
 /// All variables that begin with [`PREFIX`], in the order of their names.
 pub fn ours() -> Vec<(String, OsString)> {
     #[expect(clippy::disallowed_methods, reason = "this is the place the lint points to")]
@@ -50,16 +57,20 @@ pub fn value(text: &str, like: &Value) -> Value {
         Value::Float(_) => trimmed.parse().ok().map(Value::Float),
         Value::Boolean(_) => trimmed.parse().ok().map(Value::Boolean),
         Value::Array(_) => Some(list(trimmed)),
+        Value::Table(_) => as_toml(trimmed),
         _ => None,
     };
     read.unwrap_or_else(|| Value::String(text.to_owned()))
 }
 
+fn as_toml(text: &str) -> Option<Value> {
+    toml::from_str::<toml::Table>(&format!("value = {text}")).ok()?.remove("value")
+}
+
 /// A list as TOML has it, or words with commas between them.
 fn list(text: &str) -> Value {
-    let as_toml = || toml::from_str::<toml::Table>(&format!("list = {text}")).ok()?.remove("list");
     if text.starts_with('[')
-        && let Some(list) = as_toml()
+        && let Some(list) = as_toml(text)
     {
         return list;
     }
@@ -104,6 +115,8 @@ mod tests {
         check("hub, folder:/a ,", Value::Array(Vec::new()), "[\"hub\", \"folder:/a\"]");
         check("['hub']", Value::Array(Vec::new()), "[\"hub\"]");
         check("", Value::Array(Vec::new()), "[]");
+        check("{ a.b = 1 }", Value::Table(toml::Table::new()), "{ a = { b = 1 } }");
+        check("a=1", Value::Table(toml::Table::new()), "\"a=1\"");
     }
 
     #[test]

@@ -96,9 +96,15 @@ fn unreadable(error: &io::Error) -> Option<Fault> {
 
 /// Everything in a text, and everything that is wrong with it.
 pub fn parse(text: &str) -> Contents {
+    parse_with(text, &|_| false)
+}
+
+/// The same, where `is_open` says of some tables that whoever writes them names what is in them: each of their entries is
+/// one value, whatever there is below it.
+pub fn parse_with(text: &str, is_open: &dyn Fn(&str) -> bool) -> Contents {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut contents = Contents::default();
-    collect(text, table.get_ref(), "", &mut contents);
+    collect(&Source { text, is_open }, table.get_ref(), "", &mut contents);
     let mut lines_at_fault = Vec::new();
     for error in errors {
         let line = error.span().map(|span| line_at(text, span.start));
@@ -164,17 +170,37 @@ fn line_at(text: &str, offset: usize) -> usize {
     1 + before.iter().filter(|byte| **byte == b'\n').count()
 }
 
+/// A text, and which of its tables are open.
+struct Source<'a> {
+    text: &'a str,
+    is_open: &'a dyn Fn(&str) -> bool,
+}
+
+/// The name of an entry of an open table as TOML writes it in a dotted key: it may have dots itself.
+pub fn quoted(name: &str) -> String {
+    let is_bare = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    if !name.is_empty() && name.bytes().all(is_bare) { name.to_owned() } else { Value::from(name).to_string() }
+}
+
+/// What [`quoted`] was given.
+pub fn unquoted(written: &str) -> String {
+    let read = || toml::from_str::<toml::Table>(&format!("{written} = 0")).ok()?.into_iter().next();
+    read().map_or_else(|| written.to_owned(), |(name, _)| name)
+}
+
 /// Takes up every value below a table under its dotted key.
-fn collect(text: &str, table: &DeTable<'_>, above: &str, contents: &mut Contents) {
+fn collect(source: &Source<'_>, table: &DeTable<'_>, above: &str, contents: &mut Contents) {
+    let has_open_names = (source.is_open)(above);
     for (name, value) in table {
         let name_text: &str = name.get_ref();
-        let key = if above.is_empty() { name_text.to_owned() } else { format!("{above}.{name_text}") };
-        let line = line_at(text, name.span().start);
+        let name_text = if has_open_names { quoted(name_text) } else { name_text.to_owned() };
+        let key = if above.is_empty() { name_text } else { format!("{above}.{name_text}") };
+        let line = line_at(source.text, name.span().start);
         match value.get_ref() {
             DeValue::Table(inner) if inner.is_empty() => {
                 contents.values.push(Line { key, value: Value::Table(toml::Table::new()), line });
             }
-            DeValue::Table(inner) => collect(text, inner, &key, contents),
+            DeValue::Table(inner) if !has_open_names => collect(source, inner, &key, contents),
             _ => match converted(value) {
                 Some(value) => contents.values.push(Line { key, value, line }),
                 None => contents.faults.push(Fault {
@@ -220,6 +246,22 @@ mod tests {
         let lines: Vec<_> = contents.values.iter().map(|line| (line.key.as_str(), line.line)).collect();
         assert_eq!(lines, [("empty", 8), ("log.levels", 6), ("server.listen", 3)]);
         assert!(contents.faults.is_empty());
+    }
+
+    #[test]
+    fn what_is_in_an_open_table_has_names_of_its_own() {
+        let text = "[a.b.one]\nx.y = 1\n[a.b.'t.wo']\nz = { w = 2 }\n[a.c]\nd = 3\n";
+        let contents = parse_with(text, &|key| key == "a.b");
+        let values: Vec<_> = contents.values.iter().map(|it| (it.key.as_str(), it.value.to_string(), it.line)).collect();
+        let expected = [
+            ("a.b.one", "{ x = { y = 1 } }".to_owned(), 1),
+            ("a.b.\"t.wo\"", "{ z = { w = 2 } }".to_owned(), 3),
+            ("a.c.d", "3".to_owned(), 6),
+        ];
+        assert_eq!(values, expected);
+        for name in ["one", "t.wo", "provider/model:1", "a \"b\" 'c'", "", "ü"] {
+            assert_eq!(unquoted(&quoted(name)), name);
+        }
     }
 
     #[test]

@@ -2,6 +2,9 @@
 //!
 //! Owns which key comes from where, and that every key is one there is. What a value means is not its matter. Nothing
 //! that is wrong in one layer keeps another from being looked at.
+//!
+//! A setting whose default is a table is open: whoever sets it names what is in it. Each of its entries is a value with an
+//! origin of its own, under the setting's key and its name; a later layer's replaces an earlier one's of the same name.
 
 use std::collections::BTreeMap;
 
@@ -85,7 +88,7 @@ impl Layers {
         let fault = match (file::text(path), file) {
             (Ok(text), _) => {
                 self.file_was_there = true;
-                let mut contents = file::parse(&text);
+                let mut contents = file::parse_with(&text, &|key| self.is_open(key));
                 let faults = std::mem::take(&mut contents.faults);
                 self.problems.extend(faults.into_iter().map(|fault| in_file(fault, file)));
                 return contents;
@@ -114,6 +117,16 @@ impl Layers {
         let outside: Vec<&str> = self.defaults.keys().map(String::as_str).filter(|key| !key.contains('.')).collect();
         for (name, value) in environment::ours() {
             let origin = Origin::Environment(name.clone());
+            let entry = environment::key_of(&name, &outside);
+            if let Some(whole) = entry.as_deref().and_then(|key| self.open_above(key)).map(str::to_owned) {
+                self.problems.push(Problem {
+                    key: entry,
+                    origin,
+                    what: "is not a setting".to_owned(),
+                    remedy: format!("give all of {whole} as one table in {}", environment::name_of(&whole)),
+                });
+                continue;
+            }
             let Some(key) = environment::key_of(&name, &outside) else {
                 self.problems.extend(misspelt(&name, &self.defaults));
                 continue;
@@ -133,9 +146,25 @@ impl Layers {
             }
             // An unknown one is told as such, whatever its value.
             let like = self.defaults.get(&key).cloned().unwrap_or(Value::Boolean(false));
-            given.push(Given { key, value: environment::value(&text, &like), origin });
+            match environment::value(&text, &like) {
+                Value::Table(entries) if self.is_open(&key) => given.extend(entries.into_iter().map(|(name, value)| {
+                    Given { key: format!("{key}.{}", file::quoted(&name)), value, origin: origin.clone() }
+                })),
+                value => given.push(Given { key, value, origin }),
+            }
         }
         given
+    }
+
+    /// Whether a setting is a table whose entries are named by whoever sets it.
+    fn is_open(&self, key: &str) -> bool {
+        self.defaults.get(key).is_some_and(Value::is_table)
+    }
+
+    /// The open setting that a key is an entry of.
+    fn open_above(&self, key: &str) -> Option<&str> {
+        let is_above = |open: &&str| key.strip_prefix(*open).is_some_and(|rest| rest.starts_with('.'));
+        self.defaults.iter().filter(|(_, value)| value.is_table()).map(|(open, _)| open.as_str()).find(is_above)
     }
 
     /// The profile that the last of the layers names, and its values below all of theirs.
@@ -144,7 +173,8 @@ impl Layers {
         let word = named.and_then(|given| given.value.as_str());
         // A word that is none is told when the settings are checked.
         self.profile = word.and_then(Profile::from_word).unwrap_or_default();
-        for line in file::parse(self.profile.text()).values {
+        let contents = file::parse_with(self.profile.text(), &|key| self.is_open(key));
+        for line in contents.values {
             self.take(Given { key: line.key, value: line.value, origin: Origin::Profile(self.profile) });
         }
     }
@@ -152,17 +182,22 @@ impl Layers {
     fn take(&mut self, given: Given) {
         match self.refused(&given) {
             Some(problem) => self.problems.push(problem),
-            None if self.defaults.contains_key(&given.key) => {
+            // A section with nothing in it.
+            None if !self.is_known(&given.key) || (self.is_open(&given.key) && given.value.is_table()) => {}
+            None => {
                 self.values.insert(given.key, (given.value, given.origin));
             }
-            // A section with nothing in it.
-            None => {}
         }
+    }
+
+    /// Whether a key is one there is, or an entry of an open one.
+    fn is_known(&self, key: &str) -> bool {
+        self.defaults.contains_key(key) || self.open_above(key).is_some()
     }
 
     /// Why a key is not one that can be given there.
     fn refused(&self, Given { key, value, origin }: &Given) -> Option<Problem> {
-        if self.defaults.contains_key(key) {
+        if self.is_known(key) {
             return None;
         }
         let is_empty_section = value.as_table().is_some_and(toml::Table::is_empty);
@@ -208,9 +243,23 @@ impl Layers {
         entries
     }
 
-    /// The keys of all settings, and of the secrets that are given.
+    /// The keys of all settings, and of the secrets that are given. In the place of an open setting stand its entries, where
+    /// it has any.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
-        self.defaults.keys().map(String::as_str).chain(self.secrets.keys().copied())
+        let entries = self.values.keys().map(String::as_str).filter(move |key| self.open_above(key).is_some());
+        let settings =
+            self.defaults.keys().map(String::as_str).filter(move |key| self.entries_of(key).next().is_none());
+        settings.chain(entries).chain(self.secrets.keys().copied())
+    }
+
+    /// What is in an open setting: the key, the name and the value of each entry.
+    pub fn entries_of(&self, open: &str) -> impl Iterator<Item = (&str, String, &Value)> {
+        let begins = format!("{open}.");
+        let is_open = self.is_open(open);
+        self.values.iter().filter(move |_| is_open).filter_map(move |(key, (value, _))| {
+            let name = key.strip_prefix(&begins)?;
+            Some((key.as_str(), file::unquoted(name), value))
+        })
     }
 
     /// The value of a setting as it may be shown.
@@ -245,10 +294,12 @@ impl Layers {
 
     /// Takes these settings over from another reading.
     pub fn take_over(&mut self, other: &Self, which: impl Fn(&str) -> bool) {
-        for key in self.defaults.keys().filter(|key| which(key)) {
-            match other.values.get(key) {
-                Some(given) => drop(self.values.insert(key.clone(), given.clone())),
-                None => drop(self.values.remove(key)),
+        let keys = self.defaults.keys().chain(self.values.keys()).chain(other.values.keys());
+        let keys: Vec<String> = keys.filter(|key| which(key)).cloned().collect();
+        for key in keys {
+            match other.values.get(&key) {
+                Some(given) => drop(self.values.insert(key, given.clone())),
+                None => drop(self.values.remove(&key)),
             }
         }
         self.profile = other.profile;
@@ -375,6 +426,21 @@ mod tests {
         let told = layers.settings().unwrap_err().to_string();
         assert!(told.contains("models.hub_token_file names") && told.contains("HOLDFAST_MODELS__HUB_TOKEN"), "{told}");
         assert!(!format!("{told}{layers:?}").contains("hf_abc"));
+    }
+
+    #[test]
+    fn entries_of_an_open_setting_have_places_of_their_own() {
+        let text = "[llm.prices.'openai/gpt-4.1']\ninput = 2\noutput = 8\n[llm.prices]\nlocal = { input = 0, output = 0 }";
+        let layers = from_text(text, &Flags::default());
+        let entries: Vec<_> = layers.entries_of("llm.prices").map(|(key, name, _)| (key.to_owned(), name)).collect();
+        let expected = [("llm.prices.\"openai/gpt-4.1\"", "openai/gpt-4.1"), ("llm.prices.local", "local")];
+        assert_eq!(entries, expected.map(|(key, name)| (key.to_owned(), name.to_owned())));
+        let lines: Vec<_> = expected.iter().map(|(key, _)| layers.origin(key)).collect();
+        assert!(matches!(lines[..], [Origin::File { line: Some(1), .. }, Origin::File { line: Some(5), .. }]), "{lines:?}");
+        let keys: Vec<_> = layers.keys().filter(|key| key.starts_with("llm.prices")).collect();
+        assert_eq!(keys, expected.map(|(key, _)| key));
+        assert_eq!(from_text("", &Flags::default()).keys().filter(|key| key.starts_with("llm.prices")).count(), 1);
+        assert_eq!(layers.entries_of("llm.policy").count(), 0);
     }
 
     #[test]

@@ -61,6 +61,12 @@ pub struct Settings {
     pub kept_embeddings_bytes: u64,
     /// Splitting, files and caches.
     pub knowledge: holdfast_knowledge::Config,
+    /// Language models: policies, aliases, prices, deadlines.
+    pub turns: holdfast_coordinator::Config,
+    /// Whether servers of language models on this machine are looked for while none is on record.
+    pub discover_providers: bool,
+    /// What becomes of models that are run here; no setting, but what this process is for.
+    pub local_models: LocalModels,
     /// What is logged, and how.
     pub log: LogSettings,
     /// Where traces and logs go.
@@ -156,9 +162,23 @@ pub struct Flags {
     pub input: Input,
 }
 
+/// What becomes of the models that are run here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LocalModels {
+    /// They run as long as this process does.
+    Run,
+    /// They are left alone: nobody will ask them anything.
+    LeftAlone,
+}
+
 impl Settings {
     /// The same for a program that lives for one command, which is over before anything could change.
-    pub fn for_one_command(mut self) -> Self {
+    pub fn for_one_command(self) -> Self {
+        Self { local_models: LocalModels::LeftAlone, ..self.for_one_question() }
+    }
+
+    /// The same for a command that asks language models.
+    pub fn for_one_question(mut self) -> Self {
         self.knowledge.watch = Watch::WhenAsked;
         self
     }

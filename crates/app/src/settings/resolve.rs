@@ -3,6 +3,8 @@
 //! Each setting is read once, by its key. A value that cannot be used is noted and replaced by its default, so that one
 //! run finds everything that is wrong.
 
+mod llm;
+
 use std::{
     fmt::Display,
     net::{IpAddr, SocketAddr},
@@ -20,7 +22,7 @@ use toml::Value;
 use tracing::level_filters::LevelFilter;
 
 use super::{
-    Layers, LogFileLimits, LogFormat, LogSettings, OtlpSettings, Problem, Problems, Profile, SecretSource, Settings,
+    Layers, LocalModels, LogFileLimits, LogFormat, LogSettings, OtlpSettings, Problem, Problems, Profile, SecretSource, Settings,
     absolute, environment,
 };
 
@@ -89,6 +91,8 @@ impl Reader<'_> {
         let models = self.models();
         let kept_embeddings_bytes = self.number("models.cache_disk_bytes", 0..=1024 * GIBIBYTE);
         let knowledge = self.knowledge();
+        let turns = self.turns();
+        let discover_providers = self.discover_providers();
         let log = self.log();
         let otlp = self.otlp();
         let metrics_listen = self.get("telemetry.metrics_listen", &metrics_address);
@@ -101,6 +105,9 @@ impl Reader<'_> {
             models: models?,
             kept_embeddings_bytes: kept_embeddings_bytes?,
             knowledge: knowledge?,
+            turns: turns?,
+            discover_providers: discover_providers?,
+            local_models: LocalModels::Run,
             log: log?,
             otlp: otlp?,
         })
@@ -624,7 +631,7 @@ mod tests {
         from_text(text, &Flags::default()).settings().unwrap_err().0
     }
 
-    fn check(text: &str, key: &str, what: &str, remedy: &str) {
+    pub(super) fn check(text: &str, key: &str, what: &str, remedy: &str) {
         let problems = problems(text);
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert_eq!(problems[0].key.as_deref(), Some(key));

@@ -187,7 +187,7 @@ fn the_schema_goes_down_and_up_again() -> Result<()> {
     -- stdout
     -- stderr
     error: version 99 is not up from here
-    hint: give a version from 4 to 4
+    hint: give a version from 6 to 6
     "#);
     let _server = home.up(&[])?;
     let refused = home.run(&["db", "status"])?;

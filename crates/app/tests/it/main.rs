@@ -22,3 +22,5 @@ mod observing;
 mod health;
 
 mod bench;
+
+mod language_models;

@@ -203,7 +203,7 @@ fn a_secret_comes_by_a_private_file_or_the_environment_and_is_never_shown() -> R
     insta::assert_snapshot!(home.told(&with_file(&["config", "check"])?), @r#"
     exit 0
     -- stdout
-    the settings can be used: 55 settings, 5 of them set by you
+    the settings can be used: 69 settings, 5 of them set by you
     profile none
     file [home]/settings.toml
     secret models.hub_token from file [home]/token, mode 0600
@@ -304,6 +304,20 @@ fn each_value_says_where_it_comes_from() -> Result<()> {
     limits.key_requests_per_second = 10000  # default
     limits.key_texts_burst = 1000000  # default
     limits.key_texts_per_second = 100000  # default
+    llm.aliases = {}  # default
+    llm.cache = "when-asked"  # default
+    llm.cache_bytes = 33554432  # default
+    llm.connect_timeout_s = 5  # default
+    llm.discover = true  # default
+    llm.first_byte_timeout_s = 120  # default
+    llm.gap_timeout_s = 60  # default
+    llm.policy = "local-first"  # default
+    llm.prices = {}  # default
+    llm.provider_concurrency = 64  # default
+    llm.provider_waiting = 256  # default
+    llm.rules = []  # default
+    llm.texts = "full"  # default
+    llm.total_timeout_s = 600  # default
     log.file = true  # default
     log.format = "auto"  # default
     log.level = "debug"  # environment HOLDFAST_LOG__LEVEL
@@ -376,6 +390,36 @@ fn a_file_that_is_asked_for_has_to_be_there() -> Result<()> {
     error: a setting cannot be used
       file [home]/settings.toml cannot be read: there is no such file
         hint: give a readable file with --config
+    "#);
+    Ok(())
+}
+
+#[test]
+fn what_is_named_by_whoever_sets_it_is_shown_and_checked_like_the_rest() -> Result<()> {
+    let home = Home::bare()?;
+    let prices = "[llm.prices]\nlocal = { input = 0, output = 0 }\n[llm.prices.'openai/gpt-4.1']\ninput = 2\noutput = 8\n";
+    fs::write(home.settings(), prices)?;
+    let mut command = home.command(&["config", "show", "--origin"]);
+    command.env("HOLDFAST_LLM__ALIASES", "{ careful = { of = ['openai'], continues = true } }");
+    let told = home.told(&finished(command)?);
+    let lines: Vec<&str> = told.lines().filter(|line| line.starts_with("llm.prices") || line.starts_with("llm.al")).collect();
+    insta::assert_snapshot!(lines.join("\n"), @r#"
+    llm.aliases.careful = {"continues":true,"of":["openai"]}  # environment HOLDFAST_LLM__ALIASES
+    llm.prices."openai/gpt-4.1" = {"input":2,"output":8}  # file [home]/settings.toml:3
+    llm.prices.local = {"input":0,"output":0}  # file [home]/settings.toml:2
+    "#);
+    fs::write(home.settings(), prices.replace("input = 2", "input = 'two'"))?;
+    let mut command = home.command(&["config", "check"]);
+    command.env("HOLDFAST_LLM__PRICES__X", "1");
+    insta::assert_snapshot!(home.told(&finished(command)?), @r#"
+    exit 1
+    -- stdout
+    -- stderr
+    error: 2 settings cannot be used
+      llm.prices."openai/gpt-4.1" (file [home]/settings.toml:3) has input = "two"
+        hint: give a number of dollars from 0 to 1000000 with at most six decimals
+      llm.prices.x (environment HOLDFAST_LLM__PRICES__X) is not a setting
+        hint: give all of llm.prices as one table in HOLDFAST_LLM__PRICES
     "#);
     Ok(())
 }

@@ -37,9 +37,6 @@ pub(crate) const DESCRIPTION: &str = "remote.json";
 const DESCRIPTION_BYTES_MAX: u64 = 4 << 20;
 /// What two embeddings of one text by one model have at least; rounding and other batches cost it some 1e-4.
 const SAME_COSINE: f64 = 0.995;
-/// After so many failures within this time, a remote model is left alone for a while.
-const FAILURES: usize = 5;
-const FAILURES_WITHIN: Duration = Duration::from_secs(60);
 /// Texts whose vectors no two models have in common: several languages, code, numbers, one long.
 const PROBES: [&str; 6] = [
     "The lighthouse keeper counted the ships at dusk.",
@@ -206,7 +203,7 @@ pub(crate) struct Remote {
 
 impl Remote {
     pub(crate) fn new(name: &str, client: Client, described: Described, pause: Duration) -> Remote {
-        let breaker = Breaker::new(Settings { failures: FAILURES, within: FAILURES_WITHIN, pause });
+        let breaker = Breaker::new(Settings { pause, ..Settings::STORE });
         let remote = Remote {
             name: name.to_owned(),
             client: RwLock::new(Arc::new(client)),
@@ -266,7 +263,7 @@ impl Remote {
         };
         let trouble = match self.client().embed(texts).await {
             Ok(vectors) if vectors.iter().all(|vector| vector.len() == width) => {
-                attempt.succeeded();
+                attempt.succeeded(Instant::now());
                 *self.trouble() = None;
                 return Ok(vectors);
             }
@@ -310,7 +307,7 @@ impl Remote {
                 match self.described.verify(&self.client()).await {
                     Ok(()) => {
                         *self.trouble() = None;
-                        attempt.succeeded();
+                        attempt.succeeded(Instant::now());
                     }
                     Err(trouble) => {
                         attempt.failed(Instant::now());

@@ -1,4 +1,4 @@
-//! The knowledge routes: one file a resource, each with its wire types and its handlers.
+//! Our own routes: one file a resource, each with its wire types and its handlers.
 //!
 //! A handler converts, makes one façade call and converts back. Requests refuse fields they do not know; answers may
 //! gain fields, and never lose one.
@@ -18,6 +18,16 @@ pub(crate) mod status;
 pub(crate) mod keys;
 
 pub(crate) mod models;
+
+pub(crate) mod augment;
+
+pub(crate) mod providers;
+
+pub(crate) mod budgets;
+
+pub(crate) mod sessions;
+
+pub(crate) mod interactions;
 
 pub(crate) mod doctor;
 

@@ -30,9 +30,9 @@ use crate::routes::{Audience, ROUTES, Verb};
 const INTERFACE: &str = "1";
 
 const ABOUT: &str = "Holdfast keeps a private knowledge base: documents and folders that are indexed as they change, and \
-    found by meaning and by words. Beside its own routes it has those of OpenAI and of text-embeddings-inference for \
-    embeddings, and speaks MCP.\n\nEvery route but the probes and this description needs a key, in `Authorization: Bearer` \
-    or `X-API-Key`; each says which scope the key must have. Failures are problem documents (RFC 9457) with a stable \
+    found by meaning and by words, and is one door to language models. Beside its own routes it has those of OpenAI and \
+    Anthropic for language models, those of OpenAI and of text-embeddings-inference for embeddings, and speaks \
+    MCP.\n\nEvery route but the probes and this description needs a key, in `Authorization: Bearer` or `X-API-Key`; each says which scope the key must have. Failures are problem documents (RFC 9457) with a stable \
     `code`; the routes of other APIs answer in the shape their clients parse, with the same `code` and `error_id`. \
     Lists are pages: `next_cursor` of one is `cursor` of the next. Answers may gain fields.\n\nBefore there is a request \
     there is no route to answer it: bytes that are no HTTP get a 400, more than 64 KiB or 100 lines of headers a 431, \
@@ -98,6 +98,7 @@ enum Tag {
     Knowledge,
     Sources,
     Embeddings,
+    LanguageModels,
     Agents,
     Keys,
     Operations,
@@ -106,10 +107,11 @@ enum Tag {
 }
 
 impl Tag {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Knowledge,
         Self::Sources,
         Self::Embeddings,
+        Self::LanguageModels,
         Self::Agents,
         Self::Keys,
         Self::Operations,
@@ -122,6 +124,7 @@ impl Tag {
             Self::Knowledge => "knowledge",
             Self::Sources => "sources",
             Self::Embeddings => "embeddings",
+            Self::LanguageModels => "language models",
             Self::Agents => "agents",
             Self::Keys => "keys",
             Self::Operations => "operations",
@@ -135,6 +138,9 @@ impl Tag {
             Self::Knowledge => "Search, documents and the collections they are in",
             Self::Sources => "Folders and files that are followed, and the jobs that bring them in",
             Self::Embeddings => "Texts to vectors, for programs written for OpenAI or text-embeddings-inference",
+            Self::LanguageModels => {
+                "Asked as OpenAI and Anthropic have it; who answers, what was asked, and what it may cost"
+            }
             Self::Agents => "The Model Context Protocol",
             Self::Keys => "Who may do what",
             Self::Operations => "How everything is, models, repair, metrics",

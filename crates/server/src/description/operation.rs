@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::{Tag, object, schema::Schemas};
 use crate::{
     error::{Code, Problem},
-    face::{Face, McpFailure, OpenAiFailure, TeiFailure},
+    face::{AnthropicFailure, Face, McpFailure, OpenAiFailure, TeiFailure},
     routes::{PROBES, Route, Verb},
 };
 
@@ -104,6 +104,12 @@ impl Operation {
             "schema": { "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$" },
         }));
         self.fails(&[Code::IdempotencyKeyReused, Code::InProgress])
+    }
+
+    /// A header of the request that may be absent.
+    pub(super) fn asks(mut self, name: &'static str, description: &str, schema: Value) -> Self {
+        self.parameters.push(json!({ "name": name, "in": "header", "description": description, "schema": schema }));
+        self
     }
 
     /// The JSON body and an example of it.
@@ -245,6 +251,11 @@ fn failed(face: Face, status: u16, codes: &[Code], schemas: &mut Schemas) -> Val
             schemas.answer::<OpenAiFailure>(),
             json!({ "error": { "properties": { "code": { "enum": words } } } }),
         ),
+        Face::Anthropic => (
+            "application/json",
+            schemas.answer::<AnthropicFailure<'static>>(),
+            json!({ "error": { "properties": { "code": { "enum": words } } } }),
+        ),
         Face::Mcp => (
             "application/json",
             schemas.answer::<McpFailure>(),
@@ -280,6 +291,8 @@ fn header(name: &str) -> Value {
 pub(super) fn headers() -> Value {
     let text = |about: &str| json!({ "description": about, "schema": { "type": "string" } });
     let number = |about: &str| json!({ "description": about, "schema": { "type": "integer", "minimum": 1 } });
+    let count = |about: &str| json!({ "description": about, "schema": { "type": "integer", "minimum": 0 } });
+    let word = |about: &str, words: &[&str]| json!({ "description": about, "schema": { "enum": words } });
     json!({
         "X-Request-ID": text("The request's own id, taken over or made, which every log line about it has"),
         "WWW-Authenticate": text("How to be let in: RFC 6750"),
@@ -287,5 +300,11 @@ pub(super) fn headers() -> Value {
         "RateLimit": text("What remains of each limit and when it is full again: draft-ietf-httpapi-ratelimit-headers-09"),
         "RateLimit-Policy": text("The limits that hold: draft-ietf-httpapi-ratelimit-headers-09"),
         "X-Holdfast-Truncated": number("How many texts were cut off"),
+        "X-Holdfast-Interaction": text("The turn's id in the record"),
+        "X-Holdfast-Model": text("The model that answered"),
+        "X-Holdfast-Cache": word("Whether the answer was kept from before", &["hit", "miss"]),
+        "X-Holdfast-Context": count("How many passages the model was given"),
+        "X-Holdfast-Session": text("The session that the turn belongs to"),
+        "X-Holdfast-Dropped": text("Hints that the model's provider has no place for, and was not given"),
     })
 }

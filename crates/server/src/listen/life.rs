@@ -436,6 +436,19 @@ mod tests {
         assert!(life.awaited_since().is_some());
     }
 
+    #[tokio::test]
+    async fn an_answer_that_is_still_being_made_is_not_awaited() {
+        use futures::SinkExt;
+        let life = Life::new(None, false);
+        let (mut pieces, body) = futures::channel::mpsc::channel::<Result<Bytes, std::convert::Infallible>>(1);
+        let mut answer = std::pin::pin!(Answer::new(Body::from_stream(body), life.begin(nothing())));
+        let mut next = async || futures::poll!(std::future::poll_fn(|context| answer.as_mut().poll_frame(context)));
+        assert!(next().await.is_pending() && life.awaited_since().is_none(), "the piece has to be made");
+        pieces.send(Ok(Bytes::from_static(b"data: 1\n\n"))).await.unwrap();
+        assert!(next().await.is_ready() && life.awaited_since().is_some(), "it has to be read");
+        assert!(next().await.is_pending() && life.awaited_since().is_none(), "the next has to be made");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_stands_still_is_noticed_in_time() {
         let life = Life::new(None, false);

@@ -401,3 +401,18 @@ where
         self.0.spawn(future);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An event of a stream is a small packet, and the next one may be long in coming.
+    #[tokio::test]
+    async fn small_packets_are_sent_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (accepted, _client) = tokio::join!(Door::accept(&listener), TcpStream::connect(address));
+        let (stream, peer) = accepted.unwrap().unwrap();
+        assert!(stream.nodelay().unwrap() && peer.is_some());
+    }
+}

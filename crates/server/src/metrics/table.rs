@@ -56,6 +56,12 @@ pub enum Values {
     Tools,
     /// The names of the models that the operator has pulled or connected, of which somebody asked for one.
     Models,
+    /// The models of the providers on record, as clients call them.
+    LanguageModels,
+    /// The names of the providers on record.
+    Providers,
+    /// `model-` and the name of a provider whose model is run here.
+    Services,
     /// One value for the life of the process.
     Build,
 }
@@ -71,7 +77,7 @@ impl Values {
             }
             Self::Codes => Some(Code::ALL.iter().map(|code| code.as_str()).collect()),
             Self::Tools => Some(mcp::tools::TOOLS.map(|(name, _)| name).to_vec()),
-            Self::Models | Self::Build => None,
+            Self::Models | Self::LanguageModels | Self::Providers | Self::Services | Self::Build => None,
         }
     }
 
@@ -82,6 +88,9 @@ impl Values {
             Self::Codes => "a code of [ERRORS.md](ERRORS.md)".to_owned(),
             Self::Tools => "an MCP tool".to_owned(),
             Self::Models => "a model that the operator has pulled or connected".to_owned(),
+            Self::LanguageModels => "a model of a provider on record".to_owned(),
+            Self::Providers => "a provider on record".to_owned(),
+            Self::Services => "`model-` and a provider whose model is run here".to_owned(),
             Self::Build => "one value".to_owned(),
         }
     }
@@ -128,11 +137,15 @@ struct RowLabel {
 /// The upper bounds of histograms that tell seconds: from a cached search to a large ingestion request.
 pub(super) const SECONDS: [f64; 16] =
     [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+/// The upper bounds of histograms that tell how long a language model takes: from a kept prompt on a fast one to a long
+/// answer on a processor.
+pub(super) const LONG_SECONDS: [f64; 15] =
+    [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 /// The upper bounds of histograms that tell how many texts or tokens a batch has.
 pub(super) const COUNTS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
 /// The queues and rooms that have a bound for the whole process; those of models have metrics of their own.
-pub const QUEUES: [&str; 9] = [
+pub const QUEUES: [&str; 10] = [
     "http_requests",
     "http_body_bytes",
     "mcp_sessions",
@@ -140,12 +153,13 @@ pub const QUEUES: [&str; 9] = [
     "whole_texts",
     "ingest",
     "database_writes",
+    "events",
     "telemetry_spans",
     "telemetry_logs",
 ];
 
-/// The parts whose health is told.
-pub const COMPONENTS: [&str; 12] = [
+/// The parts whose health is told here; services that are run here have a metric of their own.
+pub const COMPONENTS: [&str; 14] = [
     "embedding",
     "remote",
     "database",
@@ -155,6 +169,8 @@ pub const COMPONENTS: [&str; 12] = [
     "ingest",
     "sources",
     "jobs",
+    "events",
+    "language_models",
     "log",
     "settings",
     "tls",
@@ -170,6 +186,8 @@ const MODEL: Label = Label { name: "model", values: Values::Models };
 const PRIORITY: Label = Label { name: "priority", values: Values::Words(&["interactive", "bulk"]) };
 const INDEX: Label = Label { name: "index", values: Values::Words(&["vectors", "lexical"]) };
 const OUTCOME: Label = Label { name: "outcome", values: Values::Words(&["ok", "error"]) };
+const LANGUAGE_MODEL: Label = Label { name: "model", values: Values::LanguageModels };
+const SERVICE: Label = Label { name: "service", values: Values::Services };
 const SIGNAL: Label = Label { name: "signal", values: Values::Words(&["traces", "logs"]) };
 
 const fn counter(name: &'static str, unit: &'static str, labels: &'static [Label], help: &'static str) -> Metric {
@@ -473,6 +491,115 @@ const EMBEDDING: &[Metric] = &[
     .of("embedding"),
 ];
 
+/// Language models, those that are run here, and the record of what they were asked.
+const LANGUAGE_MODELS: &[Metric] = &[
+    counter(
+        "holdfast_llm_calls_total",
+        "calls",
+        &[
+            LANGUAGE_MODEL,
+            Label {
+                name: "outcome",
+                values: Values::Words(&[
+                    "ok",
+                    "dns",
+                    "refused",
+                    "tls",
+                    "reset",
+                    "first_byte_timeout",
+                    "gap_timeout",
+                    "total_timeout",
+                    "rate_limited",
+                    "overloaded",
+                    "server_error",
+                    "malformed",
+                    "empty",
+                    "cut",
+                    "in_stream",
+                    "unauthorized",
+                    "model_not_found",
+                    "context_too_long",
+                    "rejected",
+                    "content_filter",
+                    "inexpressible",
+                    "breaker_open",
+                    "queue_full",
+                    "cancelled",
+                ]),
+            },
+        ],
+        "Calls of a model, each attempt for itself, by what became of them",
+    )
+    .of("llm"),
+    counter("holdfast_llm_retries_total", "calls", &[LANGUAGE_MODEL], "Calls that were made again after a failure")
+        .of("llm"),
+    histogram("holdfast_llm_call_duration_seconds", "seconds", &[LANGUAGE_MODEL], "Time of a call to its end")
+        .of("llm"),
+    histogram(
+        "holdfast_llm_first_event_seconds",
+        "seconds",
+        &[LANGUAGE_MODEL],
+        "Time of a streamed call to its first visible piece",
+    )
+    .of("llm"),
+    counter(
+        "holdfast_llm_tokens_total",
+        "tokens",
+        &[
+            LANGUAGE_MODEL,
+            Label {
+                name: "kind",
+                values: Values::Words(&["input", "output", "cached_input", "cache_write", "reasoning"]),
+            },
+        ],
+        "Tokens, as the provider counted them; input and output have the other kinds among them",
+    )
+    .of("llm"),
+    gauge(
+        "holdfast_llm_breaker_state",
+        "state",
+        &[LANGUAGE_MODEL],
+        "The breaker around a model: 0 closed, 1 half-open, 2 open",
+    )
+    .of("llm"),
+    counter(
+        "holdfast_llm_connections_opened_total",
+        "connections",
+        &[Label { name: "provider", values: Values::Providers }],
+        "Connections opened to a provider; calls beyond them found one open",
+    )
+    .of("llm"),
+    gauge("holdfast_answer_cache_bytes", "bytes", &[], "Memory of kept answers of language models").of("coordinator"),
+    gauge(
+        "holdfast_service_state",
+        "state",
+        &[SERVICE],
+        "A server that is run here: 0 ready, 1 starting, 2 waiting to be started again, 3 stopping, 4 stopped",
+    )
+    .of("supervisor"),
+    counter("holdfast_service_restarts_total", "starts", &[SERVICE], "Starts of such a server after its first")
+        .of("supervisor"),
+    gauge("holdfast_events_queued", "events", &[], "Events that are not durable yet").of("storage"),
+    gauge("holdfast_events_bytes", "bytes", &[], "Bytes of the event log on disk").of("app"),
+    counter("holdfast_events_committed_total", "events", &[], "Events that became durable").of("storage"),
+    counter(
+        "holdfast_events_lost_total",
+        "events",
+        &[Label { name: "reason", values: Values::Words(&["full", "bad", "closed"]) }],
+        "Events that are not on record: too much waited, they cannot be stored, or the log was closed",
+    )
+    .of("storage"),
+    gauge("holdfast_budget_reservations", "reservations", &[], "Calls under budgets that are under way").of("storage"),
+    counter("holdfast_budget_refused_total", "calls", &[], "Calls that a budget had no room for").of("storage"),
+    counter(
+        "holdfast_budget_forfeited_total",
+        "reservations",
+        &[Label { name: "reason", values: Values::Words(&["dropped", "restart"]) }],
+        "Reservations that were charged in full, since nobody saw their calls end",
+    )
+    .of("storage"),
+];
+
 /// The program and its process. Names that begin with `process_` are those of Prometheus' own clients.
 const PROCESS: &[Metric] = &[
     gauge(
@@ -498,7 +625,7 @@ const PROCESS: &[Metric] = &[
 
 /// Every metric, in the order of the reference.
 pub fn all() -> impl Iterator<Item = &'static Metric> {
-    [SERVER, KNOWLEDGE, STORAGE, EMBEDDING, PROCESS].into_iter().flatten()
+    [SERVER, KNOWLEDGE, STORAGE, EMBEDDING, LANGUAGE_MODELS, PROCESS].into_iter().flatten()
 }
 
 /// The table as data.
@@ -519,6 +646,7 @@ pub fn markdown() -> String {
         ("Knowledge base", KNOWLEDGE),
         ("Database, indexes, disk", STORAGE),
         ("Embedding", EMBEDDING),
+        ("Language models", LANGUAGE_MODELS),
         ("Process and program", PROCESS),
     ];
     for (title, metrics) in chapters {

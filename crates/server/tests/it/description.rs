@@ -164,7 +164,17 @@ async fn requests_like_the_examples_are_understood() -> Result<()> {
     let house = House::new().await?;
     house.furnish().await?;
     // What another server, or a folder of this machine, would have to be there for.
-    let elsewhere = ["add_source", "connect_model", "pull_model", "reembed_collection", "verify_model"];
+    let elsewhere = [
+        "add_provider",
+        "add_source",
+        "connect_model",
+        "pull_model",
+        "reembed_collection",
+        "verify_model",
+        "create_chat_completion",
+        "create_message",
+        "count_message_tokens",
+    ];
     let mut sent = 0;
     for (path, item) in DOCUMENT["paths"].as_object().context("no paths")? {
         let operation = &item["post"];

@@ -3,7 +3,7 @@
 use std::{
     io,
     path::Path,
-    sync::{Mutex, Once, PoisonError},
+    sync::{Arc, Mutex, Once, PoisonError},
     time::Duration,
 };
 
@@ -13,10 +13,12 @@ use axum::{
     body::{Body, Bytes},
     http::{HeaderMap, Method, Request, header},
 };
+use futures::future::BoxFuture;
+use holdfast_coordinator::{CannotRun, Coordinator, RunSettings, Runner};
 use holdfast_embedding::{FetchLimits, ModelSource, ModelState, Models};
 use holdfast_knowledge::{Knowledge, Watch};
 use holdfast_server::{Config, Observation, Parts, Server};
-use holdfast_storage::{Caller, Role, Storage, keys::KeyTerms};
+use holdfast_storage::{Caller, EventLog, Role, Storage, keys::KeyTerms};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -33,12 +35,45 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct House {
     pub server: Server,
     pub storage: Storage,
+    pub coordinator: Coordinator,
     pub key: String,
     pub shutdown: CancellationToken,
     folder: TempDir,
     stop: CancellationToken,
     tasks: TaskTracker,
     router: Router,
+    events: EventLog,
+}
+
+/// Runs nothing, and knows two files that could not be run.
+#[derive(Debug)]
+struct RunsNothing;
+
+impl Runner for RunsNothing {
+    fn check<'a>(&'a self, settings: &'a RunSettings) -> BoxFuture<'a, Result<(), CannotRun>> {
+        let refused = |field, problem: &str| Err(CannotRun { field, problem: problem.to_owned() });
+        Box::pin(std::future::ready(match settings.gguf.to_str() {
+            Some("/text.gguf") => refused("gguf", "names a file that is not GGUF"),
+            Some("/orphan.gguf") => refused("command", "names no program, and none is installed"),
+            _ => Ok(()),
+        }))
+    }
+
+    fn start<'a>(&'a self, _: &'a str, _: &'a RunSettings) -> BoxFuture<'a, Result<String, String>> {
+        Box::pin(std::future::ready(Ok("http://127.0.0.1:1/v1".to_owned())))
+    }
+
+    fn until_ready<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), String>> {
+        Box::pin(std::future::ready(self.state(name)))
+    }
+
+    fn stop<'a>(&'a self, _: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn state(&self, _: &str) -> Result<(), String> {
+        Err("nothing is run here".to_owned())
+    }
 }
 
 /// An answer, read to its end.
@@ -119,10 +154,23 @@ impl House {
             tasks.clone(),
         )
         .await?;
+        let events = EventLog::open_at(&folder.path().join("events.sqlite"))?;
+        let coordinator = Coordinator::start(holdfast_coordinator::Parts {
+            config: holdfast_coordinator::Config::default(),
+            knowledge: knowledge.clone(),
+            storage: storage.clone(),
+            log: events.clone(),
+            ledger: events.ledger(),
+            runner: Some(Arc::new(RunsNothing)),
+            shutdown: stop.clone(),
+            tasks: tasks.clone(),
+        })
+        .await?;
         let (_, secret) = storage.create_key(&Caller::owner(), KeyTerms::of("test", Role::Admin)).await?;
         let server = Server::build(Parts {
             config,
             knowledge,
+            coordinator: coordinator.clone(),
             storage: storage.clone(),
             models,
             version: "1.2.3",
@@ -131,7 +179,7 @@ impl House {
             observation: Observation::default(),
         })?;
         let (key, router) = (secret.reveal().to_owned(), server.network());
-        Ok(Self { server, storage, key, shutdown, folder, stop, tasks, router })
+        Ok(Self { server, storage, coordinator, key, shutdown, folder, stop, tasks, router, events })
     }
 
     pub fn path(&self) -> &Path {
@@ -207,8 +255,12 @@ impl House {
         self.stop.cancel();
         self.tasks.close();
         tokio::time::timeout(PATIENCE, self.tasks.wait()).await.context("something did not stop")?;
-        let storage = self.storage;
-        tokio::task::spawn_blocking(move || storage.close()).await?;
+        let (events, storage) = (self.events, self.storage);
+        let close = move || {
+            events.close();
+            storage.close();
+        };
+        tokio::task::spawn_blocking(close).await?;
         Ok(self.folder)
     }
 }
@@ -262,7 +314,7 @@ impl Reply {
     /// Checks that this is a failure in the shape of its route's API.
     pub fn failure(&self, path: &str, status: u16, code: &str) -> Result<()> {
         let error = match path {
-            "/v1/embeddings" => self.json()?["error"].take(),
+            _ if path.starts_with("/v1/") => self.json()?["error"].take(),
             "/embed" | "/embed_all" | "/similarity" | "/tokenize" | "/info" => self.json()?,
             "/mcp" => self.json()?["error"]["data"].take(),
             _ => return self.problem(status, code).map(|_| ()),

@@ -14,6 +14,12 @@ mod refusals;
 
 mod operations;
 
+mod chat;
+
+mod turns;
+
+mod language_models;
+
 mod mcp;
 
 mod connections;

@@ -1,4 +1,4 @@
-//! The SQLite database: one writer, pooled readers, group commit.
+//! A SQLite database: one writer, pooled readers, group commit. There are two, each with a [`Kind`] of its own.
 //!
 //! Writes are closures queued to one thread. It runs as many as are waiting in one transaction,
 //! each in a savepoint of its own so that one failure does not take the others with it, and
@@ -24,6 +24,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::StorageError;
+use migrate::Schema;
 
 /// Writes that may wait for the writer; a further one waits for a place.
 const QUEUED_WRITES_MAX: usize = 256;
@@ -32,9 +33,62 @@ const WRITES_PER_COMMIT_MAX: usize = 64;
 const READERS: usize = 4;
 const STATEMENTS_CACHED: usize = 128;
 
-/// A handle to the database; cloning is shallow.
+/// In what one database differs from another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kind {
+    /// What it holds.
+    pub schema: &'static Schema,
+    /// What its writer's thread is called.
+    pub thread: &'static str,
+    /// What the names of its metrics begin with.
+    pub metrics: &'static str,
+    /// What the queue of its writer is called.
+    pub queue: &'static str,
+    /// Pages that each connection keeps, in KiB.
+    pub cache_kib: u32,
+    /// Pages of the write-ahead log that are moved into the database file at a time, while writers wait.
+    pub checkpoint_pages: u32,
+}
+
+impl Kind {
+    fn open_writer(self, path: &Path) -> Result<Connection, StorageError> {
+        let connection = self.tuned(open_writer(path)?)?;
+        connection.execute_batch(&format!("PRAGMA wal_autocheckpoint = {}", self.checkpoint_pages))?;
+        Ok(connection)
+    }
+
+    fn tuned(self, connection: Connection) -> Result<Connection, StorageError> {
+        // Negative numbers are KiB.
+        connection.execute_batch(&format!("PRAGMA cache_size = -{}", self.cache_kib))?;
+        Ok(connection)
+    }
+}
+
+/// The main database.
+pub(crate) const MAIN: Kind = Kind {
+    schema: &migrate::MAIN,
+    thread: "holdfast-sql",
+    metrics: "holdfast_database",
+    queue: "database_writes",
+    cache_kib: 16_000,
+    checkpoint_pages: 4_000,
+};
+
+/// The event log and the ledger, which is written at its end and read in order: a small cache does. Calls wait for
+/// reservations, so checkpoints are small.
+pub(crate) const EVENTS: Kind = Kind {
+    schema: &migrate::EVENTS,
+    thread: "holdfast-events",
+    metrics: "holdfast_events_database",
+    queue: "events_writes",
+    cache_kib: 4_000,
+    checkpoint_pages: 1_000,
+};
+
+/// A handle to a database; cloning is shallow.
 #[derive(Clone)]
 pub struct Database {
+    kind: Kind,
     writes: mpsc::Sender<Box<dyn Write>>,
     readers: Arc<Readers>,
     path: Arc<Path>,
@@ -114,13 +168,23 @@ where
 
 impl Database {
     /// Opens the database at `path`, creating and migrating it where needed.
-    pub fn open(path: &Path) -> Result<Self, StorageError> {
+    pub(crate) fn open(path: &Path, kind: Kind) -> Result<Self, StorageError> {
+        Ok(Self::open_after(path, kind, |_| Ok(()))?.0)
+    }
+
+    /// The same, with something done before anybody else can write.
+    pub(crate) fn open_after<T>(
+        path: &Path,
+        kind: Kind,
+        before: impl FnOnce(&mut Connection) -> Result<T, StorageError>,
+    ) -> Result<(Self, T), StorageError> {
         if path.exists() {
-            migrate::check(&open_reader(path)?)?;
+            kind.schema.check(&open_reader(path)?)?;
         }
-        let mut connection = open_writer(path)?;
-        migrate::up(&mut connection, migrate::newest())?;
-        let readers = Readers::open(path, READERS)?;
+        let mut connection = kind.open_writer(path)?;
+        kind.schema.up(&mut connection, kind.schema.newest())?;
+        let done = before(&mut connection)?;
+        let readers = Readers::open(path, READERS, kind)?;
         let (writes, queue) = mpsc::channel(QUEUED_WRITES_MAX);
         let failure = Arc::<Mutex<Option<String>>>::default();
         let writer = Writer {
@@ -129,19 +193,22 @@ impl Database {
             queue,
             failure: Arc::clone(&failure),
             closing: false,
-            meters: Meters::new(),
+            kind,
+            meters: Meters::new(kind),
         };
         let writer = thread::Builder::new()
-            .name("holdfast-sql".into())
+            .name(kind.thread.into())
             .spawn(move || writer.run())
             .map_err(crate::error::file_error("start the writer of", path))?;
-        Ok(Self {
+        let database = Self {
+            kind,
             writes,
             readers: Arc::new(readers),
             path: path.into(),
             failure,
             writer: Arc::new(Mutex::new(Some(writer))),
-        })
+        };
+        Ok((database, done))
     }
 
     /// Runs `body` in a transaction and returns once it is durable.
@@ -165,7 +232,7 @@ impl Database {
         // A writer that has ended already needs no telling.
         let _ = self.writes.blocking_send(Box::new(Close));
         if writer.join().is_err() {
-            tracing::error!("the database's writer had panicked");
+            tracing::error!(database = self.kind.schema.name, "the database's writer had panicked");
         }
     }
 
@@ -199,6 +266,16 @@ impl Database {
         result
     }
 
+    /// A write that changes nothing and reaches the disk: whether the database can be written.
+    pub(crate) async fn probe(&self) -> Result<(), StorageError> {
+        self.write(|connection| {
+            // Nothing reads this number; setting it writes a page, whatever it was.
+            connection.execute_batch("PRAGMA user_version = 1")?;
+            Ok(())
+        })
+        .await
+    }
+
     /// Why the last commit failed, until one succeeds.
     pub fn failure(&self) -> Option<String> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -207,7 +284,7 @@ impl Database {
     /// The writes that wait for the writer.
     pub fn queue(&self) -> Queue {
         let length = QUEUED_WRITES_MAX - self.writes.capacity();
-        Queue { name: "database_writes", length, limit: QUEUED_WRITES_MAX }
+        Queue { name: self.kind.queue, length, limit: QUEUED_WRITES_MAX }
     }
 
     /// How many reading connections are idle, and how many there are.
@@ -247,6 +324,7 @@ struct Writer {
     failure: Arc<Mutex<Option<String>>>,
     /// Whether the last write has come.
     closing: bool,
+    kind: Kind,
     meters: Meters,
 }
 
@@ -259,13 +337,14 @@ struct Meters {
 }
 
 impl Meters {
-    fn new() -> Self {
-        let commits = |outcome: &'static str| counter!("holdfast_database_commits_total", "outcome" => outcome);
+    fn new(kind: Kind) -> Self {
+        let name = |what: &str| format!("{}_{what}", kind.metrics);
+        let commits = |outcome: &'static str| counter!(name("commits_total"), "outcome" => outcome);
         Self {
             committed: commits("ok"),
             failed: commits("error"),
-            writes: counter!("holdfast_database_writes_total"),
-            seconds: histogram!("holdfast_database_commit_duration_seconds"),
+            writes: counter!(name("writes_total")),
+            seconds: histogram!(name("commit_duration_seconds")),
         }
     }
 }
@@ -279,7 +358,7 @@ impl Writer {
         if let Some(connection) = self.connection
             && let Err(error) = connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE);")
         {
-            tracing::warn!(%error, "failed to tidy the database on closing");
+            tracing::warn!(database = self.kind.schema.name, %error, "failed to tidy the database on closing");
         }
     }
 
@@ -298,6 +377,7 @@ impl Writer {
         if let Err(error) = &outcome {
             tracing::error!(
                 error = error as &dyn std::error::Error,
+                database = self.kind.schema.name,
                 writes = writes.len(),
                 "failed to commit to the database"
             );
@@ -313,7 +393,7 @@ impl Writer {
     fn transact(&mut self, writes: &mut [Box<dyn Write>]) -> Result<(), StorageError> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
-            closed => closed.insert(open_writer(&self.path)?),
+            closed => closed.insert(self.kind.open_writer(&self.path)?),
         };
         let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         for write in writes {
@@ -332,7 +412,7 @@ impl Writer {
 }
 
 /// The same failure once more, for the next of several callers.
-fn repeat(error: &StorageError) -> StorageError {
+pub(crate) fn repeat(error: &StorageError) -> StorageError {
     let cause = |source: &rusqlite::Error| match source {
         rusqlite::Error::SqliteFailure(code, text) => rusqlite::Error::SqliteFailure(*code, text.clone()),
         other => rusqlite::Error::ToSqlConversionFailure(other.to_string().into()),
@@ -365,7 +445,6 @@ fn open_writer(path: &Path) -> Result<Connection, StorageError> {
     connection.execute_batch(
         "PRAGMA journal_mode = WAL;
          PRAGMA synchronous = FULL;
-         PRAGMA wal_autocheckpoint = 4000;
          PRAGMA journal_size_limit = 67108864;
          PRAGMA temp_store = MEMORY;",
     )?;
@@ -383,7 +462,7 @@ fn open_reader(path: &Path) -> Result<Connection, StorageError> {
 fn prepare(connection: &Connection) -> Result<(), StorageError> {
     connection.busy_timeout(Duration::from_secs(10))?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
-    connection.execute_batch("PRAGMA foreign_keys = ON; PRAGMA cache_size = -16000;")?;
+    connection.execute_batch("PRAGMA foreign_keys = ON;")?;
     Ok(())
 }
 
@@ -396,13 +475,13 @@ struct Readers {
 }
 
 impl Readers {
-    fn open(path: &Path, count: usize) -> Result<Self, StorageError> {
-        let idle = (0..count).map(|_| open_reader(path)).collect::<Result<_, _>>()?;
+    fn open(path: &Path, count: usize, kind: Kind) -> Result<Self, StorageError> {
+        let idle = (0..count).map(|_| kind.tuned(open_reader(path)?)).collect::<Result<_, _>>()?;
         Ok(Self {
             idle: Mutex::new(idle),
             returned: Condvar::new(),
-            reads: counter!("holdfast_database_reads_total"),
-            waits: counter!("holdfast_database_reader_waits_total"),
+            reads: counter!(format!("{}_reads_total", kind.metrics)),
+            waits: counter!(format!("{}_reader_waits_total", kind.metrics)),
         })
     }
 

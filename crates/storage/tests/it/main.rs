@@ -5,6 +5,8 @@ mod documents;
 mod jobs;
 mod keys;
 mod projections;
+mod providers;
+mod sessions;
 
 use std::{path::Path, time::Duration};
 

@@ -8,7 +8,11 @@ mod sources;
 
 mod embeddings;
 
+mod chat;
+
 mod management;
+
+mod language_models;
 
 mod health;
 
@@ -35,7 +39,9 @@ pub(super) fn all(schemas: &mut Schemas) -> Vec<Operation> {
         knowledge::operations(schemas),
         sources::operations(schemas),
         embeddings::operations(schemas),
+        chat::operations(schemas),
         management::operations(schemas),
+        language_models::operations(schemas),
         health::operations(schemas),
     ];
     groups.into_iter().flatten().collect()

@@ -1,0 +1,279 @@
+//! Language models: providers, budgets, sessions, what was asked, and passages for those who ask elsewhere.
+
+use serde_json::{Value, json};
+
+use super::{NEEDS_MODEL, WRITES};
+use crate::{
+    api::{
+        PageParams,
+        augment::{AugmentAnswer, AugmentBody},
+        budgets::{self, BudgetAnswer, SetBody},
+        interactions::{self, WhyAnswer},
+        providers::{self, NewBody, ProviderAnswer, TestAnswer, TestBody},
+        sessions::{self, ContentAnswer},
+    },
+    description::{Tag, operation::Operation, schema::Schemas},
+    error::Code,
+    routes::Verb::{Delete, Get, Post},
+};
+
+const PROVIDER: &str = "Its name";
+const BUDGET: &str = "Its id, as listed";
+const SESSION: &str = "Its id";
+const INTERACTION: &str = "Its id; the header `X-Holdfast-Interaction` of an answer has it";
+const BUDGET_ID: &str = "bud_3f9a1c0b7d2e4f68";
+const INTERACTION_ID: &str = "0198c1f7-f0b9-7c2e-8f0e-5d5f0d6a1c11";
+
+/// What asking a provider can fail with.
+const ASKS: &[Code] = &[
+    Code::ModelNotFound,
+    Code::ProviderFailed,
+    Code::ProviderTimeout,
+    Code::ProviderOverloaded,
+    Code::ProviderRateLimited,
+    Code::ProviderRejected,
+    Code::ContextTooLong,
+    Code::ContentFiltered,
+    Code::NotExpressible,
+];
+
+pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
+    let mut all = Vec::from(providers(schemas));
+    all.extend(budgets(schemas));
+    all.extend(sessions(schemas));
+    all.extend(interactions(schemas));
+    all
+}
+
+fn providers(schemas: &mut Schemas) -> [Operation; 5] {
+    const TAG: Tag = Tag::LanguageModels;
+    let new = json!({
+        "name": "openai", "api": "openai", "url": "https://api.openai.com/v1",
+        "models": [{ "name": "gpt-4.1", "context_tokens": 1_047_576 }],
+    });
+    [
+        Operation::new(Get, "/api/v1/providers", "list_providers", TAG, "List the servers of language models")
+            .answer::<providers::ListAnswer>(
+                schemas,
+                200,
+                "All of them",
+                json!({ "providers": [provider()], "next_cursor": null }),
+            ),
+        Operation::new(Post, "/api/v1/providers", "add_provider", TAG, "Add a server of language models")
+            .about(
+                "One of the same name is replaced. With a key, the address has to be out in the world; what lies on the \
+                 server's machine, as files with keys and models, and addresses that only it can reach are for \
+                 `holdfast providers add`.",
+            )
+            .body::<NewBody>(schemas, new)
+            .answer::<ProviderAnswer>(schemas, 201, "It can be asked from now on", provider())
+            .fails(WRITES)
+            .fails(&[Code::TooMany, Code::ModelFileUnusable, Code::ModelServerMissing]),
+        Operation::new(Get, "/api/v1/providers/{name}", "show_provider", TAG, "Show a server of language models")
+            .segment("name", PROVIDER, "openai")
+            .answer::<ProviderAnswer>(schemas, 200, "The provider, and the models it has", provider())
+            .fails(&[Code::ProviderNotFound]),
+        Operation::new(Delete, "/api/v1/providers/{name}", "remove_provider", TAG, "Remove a server of language models")
+            .about("Answers that are under way are finished.")
+            .segment("name", PROVIDER, "openai")
+            .empty(204, "It is not asked any more")
+            .fails(WRITES)
+            .fails(&[Code::ProviderNotFound]),
+        Operation::new(Post, "/api/v1/providers/{name}/test", "test_provider", TAG, "Ask a provider for a few tokens")
+            .about("A model that begins to run here is waited for, which can take minutes. It is not on record, and no budget is charged.")
+            .segment("name", PROVIDER, "openai")
+            .body::<TestBody>(schemas, json!({}))
+            .answer::<TestAnswer>(
+                schemas,
+                200,
+                "It answered",
+                json!({ "model": "openai/gpt-4.1", "took_ms": 412.7, "answer": "Yes." }),
+            )
+            .fails(&[Code::ProviderNotFound])
+            .fails(ASKS),
+    ]
+}
+
+fn budgets(schemas: &mut Schemas) -> [Operation; 3] {
+    const TAG: Tag = Tag::LanguageModels;
+    [
+        Operation::new(Get, "/api/v1/budgets", "list_budgets", TAG, "List the budgets, with what was spent")
+            .answer::<budgets::ListAnswer>(
+                schemas,
+                200,
+                "All of them",
+                json!({ "budgets": [budget()], "next_cursor": null }),
+            ),
+        Operation::new(Post, "/api/v1/budgets", "set_budget", TAG, "Set what may be spent on language models")
+            .about(
+                "In money, in tokens or both. A budget for the same key, model and period gets these limits; what was spent \
+                 stays spent. Where money counts, only models with a price answer (`llm.prices` in the settings).",
+            )
+            .body::<SetBody>(schemas, json!({ "model": "openai", "cost": 20.5, "period": "month" }))
+            .answer::<BudgetAnswer>(schemas, 201, "It holds from the next call on", budget())
+            .fails(WRITES)
+            .fails(&[Code::TooMany]),
+        Operation::new(Delete, "/api/v1/budgets/{id}", "remove_budget", TAG, "Remove a budget, with what was spent")
+            .segment("id", BUDGET, BUDGET_ID)
+            .empty(204, "It holds no longer")
+            .fails(WRITES)
+            .fails(&[Code::BudgetNotFound]),
+    ]
+}
+
+fn sessions(schemas: &mut Schemas) -> [Operation; 3] {
+    const TAG: Tag = Tag::LanguageModels;
+    let session = json!({
+        "id": "trip", "turns": 2, "created_at": "2026-01-31T22:59:59.123Z", "used_at": "2026-01-31T23:59:59.123Z",
+        "expires_at": "2026-02-07T23:59:59.123Z",
+    });
+    let mut content = session.clone();
+    content["summary"] = Value::Null;
+    content["summarised_up_to"] = json!(0);
+    content["messages"] = json!([
+        { "number": 1, "role": "user", "text": "Where were we?", "tokens": 5 },
+        { "number": 2, "role": "assistant", "text": "At the beginning.", "tokens": 4 },
+    ]);
+    [
+        Operation::new(Get, "/api/v1/sessions", "list_sessions", TAG, "List your conversations that are remembered")
+            .query::<PageParams>(schemas)
+            .answer::<sessions::ListAnswer>(
+                schemas,
+                200,
+                "One page, newest first",
+                json!({ "sessions": [session], "next_cursor": null }),
+            ),
+        Operation::new(Get, "/api/v1/sessions/{id}", "show_session", TAG, "Show a conversation of yours")
+            .segment("id", SESSION, "trip")
+            .answer::<ContentAnswer>(schemas, 200, "What was said, as far as it is kept", content)
+            .fails(&[Code::SessionNotFound]),
+        Operation::new(Delete, "/api/v1/sessions/{id}", "remove_session", TAG, "Forget a conversation of yours")
+            .segment("id", SESSION, "trip")
+            .empty(204, "It is forgotten; turns on record stay")
+            .fails(WRITES)
+            .fails(&[Code::SessionNotFound]),
+    ]
+}
+
+fn interactions(schemas: &mut Schemas) -> [Operation; 3] {
+    const TAG: Tag = Tag::LanguageModels;
+    let citation = json!({
+        "number": 1, "collection": "default", "document_id": "doc_7b", "chunk_id": "9f2c1b7d3e4f5a60",
+        "title": "Pinning", "path": "/home/me/notes/pinning.md", "heading": "Pinning › Flakes", "score": 0.87,
+        "tokens": 96,
+    });
+    let refused = json!({ "chunk_id": "0a1b2c3d4e5f6071", "score": 0.81, "reason": "near_duplicate" });
+    [
+        Operation::new(Post, "/api/v1/augment", "augment", TAG, "Passages for a model to read, within a budget of tokens")
+            .about(
+                "The best passages of a search that say different things, numbered for citations and fenced as data. Only \
+                 collections that the key may see are looked in.",
+            )
+            .body::<AugmentBody>(
+                schemas,
+                json!({ "query": "how do I pin nixpkgs", "collections": ["default"], "budget_tokens": 1_500, "passages": 5 }),
+            )
+            .answer::<AugmentAnswer>(
+                schemas,
+                200,
+                "What was found; nothing where the budget is too small for anything",
+                json!({
+                    "context": "The following passages were found …", "citations": [citation], "refused": [refused],
+                    "tokens": 180, "degraded": null,
+                }),
+            )
+            .fails(NEEDS_MODEL)
+            .fails(&[Code::CollectionNotFound, Code::EmbeddingSpaceMismatch, Code::IndexUnavailable]),
+        Operation::new(Get, "/api/v1/interactions", "list_interactions", TAG, "List turns that are over, newest first")
+            .about("Your own; everybody's for keys with the scope `interactions:read`.")
+            .query::<PageParams>(schemas)
+            .answer::<interactions::ListAnswer>(
+                schemas,
+                200,
+                "One page; it can have fewer turns than were asked for, and be followed by more",
+                json!({ "interactions": [interaction()], "next_cursor": "4711" }),
+            ),
+        Operation::new(Get, "/api/v1/interactions/{id}/why", "why", TAG, "Why a turn went as it did")
+            .about(
+                "Who could have answered and what ruled each of the others out, what was looked up, every call with its \
+                 outcome, tokens and cost. Texts are as `llm.texts` in the settings has them recorded.",
+            )
+            .segment("id", INTERACTION, INTERACTION_ID)
+            .answer::<WhyAnswer>(schemas, 200, "The record of the turn", why())
+            .fails(&[Code::InteractionNotFound]),
+    ]
+}
+
+fn provider() -> Value {
+    json!({
+        "name": "openai", "api": "openai", "url": "https://api.openai.com/v1", "location": "remote", "has_key": true,
+        "models": [{
+            "name": "openai/gpt-4.1", "breaker": "closed", "context_tokens": 1_047_576,
+            "price": { "input": 2.0, "output": 8.0, "cached_input": 0.5, "cache_write": null },
+        }],
+        "trouble": null, "runs_here": false, "concurrency": null, "files": null,
+        "created_at": "2026-01-31T23:59:59.123Z",
+    })
+}
+
+fn budget() -> Value {
+    json!({
+        "id": BUDGET_ID, "key": null, "model": "openai", "cost": 20.5, "tokens": null, "period": "month",
+        "spent": { "cost": 3.271, "tokens": 812_004 }, "reserved": { "cost": 0.032, "tokens": 4_220 },
+        "resets_at": "2026-02-01T00:00:00.000Z",
+    })
+}
+
+fn interaction() -> Value {
+    json!({
+        "id": INTERACTION_ID, "caller": "owner", "session": null, "at": "2026-01-31T23:59:59.123Z",
+        "outcome": "answered", "model": "openai/gpt-4.1", "attempts": 1, "input_tokens": 212, "output_tokens": 40,
+        "cost": 0.000744, "duration_ms": 1_204.5,
+    })
+}
+
+fn why() -> Value {
+    json!({
+        "id": INTERACTION_ID, "caller": "owner", "session": null, "at": "2026-01-31T23:59:58.123Z",
+        "request_id": "0198c1f7f0b97c2e8f0e5d5f0d6a1c11", "asked": "auto",
+        "messages": [{ "role": "user", "text": "How do I pin nixpkgs?" }],
+        "features": {
+            "input_tokens": 212, "is_counted": true, "output_tokens": 500, "has_tools": false, "has_images": false,
+            "has_format": false, "messages": 1,
+        },
+        "policy": "local-first",
+        "candidates": [
+            {
+                "model": "local/tiny", "location": "local", "obstacles": ["breaker_open"], "rank": null, "score": null,
+                "propensity": null, "breaker": "open", "price": null,
+            },
+            {
+                "model": "openai/gpt-4.1", "location": "remote", "obstacles": [], "rank": 0, "score": 1.0,
+                "propensity": 1.0, "breaker": "closed", "price": { "input": 2.0, "output": 8.0 },
+            },
+        ],
+        "context": {
+            "budget_tokens": 1_500, "tokens": 180, "degraded": null,
+            "taken": [{
+                "chunk_id": "9f2c1b7d3e4f5a60", "document_id": "doc_7b", "collection": "default", "score": 0.87,
+                "reason": null,
+            }],
+            "refused": [{
+                "chunk_id": "0a1b2c3d4e5f6071", "document_id": null, "collection": null, "score": 0.81,
+                "reason": "near_duplicate",
+            }],
+        },
+        "cache": "not_used",
+        "result": {
+            "outcome": "answered", "model": "openai/gpt-4.1",
+            "attempts": [{
+                "model": "openai/gpt-4.1", "started_ms": 12.4, "waited_ms": 0.0, "duration_ms": 1_190.2, "outcome": "ok", "status": null,
+                "reason": null,
+            }],
+            "finish": "stop",
+            "usage": { "input_tokens": 212, "output_tokens": 40, "cached_input_tokens": null, "is_estimated": false },
+            "cost": 0.000744, "first_visible_ms": 640.1, "duration_ms": 1_204.5,
+            "answer": "Lock it in a flake [1].", "continued": [],
+        },
+    })
+}

@@ -1,0 +1,3 @@
+DROP TABLE session_passages;
+DROP TABLE session_messages;
+DROP TABLE sessions;

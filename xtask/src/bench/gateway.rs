@@ -1,0 +1,27 @@
+//! The gateway from outside: what it adds to a call and to a stream, its throughput against peers, and its memory. See
+//! `bench/gateway.py`; the upstream and the clients are `crates/server/examples/gateway_load.rs`.
+
+use anyhow::Result;
+
+use crate::repository::Repository;
+use crate::shell;
+
+/// What `bench gateway` can be told.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Only these parts: latency, streaming, streams, throughput, memory
+    #[arg(value_name = "PART")]
+    parts: Vec<String>,
+}
+
+/// Builds the program and the generator, and lets the script measure.
+pub fn run(repository: &Repository, options: &Options) -> Result<()> {
+    let mut build = shell::command("cargo");
+    build.current_dir(&repository.root).args(["build", "--release", "--workspace", "--examples"]);
+    shell::run(&mut build)?;
+    let load = repository.target_folder()?.join("release/examples/gateway_load");
+    let mut measure = shell::command("python3");
+    measure.current_dir(&repository.root).arg("bench/gateway.py").arg(super::program(repository)?);
+    measure.args([load, super::models_folder()?, super::state_folder("gateway")?]).args(&options.parts);
+    shell::run(&mut measure)
+}
