@@ -32,22 +32,13 @@ const HOST: &str = "127.0.0.1";
 /// What runs models, where nothing else is said: llama.cpp's own server,
 const LLAMA_SERVER: &str = "llama-server";
 /// with these arguments,
-const LLAMA_SERVER_ARGUMENTS: [&str; 8] = ["-m", "{gguf}", "--alias", "{model}", "--host", "{host}", "--port", "{port}"];
+const LLAMA_SERVER_ARGUMENTS: [&str; 8] =
+    ["-m", "{gguf}", "--alias", "{model}", "--host", "{host}", "--port", "{port}"];
 /// or that of the Python package,
 const PYTHON: &str = "python3";
 /// with these.
-const PYTHON_ARGUMENTS: [&str; 10] = [
-    "-m",
-    "llama_cpp.server",
-    "--model",
-    "{gguf}",
-    "--model_alias",
-    "{model}",
-    "--host",
-    "{host}",
-    "--port",
-    "{port}",
-];
+const PYTHON_ARGUMENTS: [&str; 10] =
+    ["-m", "llama_cpp.server", "--model", "{gguf}", "--model_alias", "{model}", "--host", "{host}", "--port", "{port}"];
 /// What Python imports to show that the server of that package is there, and all that it needs.
 const PYTHON_TRIAL: &str = "import llama_cpp.server.app";
 /// How long that may take: it loads the library, from a cold disk.
@@ -199,7 +190,9 @@ impl Runner for LocalModels {
         match supervisor.get(&service(name)) {
             Some(supervised) => match supervised.state() {
                 State::Ready { .. } => Ok(()),
-                state => Err(supervised.situation().health.reason.unwrap_or_else(|| format!("it is {}", state.as_str()))),
+                state => {
+                    Err(supervised.situation().health.reason.unwrap_or_else(|| format!("it is {}", state.as_str())))
+                }
             },
             None => Err(self.trouble(name).unwrap_or_else(|| "it is not run".to_owned())),
         }

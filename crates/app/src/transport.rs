@@ -182,11 +182,7 @@ impl Transport {
     ///
     /// # Errors
     /// As [`Transport::send`], and what `take` fails with.
-    pub async fn stream(
-        &self,
-        request: Request,
-        mut take: impl FnMut(&[u8]) -> Result<()>,
-    ) -> Result<http::HeaderMap> {
+    pub async fn stream(&self, request: Request, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<http::HeaderMap> {
         match self {
             Self::Socket(data_dir) => {
                 let (mut sender, connection) = connected(data_dir).await?;
@@ -245,10 +241,7 @@ async fn send_to_socket(data_dir: &Path, request: Request) -> Result<(http::Stat
 }
 
 /// Hands on the pieces of an answer, or tells why there is none.
-async fn pieces<B>(
-    response: http::Response<B>,
-    take: &mut impl FnMut(&[u8]) -> Result<()>,
-) -> Result<http::HeaderMap>
+async fn pieces<B>(response: http::Response<B>, take: &mut impl FnMut(&[u8]) -> Result<()>) -> Result<http::HeaderMap>
 where
     B: hyper::body::Body<Data = Bytes> + Unpin,
     B::Error: std::error::Error + Send + Sync + 'static,
@@ -318,7 +311,10 @@ mod tests {
             "param": null, "code": "no_provider", "error_id": "e1",
         }});
         let refused = refusal(http::StatusCode::SERVICE_UNAVAILABLE, error).of_openai();
-        assert_eq!((refused.code.as_str(), refused.to_string().as_str()), ("no_provider", "no language model is configured"));
+        assert_eq!(
+            (refused.code.as_str(), refused.to_string().as_str()),
+            ("no_provider", "no language model is configured")
+        );
         assert_eq!(refused.hint().as_deref(), Some("add one with `holdfast providers add`"));
         assert_eq!(refused.document["error_id"], "e1");
         let own = serde_json::json!({ "code": "overloaded", "detail": "full" });

@@ -160,11 +160,8 @@ fn next(candidates: &[Candidate], taken: &[Candidate]) -> usize {
 
 /// The words of a text, three at a time, as numbers; of a shorter text what there is.
 fn shingles(text: &str) -> HashSet<u64> {
-    let words: Vec<String> = text
-        .split(|c: char| !c.is_alphanumeric())
-        .filter(|word| !word.is_empty())
-        .map(str::to_lowercase)
-        .collect();
+    let words: Vec<String> =
+        text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase).collect();
     let hash = |words: &[String]| {
         let hash = blake3::hash(words.join(" ").as_bytes());
         u64::from_le_bytes(hash.as_bytes().first_chunk().copied().unwrap_or_default())
@@ -285,7 +282,11 @@ mod tests {
     fn what_says_the_same_is_left_out() {
         let again = LIGHTHOUSE.replace("forty", "fifty").to_uppercase();
         let chosen = choose(
-            vec![found(1, "a", LIGHTHOUSE), found(2, "b", &again), found(3, "c", "Bread needs flour, water, salt and yeast")],
+            vec![
+                found(1, "a", LIGHTHOUSE),
+                found(2, "b", &again),
+                found(3, "c", "Bread needs flour, water, salt and yeast"),
+            ],
             &asked(2_000, 10),
             &HashSet::new(),
             None,

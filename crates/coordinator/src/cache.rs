@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     fn request(text: &str, temperature: Option<f64>) -> Request {
-        let body = serde_json::json!({ "messages": [{ "role": "user", "content": text }], "stream": text.len() % 2 == 0 });
+        let body = serde_json::json!({ "messages": [{ "role": "user", "content": text }], "stream": text.len().is_multiple_of(2) });
         Request {
             messages: vec![Message::text(Role::User, text)],
             sampling: Sampling { temperature, ..Sampling::default() },

@@ -420,7 +420,10 @@ impl ProviderSettings {
             Err(TurnError::Invalid { field: field.to_owned(), problem: problem.to_owned() })
         };
         if !is_name(&self.name) {
-            return invalid("name", "must be 1 to 64 of the characters A-Z, a-z, 0-9, -, _ and ., and begin with one of the first");
+            return invalid(
+                "name",
+                "must be 1 to 64 of the characters A-Z, a-z, 0-9, -, _ and ., and begin with one of the first",
+            );
         }
         if RESERVED.contains(&self.name.as_str()) {
             return invalid("name", "stands for several models");
@@ -519,7 +522,10 @@ mod tests {
             assert_eq!(problem(settings(bad)), "url", "{bad}");
         }
         let key_file = Some(PathBuf::from("/k"));
-        assert_eq!(problem(ProviderSettings { key_file: key_file.clone(), ..settings("http://example.org/v1") }), "url");
+        assert_eq!(
+            problem(ProviderSettings { key_file: key_file.clone(), ..settings("http://example.org/v1") }),
+            "url"
+        );
         assert!(ProviderSettings { key_file, ..settings("http://127.0.0.1:1/v1") }.check().is_ok());
         assert_eq!(problem(ProviderSettings { url: None, ..settings("x") }), "url");
     }

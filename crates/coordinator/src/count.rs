@@ -25,7 +25,11 @@ impl Coordinator {
         match model.count_tokens(&ask).await {
             Ok(told) => Ok(told.unwrap_or(counted)),
             Err(error) => {
-                tracing::debug!(reason = error.reason, "the model {} did not count, so it was counted here", model.spec().name);
+                tracing::debug!(
+                    reason = error.reason,
+                    "the model {} did not count, so it was counted here",
+                    model.spec().name
+                );
                 Ok(counted)
             }
         }

@@ -31,8 +31,8 @@ pub use augment::{BUDGET_TOKENS_MAX, PASSAGES_MAX};
 pub use budgets::{BudgetReport, NewBudget};
 pub use cache::CacheMode;
 pub use catalog::{
-    AUTO, Alias, Api, CannotRun, LOCAL, ModelSettings, Place, PolicyName, ProviderSettings, REMOTE, RunSettings, Runner,
-    is_name,
+    AUTO, Alias, Api, CannotRun, LOCAL, ModelSettings, Place, PolicyName, ProviderSettings, REMOTE, RunSettings,
+    Runner, is_name,
 };
 pub use interactions::{InteractionPage, InteractionSummary};
 pub use providers::{ModelReport, ProviderReport, TestReport};
@@ -131,6 +131,8 @@ struct Shared {
     changing: tokio::sync::Mutex<()>,
     cache: AnswerCache,
     busy: Busy,
+    /// Sessions that a summary is being made of.
+    summarising: Busy,
     health: health::Watch,
     shutdown: CancellationToken,
     tasks: TaskTracker,
@@ -147,6 +149,7 @@ impl Coordinator {
             catalog: ArcSwap::from_pointee(Catalog::new(aliases, policies, runner.clone())),
             changing: tokio::sync::Mutex::new(()),
             busy: Busy::default(),
+            summarising: Busy::default(),
             health: health::Watch::default(),
             config,
             knowledge,

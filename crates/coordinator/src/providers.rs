@@ -252,9 +252,10 @@ impl Coordinator {
     /// Makes what speaks to a provider, and its models as far as they are known.
     async fn build(&self, settings: ProviderSettings, created_at_ms: i64) -> Result<Entry, TurnError> {
         let url = match (&settings.run, &self.shared.runner) {
-            (Some(run), Some(runner)) => runner.start(&settings.name, run).await.map_err(|problem| {
-                TurnError::Invalid { field: "gguf".to_owned(), problem }
-            })?,
+            (Some(run), Some(runner)) => runner
+                .start(&settings.name, run)
+                .await
+                .map_err(|problem| TurnError::Invalid { field: "gguf".to_owned(), problem })?,
             (Some(_), None) => {
                 let problem = "cannot be run by this process".to_owned();
                 return Err(TurnError::Invalid { field: "gguf".to_owned(), problem });
@@ -380,7 +381,11 @@ impl Coordinator {
                 (models.collect(), None)
             }
             Err(error) => {
-                tracing::debug!(provider = name, words = error.words, "the provider {name} did not tell its models: {error}");
+                tracing::debug!(
+                    provider = name,
+                    words = error.words,
+                    "the provider {name} did not tell its models: {error}"
+                );
                 (entry.models.clone(), Some(format!("it did not tell its models: {}", error.reason)))
             }
         };

@@ -303,7 +303,9 @@ pub(crate) fn words(parts: &[Part]) -> String {
             }
             Part::ToolResult { id, content, is_error } => {
                 let inner = self::words(content);
-                words.push_str(&serde_json::json!({ "result_of": id, "is_error": is_error, "content": inner }).to_string());
+                words.push_str(
+                    &serde_json::json!({ "result_of": id, "is_error": is_error, "content": inner }).to_string(),
+                );
             }
             Part::Reasoning { .. } => {}
         }

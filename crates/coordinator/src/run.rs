@@ -131,7 +131,9 @@ impl Record {
                 reason: last.filter(|last| Some(last.kind) == kind).map(|last| last.reason.clone()),
             });
         }
-        if attempts.is_empty() && let Some(error) = last {
+        if attempts.is_empty()
+            && let Some(error) = last
+        {
             // The breaker or the queue said no: nobody was called, and that is why.
             self.attempts.push(RecordedAttempt::failed(model, self.elapsed_ms(), 0.0, error));
         }

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::BoxFuture;
 use holdfast_llm::{Message, Part, Request, Role, tokens};
 use holdfast_storage::{
     Caller, Storage, StorageError,
@@ -60,6 +61,8 @@ pub(crate) struct Open {
     session: Session,
     history: Vec<Message>,
     sent: HashSet<SentPassage>,
+    /// Tokens of what is remembered word by word.
+    tokens: u64,
     /// Messages of the request that the session knows already.
     known: usize,
     /// Passages that this turn sends.
@@ -78,14 +81,14 @@ impl Coordinator {
         let (messages, sent) = {
             let (storage, caller, session) = (storage.clone(), caller.clone(), session.clone());
             let read = move || {
-                let messages = storage.session_messages(&caller, &session.id, session.summarised_up_to, MESSAGES_MAX)?;
+                let messages =
+                    storage.session_messages(&caller, &session.id, session.summarised_up_to, MESSAGES_MAX)?;
                 let sent = storage.sent_passages(&caller, &session.id)?;
                 Ok::<_, SessionError>((messages, sent))
             };
             blocking(read).await??
         };
-        let mut history: Vec<Message> =
-            messages.iter().filter_map(|stored| message_of(&stored.message.body)).collect();
+        let mut history: Vec<Message> = messages.iter().filter_map(|stored| message_of(&stored.message.body)).collect();
         if let Some(summary) = &session.summary {
             history.insert(0, Message::text(Role::System, format!("{SUMMARY_HEADING}\n{summary}")));
         }
@@ -95,14 +98,38 @@ impl Coordinator {
             session,
             history,
             sent: sent.into_iter().collect(),
+            tokens: messages.iter().map(|stored| stored.message.tokens).sum(),
             known: 0,
             sends: Vec::new(),
             _turn: turn,
         })
     }
 
+    /// Remembers a turn. It is durable when this returns; a session that has become long is summarised after that, and
+    /// nobody waits for it.
+    pub(crate) async fn remember(&self, open: Open, request: &Request, answer: &[Part]) -> Result<(), TurnError> {
+        let (caller, id) = (open.caller.clone(), open.id().to_owned());
+        if open.remember(request, answer).await? < SUMMARISE_ABOVE_TOKENS {
+            return Ok(());
+        }
+        let Some(turn) = self.shared.summarising.enter(caller.id(), &id) else { return Ok(()) };
+        let coordinator = self.clone();
+        self.shared.tasks.spawn(async move {
+            let _turn = turn;
+            let summarised = tokio::select! {
+                summarised = coordinator.summarise_if_long(&caller, &id) => summarised,
+                () = coordinator.shared.shutdown.cancelled() => Ok(()),
+            };
+            if let Err(error) = summarised {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(error, "failed to summarise a session; its next turn tries again");
+            }
+        });
+        Ok(())
+    }
+
     /// Replaces the older half of a session that has become long by a summary.
-    pub(crate) async fn summarise_if_long(&self, caller: &Caller, id: &str) -> Result<(), TurnError> {
+    async fn summarise_if_long(&self, caller: &Caller, id: &str) -> Result<(), TurnError> {
         let (storage, asking, name) = (self.shared.storage.clone(), caller.clone(), id.to_owned());
         let read = move || {
             let session = storage.session(&asking, &name)?;
@@ -121,7 +148,9 @@ impl Coordinator {
         }
         // Up to an answer: a question without its answer, or a call without its result, means nothing.
         let half = messages.len() / 2;
-        let Some(end) = messages[..half].iter().rposition(|stored| stored.message.role == "assistant") else { return Ok(()) };
+        let Some(end) = messages[..half].iter().rposition(|stored| stored.message.role == "assistant") else {
+            return Ok(());
+        };
         let old: Vec<Message> = messages[..=end].iter().filter_map(|stored| message_of(&stored.message.body)).collect();
         let before = session.summary.as_deref().unwrap_or_default();
         let summary = match self.summary_by_model(caller, before, &old).await {
@@ -132,7 +161,12 @@ impl Coordinator {
         Ok(())
     }
 
-    async fn summary_by_model(&self, caller: &Caller, before: &str, old: &[Message]) -> Option<String> {
+    fn summary_by_model<'a>(
+        &'a self,
+        caller: &'a Caller,
+        before: &str,
+        old: &[Message],
+    ) -> BoxFuture<'a, Option<String>> {
         let said = old.iter().map(|message| format!("{}: {}", message.role, record::words(&message.parts)));
         let text = said.collect::<Vec<_>>().join("\n");
         let asked = format!(
@@ -156,14 +190,16 @@ impl Coordinator {
             request_id: String::new(),
             trace: Vec::new(),
         };
-        let answered = Box::pin(self.complete(caller, turn)).await;
-        match answered {
-            Ok(completed) => Some(record::words(&completed.answer.parts)).filter(|text| !text.trim().is_empty()),
-            Err(error) => {
-                tracing::debug!(error = &error as &dyn std::error::Error, "no model summarised a session");
-                None
+        // Boxed, with the type named: a turn may end in a summary, which is a turn.
+        Box::pin(async move {
+            match self.complete(caller, turn).await {
+                Ok(completed) => Some(record::words(&completed.answer.parts)).filter(|text| !text.trim().is_empty()),
+                Err(error) => {
+                    tracing::debug!(error = &error as &dyn std::error::Error, "no model summarised a session");
+                    None
+                }
             }
-        }
+        })
     }
 }
 
@@ -201,8 +237,8 @@ impl Open {
         self.sends = citations.iter().map(sent).collect();
     }
 
-    /// Remembers what was asked and answered. It is durable when this returns.
-    pub(crate) async fn remember(self, request: &Request, answer: &[Part]) -> Result<(), TurnError> {
+    /// Remembers what was asked and answered, and tells how many tokens are remembered now. It is durable when this returns.
+    async fn remember(self, request: &Request, answer: &[Part]) -> Result<u64, TurnError> {
         let asked = request.messages.iter().filter(|message| message.role != Role::System).skip(self.known);
         let answered = Message { role: Role::Assistant, parts: answer.to_vec() };
         let messages = asked.chain([&answered]).map(|message| NewMessage {
@@ -210,14 +246,16 @@ impl Open {
             body: body_of(message),
             tokens: tokens::count_text(&record::words(&message.parts)),
         });
+        let messages: Vec<NewMessage> = messages.collect();
+        let tokens = self.tokens + messages.iter().map(|message| message.tokens).sum::<u64>();
         let turn = SessionTurn {
             expected_turns: self.session.turns,
-            messages: messages.collect(),
+            messages,
             sent: self.sends,
             expires_at_ms: record::now_ms() + duration_ms(KEPT),
         };
         self.storage.append_turn(&self.caller, &self.session.id, turn).await?;
-        Ok(())
+        Ok(tokens)
     }
 }
 
@@ -353,7 +391,9 @@ mod tests {
     #[test]
     fn without_a_model_a_summary_has_the_newest_beginnings() {
         let talk: Vec<Message> = (0..200)
-            .map(|n| Message::text(Role::User, format!("Question number {n} is about the lamp. And much more besides.")))
+            .map(|n| {
+                Message::text(Role::User, format!("Question number {n} is about the lamp. And much more besides."))
+            })
             .collect();
         let summary = extract("user: An earlier matter altogether.", &talk);
         assert!(summary.ends_with("user: Question number 199 is about the lamp."), "{summary}");

@@ -8,7 +8,8 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use futures::StreamExt;
 use holdfast_llm::{
-    Answer, Ask, CallError, Deadlines, Delta, ErrorKind, Event, EventStream, Model, Request, Tried, Usage, check, tokens,
+    Answer, Ask, CallError, Deadlines, Delta, ErrorKind, Event, EventStream, Model, Request, Tried, Usage, check,
+    tokens,
 };
 use holdfast_routing::{Candidate, Features, Obstacle, admit};
 use holdfast_storage::{
@@ -21,9 +22,7 @@ use crate::{
     About, Augmented, Completed, Coordinator, Streaming, Turn, TurnError, TurnEvent,
     cache::Plan,
     catalog::{Choice, Chosen},
-    record::{
-        self, Outcome, RecordedCandidate, RecordedContext, RecordedFeatures, RecordedPassage, Started,
-    },
+    record::{self, Outcome, RecordedCandidate, RecordedContext, RecordedFeatures, RecordedPassage, Started},
     run::{Beginning, Record},
     session::Open,
 };
@@ -96,7 +95,7 @@ impl Coordinator {
     pub async fn complete(&self, caller: &Caller, turn: Turn) -> Result<Completed, TurnError> {
         let mut run = self.begin(caller, turn).await?;
         if let Some(hit) = run.plan.as_ref().and_then(|plan| self.shared.cache.get(plan)) {
-            return Ok(run.from_cache(&hit.model, hit.answer));
+            return Ok(run.kept_before(&hit.model, hit.answer));
         }
         run.refuse_unless_kept()?;
         let answer = run.whole().await?;
@@ -111,7 +110,7 @@ impl Coordinator {
     pub async fn stream(&self, caller: &Caller, turn: Turn) -> Result<Streaming, TurnError> {
         let mut run = self.begin(caller, turn).await?;
         if let Some(hit) = run.plan.as_ref().and_then(|plan| self.shared.cache.get(plan)) {
-            let completed = run.from_cache(&hit.model, hit.answer);
+            let completed = run.kept_before(&hit.model, hit.answer);
             let events = futures::stream::iter(pieces(&completed.answer).map(TurnEvent::Piece));
             return Ok(Streaming { about: completed.about, shape: None, events: Box::pin(events) });
         }
@@ -236,8 +235,12 @@ impl Coordinator {
     ) -> Result<Routed, TurnError> {
         let verdicts = self.budgets(caller, choice, features).await?;
         let now = Instant::now();
-        let mut routed =
-            Routed { left: VecDeque::new(), candidates: Vec::new(), obstacles: Vec::new(), policy: choice.policy_name.clone() };
+        let mut routed = Routed {
+            left: VecDeque::new(),
+            candidates: Vec::new(),
+            obstacles: Vec::new(),
+            policy: choice.policy_name.clone(),
+        };
         let mut candidates = Vec::with_capacity(choice.models.len());
         for (chosen, verdict) in choice.models.iter().zip(verdicts) {
             let standing = chosen.model.standing(now);
@@ -250,7 +253,8 @@ impl Coordinator {
             ruled.extend(check(chosen.model.shape(), request).err().map(Ruled::Inexpressible));
             routed.candidates.push(RecordedCandidate {
                 model: candidate.name.clone(),
-                location: if candidate.location == holdfast_routing::Location::Local { "local" } else { "remote" }.to_owned(),
+                location: if candidate.location == holdfast_routing::Location::Local { "local" } else { "remote" }
+                    .to_owned(),
                 obstacles: ruled.iter().map(|ruled| ruled.word().to_owned()).collect(),
                 rank: None,
                 score: None,
@@ -266,7 +270,8 @@ impl Coordinator {
         for (rank, ranked) in choice.policy.rank(features, &of_them, fastrand::f64()).iter().enumerate() {
             let index = admitted[ranked.index];
             let recorded = &mut routed.candidates[index];
-            (recorded.rank, recorded.score, recorded.propensity) = (Some(rank), Some(ranked.score), Some(ranked.propensity));
+            (recorded.rank, recorded.score, recorded.propensity) =
+                (Some(rank), Some(ranked.score), Some(ranked.propensity));
             routed.left.push_back(choice.models[index].model.clone());
         }
         Ok(routed)
@@ -283,7 +288,8 @@ impl Coordinator {
             return Ok(choice.models.iter().map(|_| None).collect());
         }
         let ledger = self.shared.ledger.clone();
-        let asked = choice.models.iter().map(|chosen| reservation(caller, &choice.asked, &chosen.model, features, Uuid::nil()));
+        let asked =
+            choice.models.iter().map(|chosen| reservation(caller, &choice.asked, &chosen.model, features, Uuid::nil()));
         let asked: Vec<Reservation> = asked.collect();
         let look = move || asked.iter().map(|reservation| Verdict::of(ledger.allows(reservation))).collect();
         let verdicts: Result<Vec<Option<Verdict>>, TurnError> = crate::session::blocking(look).await?;
@@ -345,7 +351,9 @@ impl Verdict {
     fn of(allowed: Result<(), ReserveError>) -> Result<Option<Self>, TurnError> {
         match allowed {
             Ok(()) => Ok(Some(Self::Fits)),
-            Err(ReserveError::Over(over)) => Ok(Some(Self::Over { budget: over.budget, resets_at_ms: over.resets_at_ms })),
+            Err(ReserveError::Over(over)) => {
+                Ok(Some(Self::Over { budget: over.budget, resets_at_ms: over.resets_at_ms }))
+            }
             Err(ReserveError::NoPrice { .. }) => Ok(Some(Self::NoPrice)),
             Err(ReserveError::TooMany) => Err(too_many()),
             Err(ReserveError::Storage(error)) => Err(error.into()),
@@ -402,7 +410,7 @@ fn reservation(caller: &Caller, asked: &str, model: &Model, features: &Features,
 
 impl Run {
     /// Answers with what was kept.
-    fn from_cache(self, model: &str, answer: Arc<Answer>) -> Completed {
+    fn kept_before(self, model: &str, answer: Arc<Answer>) -> Completed {
         let Self { record, mut about, .. } = self;
         about.is_cached = true;
         about.model = model.to_owned();
@@ -468,8 +476,7 @@ impl Run {
             return Ok(None);
         };
         let spec = model.spec();
-        let mut reservation =
-            reservation(&self.caller, &self.asked, model, &self.features, self.record.interaction);
+        let mut reservation = reservation(&self.caller, &self.asked, model, &self.features, self.record.interaction);
         reservation.session = self.about.session.as_deref().map(Into::into);
         let names = reservation.models.clone();
         match self.coordinator.shared.ledger.reserve(reservation).await {
@@ -520,7 +527,7 @@ impl Run {
             coordinator.shared.cache.put(plan, &about.model, &answer);
         }
         if let Some(open) = session {
-            open.remember(&request, &answer.parts).await?;
+            coordinator.remember(open, &request, &answer.parts).await?;
         }
         Ok(Completed { about, answer })
     }
@@ -604,7 +611,7 @@ impl Relay {
             self.run.coordinator.shared.cache.put(plan, &self.run.about.model, &answer);
         }
         match self.run.session.take() {
-            Some(open) => open.remember(&self.run.request, &answer.parts).await,
+            Some(open) => self.run.coordinator.remember(open, &self.run.request, &answer.parts).await,
             None => Ok(()),
         }
     }
@@ -652,8 +659,7 @@ fn estimate(model: &Model, features: &Features) -> (Option<u64>, u64) {
     let spec = model.spec();
     let most = spec.max_output_tokens.map(u64::from);
     let output = features.output_tokens.or(most).unwrap_or(OUTPUT_TOKENS_ASSUMED);
-    let usage =
-        Usage { input_tokens: Some(features.input_tokens), output_tokens: Some(output), ..Usage::default() };
+    let usage = Usage { input_tokens: Some(features.input_tokens), output_tokens: Some(output), ..Usage::default() };
     let cost = spec.price.map(|price| price.of(&usage, &Usage::default()));
     (cost, features.input_tokens.saturating_add(output))
 }

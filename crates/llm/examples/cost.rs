@@ -2,6 +2,7 @@
 //!
 //! `cargo run --release -p holdfast-llm --example cost -- [REQUESTS]`. A server on another thread answers; all that is
 //! measured runs on the main thread, whose time the kernel counts in `/proc/thread-self/schedstat`.
+#![expect(clippy::print_stdout, clippy::expect_used, reason = "a program for whoever measures")]
 
 use std::{
     fs,

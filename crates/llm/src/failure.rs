@@ -157,8 +157,8 @@ fn by_status(status: StatusCode, told: Option<ErrorKind>) -> ErrorKind {
     match (status.as_u16(), told) {
         // Not to be followed, and no answer of such an interface: another address is meant.
         (..=399, _) => Malformed,
-        (401 | 402 | 403, Some(kind @ (ModelNotFound | ContentFilter | RateLimited))) => kind,
-        (401 | 402 | 403, _) => ErrorKind::Unauthorized,
+        (401..=403, Some(kind @ (ModelNotFound | ContentFilter | RateLimited))) => kind,
+        (401..=403, _) => ErrorKind::Unauthorized,
         // There is no such path, as far as one can tell, or no such model.
         (404, _) => ModelNotFound,
         (405, _) => Malformed,

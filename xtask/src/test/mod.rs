@@ -54,11 +54,7 @@ const CLIENTS: [Clients; 4] = [
         requirements: "tests/clients/models/requirements.txt",
         tests: &["tests/clients/models"],
     },
-    Clients {
-        name: "aider",
-        requirements: "tests/clients/aider/requirements.txt",
-        tests: &["tests/clients/aider"],
-    },
+    Clients { name: "aider", requirements: "tests/clients/aider/requirements.txt", tests: &["tests/clients/aider"] },
 ];
 
 /// What `cargo xtask test` can be told.

@@ -61,7 +61,8 @@ async fn prepare(transport: &Transport) -> Result<()> {
             let _tested = transport.send(test).await;
             return Ok(());
         }
-        let has_told = |it: &Value| it["models"].as_array().is_some_and(|it| !it.is_empty()) || it["trouble"].is_string();
+        let has_told =
+            |it: &Value| it["models"].as_array().is_some_and(|it| !it.is_empty()) || it["trouble"].is_string();
         if providers.iter().all(has_told) || tokio::time::Instant::now() >= deadline {
             return Ok(());
         }

@@ -125,7 +125,8 @@ fn outcome(text: &mut String, result: &Value) {
     text.push_str("\nwhat happened:\n");
     for attempt in items(&result["attempts"]) {
         let (started, took) = (&attempt["started_ms"], &attempt["duration_ms"]);
-        let _ = write!(text, "  {started} ms: {} for {took} ms, {}", field(attempt, "model"), field(attempt, "outcome"));
+        let _ =
+            write!(text, "  {started} ms: {} for {took} ms, {}", field(attempt, "model"), field(attempt, "outcome"));
         if let Some(status) = attempt["status"].as_u64() {
             let _ = write!(text, " ({status})");
         }

@@ -19,7 +19,9 @@ pub async fn run(session: &Session, action: Providers) -> Result<()> {
         Providers::Add(arguments) if arguments.gguf.is_some() => {
             session.with_models(async |transport| add(session, transport, arguments).await).await
         }
-        Providers::Add(arguments) => session.with_program(async |transport| add(session, transport, arguments).await).await,
+        Providers::Add(arguments) => {
+            session.with_program(async |transport| add(session, transport, arguments).await).await
+        }
         Providers::Test { name, model } => {
             session.with_models(async |transport| test(session, transport, name, model.as_deref()).await).await
         }
@@ -28,9 +30,7 @@ pub async fn run(session: &Session, action: Providers) -> Result<()> {
             session
                 .with_program(async |transport| {
                     transport.send(Request::delete(target(name))).await?;
-                    session
-                        .output
-                        .value(&json!({ "name": name, "removed": true }), |_| format!("removed {name}"))?;
+                    session.output.value(&json!({ "name": name, "removed": true }), |_| format!("removed {name}"))?;
                     Ok(())
                 })
                 .await

@@ -252,7 +252,8 @@ mod tests {
     fn what_is_in_an_open_table_has_names_of_its_own() {
         let text = "[a.b.one]\nx.y = 1\n[a.b.'t.wo']\nz = { w = 2 }\n[a.c]\nd = 3\n";
         let contents = parse_with(text, &|key| key == "a.b");
-        let values: Vec<_> = contents.values.iter().map(|it| (it.key.as_str(), it.value.to_string(), it.line)).collect();
+        let values: Vec<_> =
+            contents.values.iter().map(|it| (it.key.as_str(), it.value.to_string(), it.line)).collect();
         let expected = [
             ("a.b.one", "{ x = { y = 1 } }".to_owned(), 1),
             ("a.b.\"t.wo\"", "{ z = { w = 2 } }".to_owned(), 3),

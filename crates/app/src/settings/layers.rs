@@ -147,9 +147,13 @@ impl Layers {
             // An unknown one is told as such, whatever its value.
             let like = self.defaults.get(&key).cloned().unwrap_or(Value::Boolean(false));
             match environment::value(&text, &like) {
-                Value::Table(entries) if self.is_open(&key) => given.extend(entries.into_iter().map(|(name, value)| {
-                    Given { key: format!("{key}.{}", file::quoted(&name)), value, origin: origin.clone() }
-                })),
+                Value::Table(entries) if self.is_open(&key) => {
+                    given.extend(entries.into_iter().map(|(name, value)| Given {
+                        key: format!("{key}.{}", file::quoted(&name)),
+                        value,
+                        origin: origin.clone(),
+                    }))
+                }
                 value => given.push(Given { key, value, origin }),
             }
         }
@@ -430,13 +434,17 @@ mod tests {
 
     #[test]
     fn entries_of_an_open_setting_have_places_of_their_own() {
-        let text = "[llm.prices.'openai/gpt-4.1']\ninput = 2\noutput = 8\n[llm.prices]\nlocal = { input = 0, output = 0 }";
+        let text =
+            "[llm.prices.'openai/gpt-4.1']\ninput = 2\noutput = 8\n[llm.prices]\nlocal = { input = 0, output = 0 }";
         let layers = from_text(text, &Flags::default());
         let entries: Vec<_> = layers.entries_of("llm.prices").map(|(key, name, _)| (key.to_owned(), name)).collect();
         let expected = [("llm.prices.\"openai/gpt-4.1\"", "openai/gpt-4.1"), ("llm.prices.local", "local")];
         assert_eq!(entries, expected.map(|(key, name)| (key.to_owned(), name.to_owned())));
         let lines: Vec<_> = expected.iter().map(|(key, _)| layers.origin(key)).collect();
-        assert!(matches!(lines[..], [Origin::File { line: Some(1), .. }, Origin::File { line: Some(5), .. }]), "{lines:?}");
+        assert!(
+            matches!(lines[..], [Origin::File { line: Some(1), .. }, Origin::File { line: Some(5), .. }]),
+            "{lines:?}"
+        );
         let keys: Vec<_> = layers.keys().filter(|key| key.starts_with("llm.prices")).collect();
         assert_eq!(keys, expected.map(|(key, _)| key));
         assert_eq!(from_text("", &Flags::default()).keys().filter(|key| key.starts_with("llm.prices")).count(), 1);

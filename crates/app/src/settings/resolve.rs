@@ -22,8 +22,8 @@ use toml::Value;
 use tracing::level_filters::LevelFilter;
 
 use super::{
-    Layers, LocalModels, LogFileLimits, LogFormat, LogSettings, OtlpSettings, Problem, Problems, Profile, SecretSource, Settings,
-    absolute, environment,
+    Layers, LocalModels, LogFileLimits, LogFormat, LogSettings, OtlpSettings, Problem, Problems, Profile, SecretSource,
+    Settings, absolute, environment,
 };
 
 /// 1 GiB: no limit of ours is sensibly above it.

@@ -95,7 +95,10 @@ fn a_question_is_answered_as_it_comes_with_where_it_is_from() -> Result<()> {
     ensure!(whole["holdfast"]["citations"][0]["title"] == "Pinning", "{whole}");
 
     let refused = home.transcript(&["ask", "x", "--model", "sparrow"])?;
-    ensure!(refused.starts_with("exit 1") && refused.contains("\"sparrow\"") && refused.contains("hint: "), "{refused}");
+    ensure!(
+        refused.starts_with("exit 1") && refused.contains("\"sparrow\"") && refused.contains("hint: "),
+        "{refused}"
+    );
     let refused = home.transcript(&["ask", "x", "--budget-tokens", "0"])?;
     ensure!(refused.contains("budget_tokens must be"), "{refused}");
     Ok(())
@@ -107,7 +110,17 @@ fn what_was_asked_is_on_record_and_costs() -> Result<()> {
     let parrot = Parrot::open(&home)?;
     home.set("[llm.prices.'birds/parrot']\ninput = 100\noutput = 1000.5\n")?;
     let _server = home.up(&[])?;
-    home.succeed(&["providers", "add", "birds", "--url", &parrot.url, "--model", "parrot", "--context-tokens", "4096"])?;
+    home.succeed(&[
+        "providers",
+        "add",
+        "birds",
+        "--url",
+        &parrot.url,
+        "--model",
+        "parrot",
+        "--context-tokens",
+        "4096",
+    ])?;
     let listed = home.succeed(&["providers", "list"])?;
     ensure!(listed.contains("birds/parrot  closed   4096     100.0   1000.5"), "{listed}");
 
@@ -120,7 +133,14 @@ fn what_was_asked_is_on_record_and_costs() -> Result<()> {
     ensure!(turn["outcome"] == "answered" && turn["cost"] == 0.006_103, "{turn}");
     let id = turn["id"].as_str().context("no id")?;
     let why = home.succeed(&["interactions", "why", id])?;
-    for told in ["owner asked for auto", "session money", "user: how much?", "by local-first", "$0.006103", "answered by birds/parrot"] {
+    for told in [
+        "owner asked for auto",
+        "session money",
+        "user: how much?",
+        "by local-first",
+        "$0.006103",
+        "answered by birds/parrot",
+    ] {
         ensure!(why.contains(told), "no {told}: {why}");
     }
     ensure!(home.json(&["interactions", "why", id])?["result"]["usage"]["output_tokens"] == 5);
@@ -208,9 +228,7 @@ fn a_model_is_run_comes_back_and_ends_with_the_server() -> Result<()> {
     ensure!(components.iter().any(|it| it["name"] == "service:model-local" && it["status"] == "ready"), "{status}");
 
     kill_process(first, Signal::KILL)?;
-    let second = until("another process answers", || {
-        Ok(answering(&home)?.filter(|process| *process != first))
-    })?;
+    let second = until("another process answers", || Ok(answering(&home)?.filter(|process| *process != first)))?;
     ensure!(home.data_dir().join("logs/model-local.log").exists());
     // It comes back with the server, and goes with it, however that ends.
     server.signal(Signal::KILL)?;

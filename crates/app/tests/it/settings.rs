@@ -397,12 +397,14 @@ fn a_file_that_is_asked_for_has_to_be_there() -> Result<()> {
 #[test]
 fn what_is_named_by_whoever_sets_it_is_shown_and_checked_like_the_rest() -> Result<()> {
     let home = Home::bare()?;
-    let prices = "[llm.prices]\nlocal = { input = 0, output = 0 }\n[llm.prices.'openai/gpt-4.1']\ninput = 2\noutput = 8\n";
+    let prices =
+        "[llm.prices]\nlocal = { input = 0, output = 0 }\n[llm.prices.'openai/gpt-4.1']\ninput = 2\noutput = 8\n";
     fs::write(home.settings(), prices)?;
     let mut command = home.command(&["config", "show", "--origin"]);
     command.env("HOLDFAST_LLM__ALIASES", "{ careful = { of = ['openai'], continues = true } }");
     let told = home.told(&finished(command)?);
-    let lines: Vec<&str> = told.lines().filter(|line| line.starts_with("llm.prices") || line.starts_with("llm.al")).collect();
+    let lines: Vec<&str> =
+        told.lines().filter(|line| line.starts_with("llm.prices") || line.starts_with("llm.al")).collect();
     insta::assert_snapshot!(lines.join("\n"), @r#"
     llm.aliases.careful = {"continues":true,"of":["openai"]}  # environment HOLDFAST_LLM__ALIASES
     llm.prices."openai/gpt-4.1" = {"input":2,"output":8}  # file [home]/settings.toml:3

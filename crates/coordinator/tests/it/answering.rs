@@ -37,9 +37,14 @@ async fn names_aliases_and_policies_choose() -> Result<()> {
     let mut settings = provider("far", &far.url());
     settings.location = Some(holdfast_coordinator::Place::Remote);
     house.add_as(settings).await?;
-    for (asked, answer) in
-        [("auto", "far"), ("local", "near"), ("remote", "far"), ("near", "near"), ("near/mock", "near"), ("far/mock", "far")]
-    {
+    for (asked, answer) in [
+        ("auto", "far"),
+        ("local", "near"),
+        ("remote", "far"),
+        ("near", "near"),
+        ("near/mock", "near"),
+        ("far/mock", "far"),
+    ] {
         assert_eq!(house.text(turn(asked, "who?")).await?, answer, "{asked}");
     }
     // The provider is asked for its own name of the model.
@@ -69,8 +74,7 @@ async fn what_no_model_can_do_is_refused_before_any_call() -> Result<()> {
     let mut with_tools = turn("auto", "look it up");
     with_tools.request.original = None;
     let parameters = json!({ "type": "object", "properties": {} });
-    with_tools.request.tools =
-        vec![Tool { name: "look".to_owned(), description: None, parameters, strict: None }];
+    with_tools.request.tools = vec![Tool { name: "look".to_owned(), description: None, parameters, strict: None }];
     let mut with_image = turn("auto", "what is this?");
     with_image.request.original = None;
     let image = Image::Inline { media_type: "image/png".to_owned(), data: "iVBORw0KGgo=".to_owned() };

@@ -106,9 +106,9 @@ async fn sixty_four_callers_and_streams_cut_at_random_never_spend_more_than_ther
     assert_eq!((sums[0].spent.cost, sums[0].spent.tokens), (cost, tokens), "the books are not the events");
     // Never exceeded: a call is only made where all it may cost fits.
     assert!(cost <= limit, "{cost} of {limit} were spent");
-    Arc::into_inner(house).map_or(Ok(()), |house| tokio::task::block_in_place(|| {
-        tokio::runtime::Handle::current().block_on(house.close())
-    }))
+    Arc::into_inner(house).map_or(Ok(()), |house| {
+        tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(house.close()))
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]

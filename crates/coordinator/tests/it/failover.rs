@@ -124,9 +124,16 @@ fn scenarios() -> Vec<Scenario> {
     let html = |code| Script::typed(code, "text/html", "<html>Bad Gateway</html>");
     let huge = format!("data: {{\"x\":\"{}\"}}\n\n", "x".repeat(3 << 20));
     vec![
-        Scenario { name: "nobody listens", whole: Some((Fault::Refuses, Other)), stream: Some((Fault::Refuses, Other)) },
+        Scenario {
+            name: "nobody listens",
+            whole: Some((Fault::Refuses, Other)),
+            stream: Some((Fault::Refuses, Other)),
+        },
         away("its name does not resolve", "http://nobody.invalid/v1"),
-        greets("it speaks no TLS where TLS is expected, and no HTTP", Script::of([Step::Raw("SSH-2.0-x\r\n".into()), Step::Close])),
+        greets(
+            "it speaks no TLS where TLS is expected, and no HTTP",
+            Script::of([Step::Raw("SSH-2.0-x\r\n".into()), Step::Close]),
+        ),
         greets("it closes each connection", Script::of([Step::Close])),
         greets("it resets each connection", Script::reset()),
         both("it hangs before the headers", Script::hang(), Other),
@@ -145,13 +152,21 @@ fn scenarios() -> Vec<Scenario> {
         streamed("an empty stream", Script::of([sse(), Step::End]), Other),
         streamed("nothing but `[DONE]`", Script::of([sse(), body("data: [DONE]\n\n"), Step::End]), Other),
         streamed("a malformed event first", Script::of([sse(), body("data: {nonsense\n\n"), Step::End]), Other),
-        streamed("a malformed event after two pieces", after(2, [body("data: {nonsense\n\n"), Step::End]), Cut("malformed")),
+        streamed(
+            "a malformed event after two pieces",
+            after(2, [body("data: {nonsense\n\n"), Step::End]),
+            Cut("malformed"),
+        ),
         streamed("an event of three megabytes", Script::of([sse(), body(huge), Step::End]), Other),
         streamed("an error event first", Script::of([sse(), error_event(), Step::End]), Other),
         streamed("an error event after two pieces", after(2, [error_event(), Step::End]), Cut("in_stream")),
         both("429 without `Retry-After`", status(429, "rate_limit_exceeded"), Other),
         both("429 with `Retry-After: 1`", status(429, "rate_limit_exceeded").with_header("retry-after", "1"), Other),
-        both("429 with `Retry-After: 3600`", status(429, "rate_limit_exceeded").with_header("retry-after", "3600"), Other),
+        both(
+            "429 with `Retry-After: 3600`",
+            status(429, "rate_limit_exceeded").with_header("retry-after", "3600"),
+            Other,
+        ),
         both("500, again and again", status(500, "server_error"), Other),
         both("502 with a page", html(502), Other),
         both("503", status(503, "overloaded"), Other),

@@ -47,8 +47,7 @@ pub struct Heard {
 }
 
 pub fn config() -> Config {
-    let deadlines =
-        Deadlines { connect: STEP, first_byte: STEP, gap: STEP, total: Duration::from_secs(10) };
+    let deadlines = Deadlines { connect: STEP, first_byte: STEP, gap: STEP, total: Duration::from_secs(10) };
     let continuing = Alias { of: Vec::new(), policy: None, continues: true };
     Config { deadlines, aliases: BTreeMap::from([("steady".to_owned(), continuing)]), ..Config::default() }
 }

@@ -10,7 +10,11 @@ use crate::house::{House, turn};
 
 fn said(asked: &Value) -> Vec<String> {
     let messages = asked["messages"].as_array().cloned().unwrap_or_default();
-    messages.iter().filter(|message| message["role"] != "system").map(|message| message["content"].to_string()).collect()
+    messages
+        .iter()
+        .filter(|message| message["role"] != "system")
+        .map(|message| message["content"].to_string())
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

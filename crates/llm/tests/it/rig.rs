@@ -28,12 +28,10 @@ pub enum Manner {
 pub const MANNERS: [Manner; 2] = [Manner::Whole, Manner::Streamed];
 pub const SHAPES: [Shape; 2] = [Shape::OpenAi, Shape::Anthropic];
 
-#[expect(clippy::unwrap_used, reason = "a test fails by it")]
 pub async fn upstream() -> Upstream {
     Upstream::start().await.unwrap()
 }
 
-#[expect(clippy::unwrap_used, reason = "a test fails by it")]
 pub fn provider(shape: Shape, endpoint: &Endpoint) -> Arc<dyn Provider> {
     match shape {
         Shape::OpenAi => Arc::new(OpenAi::new(endpoint).unwrap()),
@@ -51,7 +49,6 @@ pub fn question(text: &str) -> Request {
 }
 
 /// A request that came as this body; its messages are not read from it.
-#[expect(clippy::unwrap_used, reason = "a test fails by it")]
 pub fn original(shape: Shape, body: &Value) -> Request {
     let original = Original { shape, body: body.as_object().unwrap().clone() };
     Request { original: Some(original), ..question("hi") }

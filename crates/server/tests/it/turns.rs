@@ -128,7 +128,8 @@ async fn streams_come_in_the_clients_shape_whatever_the_providers() -> Result<()
         ensure!(reply.text().contains("\"total_tokens\":18"), "{}", reply.text());
         push();
         let reply = house.post(MESSAGES, asked).await?;
-        let told: Vec<Value> = events(&reply).iter().map(|data| serde_json::from_str(data)).collect::<Result<_, _>>()?;
+        let told: Vec<Value> =
+            events(&reply).iter().map(|data| serde_json::from_str(data)).collect::<Result<_, _>>()?;
         ensure!(told.first().context("nothing")?["type"] == "message_start", "{}", reply.text());
         ensure!(told.last().context("nothing")?["type"] == "message_stop", "{}", reply.text());
         let said: String = told.iter().filter_map(|event| event["delta"]["text"].as_str()).collect();
@@ -258,8 +259,14 @@ async fn what_is_looked_up_goes_to_the_model_and_is_told_to_the_client() -> Resu
         let told = reply.expect(200)?;
         let citations = told["holdfast"]["citations"].as_array().context("no citations")?;
         ensure!(!citations.is_empty() && citations[0]["number"] == 1, "{told}");
-        ensure!(reply.header("x-holdfast-context") == Some(citations.len().to_string().as_str()), "{:?}", reply.headers);
-        ensure!(Some(told["holdfast"]["interaction"].as_str().context("no id")?) == reply.header("x-holdfast-interaction"));
+        ensure!(
+            reply.header("x-holdfast-context") == Some(citations.len().to_string().as_str()),
+            "{:?}",
+            reply.headers
+        );
+        ensure!(
+            Some(told["holdfast"]["interaction"].as_str().context("no id")?) == reply.header("x-holdfast-interaction")
+        );
         let sent = upstream.received().pop().context("nobody asked")?;
         ensure!(sent.json()["holdfast"].is_null(), "{}", sent.json());
         ensure!(String::from_utf8_lossy(&sent.body).contains("A flake lock pins every package"), "{}", sent.json());

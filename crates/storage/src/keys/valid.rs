@@ -164,7 +164,7 @@ fn is_within(addresses: &[IpNet], address: Option<IpAddr>) -> bool {
 /// The time by the system's clock, but never less than the latest that this process has seen and what has passed since: a
 /// clock that is set back brings no expired key back to life. One that was wrong and ahead is believed until the next
 /// start; that locks out keys which expire, and lets nobody in.
-pub(super) fn present_ms() -> i64 {
+pub(crate) fn present_ms() -> i64 {
     static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
     static LATEST: Latest = Latest::new();
     LazyLock::force(&BEGINNING);

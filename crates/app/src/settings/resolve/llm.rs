@@ -49,7 +49,8 @@ impl Reader<'_> {
     pub(super) fn turns(&mut self) -> Option<holdfast_coordinator::Config> {
         let policy = self.get("llm.policy", &|word: String| policy(&word));
         let rules = self.get("llm.rules", &Ok::<Rules, Wrong>);
-        let has_rules = self.layers.value("llm.rules").is_some_and(|rules| rules.as_array().is_some_and(|it| !it.is_empty()));
+        let has_rules =
+            self.layers.value("llm.rules").is_some_and(|rules| rules.as_array().is_some_and(|it| !it.is_empty()));
         self.clash("llm.policy", policy == Some(PolicyName::Rules) && !has_rules, no_rules);
         let aliases = self.aliases(has_rules);
         let prices = self.entries("llm.prices", price);
@@ -233,9 +234,15 @@ mod tests {
     #[test]
     fn prices_are_exact_to_the_millionth() {
         let of = |value: Value| millionths("input", &value).ok();
-        for (dollars, expected) in
-            [(0.0, 0), (0.1, 100_000), (0.075, 75_000), (3.000_001, 3_000_001), (1e-6, 1), (0.29, 290_000), (1e6, 10_u64.pow(12))]
-        {
+        for (dollars, expected) in [
+            (0.0, 0),
+            (0.1, 100_000),
+            (0.075, 75_000),
+            (3.000_001, 3_000_001),
+            (1e-6, 1),
+            (0.29, 290_000),
+            (1e6, 10_u64.pow(12)),
+        ] {
             assert_eq!(of(dollars.into()), Some(expected), "{dollars}");
         }
         assert_eq!(of(Value::Integer(15)), Some(15_000_000));
@@ -278,7 +285,12 @@ mod tests {
         check("[llm]\nprices = 3", "llm.prices", "is a whole number where a table belongs", "a table");
         check("[llm.prices]\nx = 3", "llm.prices.x", "is not what belongs there", "input = 2.5");
         check("[llm.prices]\nx = { input = 1 }", "llm.prices.x", "missing field `output`", "input = 2.5");
-        check("[llm.prices.'a.b/c']\ninput = 1\noutput = 1\nin = 2", "llm.prices.\"a.b/c\"", "unknown field `in`", "input");
+        check(
+            "[llm.prices.'a.b/c']\ninput = 1\noutput = 1\nin = 2",
+            "llm.prices.\"a.b/c\"",
+            "unknown field `in`",
+            "input",
+        );
         check("[llm.prices]\nx = { input = -1, output = 1 }", "llm.prices.x", "has input = -1", "six decimals");
         check("[llm.prices]\nx = { input = 1, output = '1' }", "llm.prices.x", "has output = \"1\"", "six decimals");
         check("[llm.aliases]\nx = 3", "llm.aliases.x", "is not what belongs there", "a table");

@@ -127,12 +127,16 @@ enum Told<'a> {
 }
 
 #[derive(Debug, Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type")]
 enum BlockDelta<'a> {
-    TextDelta { text: &'a str },
-    ThinkingDelta { thinking: &'a str },
-    SignatureDelta { signature: &'a str },
-    InputJsonDelta { partial_json: &'a str },
+    #[serde(rename = "text_delta")]
+    Text { text: &'a str },
+    #[serde(rename = "thinking_delta")]
+    Thinking { thinking: &'a str },
+    #[serde(rename = "signature_delta")]
+    Signature { signature: &'a str },
+    #[serde(rename = "input_json_delta")]
+    Input { partial_json: &'a str },
 }
 
 #[derive(Debug, Serialize)]
@@ -281,14 +285,14 @@ impl Events {
                     self.settle(into);
                     self.start(Open::Text, Block::Text { text: "" }, into);
                 }
-                self.delta(BlockDelta::TextDelta { text }, into);
+                self.delta(BlockDelta::Text { text }, into);
             }
             Delta::Reasoning(thinking) => {
                 if !matches!(self.open, Some(Open::Thinking)) {
                     self.settle(into);
                     self.start(Open::Thinking, Block::Thinking { thinking: "", signature: "" }, into);
                 }
-                self.delta(BlockDelta::ThinkingDelta { thinking }, into);
+                self.delta(BlockDelta::Thinking { thinking }, into);
             }
             Delta::Signature(signature) => self.signature(signature, into),
             Delta::ToolCall { index, id, name } => {
@@ -315,7 +319,7 @@ impl Events {
             self.settle(into);
             self.start(Open::Thinking, Block::Thinking { thinking: "", signature: "" }, into);
         }
-        self.delta(BlockDelta::SignatureDelta { signature }, into);
+        self.delta(BlockDelta::Signature { signature }, into);
         self.open = Some(Open::Signed);
     }
 
@@ -332,7 +336,7 @@ impl Events {
         match &mut self.open {
             Some(Open::Call(open)) if open.index == index => {
                 open.arguments.push_str(fragment);
-                self.delta(BlockDelta::InputJsonDelta { partial_json: fragment }, into);
+                self.delta(BlockDelta::Input { partial_json: fragment }, into);
                 self.release(into);
                 Ok(())
             }
@@ -368,7 +372,7 @@ impl Events {
         let block = Block::ToolUse { id: &call.id, name: &call.name, input: Map::new() };
         self.begin_block(block, into);
         if !call.arguments.is_empty() {
-            self.delta(BlockDelta::InputJsonDelta { partial_json: &call.arguments }, into);
+            self.delta(BlockDelta::Input { partial_json: &call.arguments }, into);
         }
         self.open = Some(Open::Call(call));
     }
