@@ -9,9 +9,9 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
+    fs::{DirBuilder, File},
     io::{self, Read},
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     process::Stdio,
     sync::{Arc, Mutex, PoisonError},
@@ -107,6 +107,9 @@ impl LocalModels {
                 return Ok(url(port));
             }
         };
+        let logs = &self.inner.logs;
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(logs);
+        made.map_err(|error| format!("cannot be run: {} cannot be made: {error}", logs.display()))?;
         let spec = self.spec(service, command, port);
         supervisor.add(spec).map_err(|error| format!("cannot be run: {error}"))?;
         Ok(url(port))

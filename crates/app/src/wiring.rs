@@ -4,10 +4,8 @@
 //! first, so that a request that was accepted finds everything it needs until it is answered; storage last.
 
 use std::{
-    fs::DirBuilder,
     io::ErrorKind,
     net::SocketAddr,
-    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -166,7 +164,7 @@ impl Program {
         .await?;
 
         let logs = holding.root().join(LOGS);
-        let supervisor = supervisor(settings.local_models, for_local_models, &logs)?;
+        let supervisor = supervisor(settings.local_models, for_local_models)?;
         let local_models = LocalModels::new(supervisor.clone(), logs)?;
         let coordinator = Coordinator::start(holdfast_coordinator::Parts {
             config: settings.turns,
@@ -429,12 +427,10 @@ async fn open_events(holding: &Holding) -> Result<EventLog> {
 }
 
 /// What starts processes, where this process asks language models; and the folder for what they write.
-fn supervisor(models: settings::LocalModels, stage: &Stage, logs: &Path) -> Result<Option<Supervisor>> {
+fn supervisor(models: settings::LocalModels, stage: &Stage) -> Result<Option<Supervisor>> {
     if models == settings::LocalModels::LeftAlone {
         return Ok(None);
     }
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(logs);
-    made.with_context(|| format!("failed to make the folder {}", logs.display()))?;
     let config = holdfast_supervisor::Config { environment: environment::whole(), ..Default::default() };
     let supervisor = Supervisor::start(config, stage.tasks.clone(), stage.stop.clone());
     Ok(Some(supervisor.context("failed to start the thread that starts processes")?))

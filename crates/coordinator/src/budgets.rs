@@ -53,6 +53,7 @@ impl Coordinator {
     /// # Errors
     /// [`TurnError::Storage`].
     pub async fn list_budgets(&self) -> Result<Vec<BudgetReport>, TurnError> {
+        self.written_down().await?;
         let ledger = self.shared.ledger.clone();
         let now_ms = record::now_ms();
         let read = move || ledger.sums_at(now_ms).map(|sums| (ledger.budgets(), sums));

@@ -52,8 +52,7 @@ impl Coordinator {
         limit: usize,
     ) -> Result<InteractionPage, TurnError> {
         let log = self.shared.log.clone();
-        // What was recorded a moment ago may still be in the queue.
-        log.flush().await?;
+        self.written_down().await?;
         let filter = EventFilter {
             kinds: vec![TURN_FINISHED.to_owned()],
             caller: (!caller.may(Scope::InteractionsRead)).then(|| caller.id().to_owned()),

@@ -182,6 +182,16 @@ impl Coordinator {
         self.shared.cache.bytes()
     }
 
+    /// Waits until what happened before is in the log and in the books, so that whoever was answered finds it there. Not
+    /// for long: while the disk fails, what was read before can be read.
+    async fn written_down(&self) -> Result<(), TurnError> {
+        const PATIENCE: Duration = Duration::from_secs(1);
+        match tokio::time::timeout(PATIENCE, self.shared.log.flush()).await {
+            Ok(flushed) => Ok(flushed?),
+            Err(_) => Ok(()),
+        }
+    }
+
     /// Removes what has expired: woken by a timer, ends with the coordinator.
     async fn housekeeping(self) {
         const INTERVAL: Duration = Duration::from_secs(10 * 60);

@@ -36,8 +36,7 @@ impl Coordinator {
     /// [`TurnError::InteractionNotFound`] also for somebody else's turn.
     pub async fn why(&self, caller: &Caller, interaction: Uuid) -> Result<Why, TurnError> {
         let log = self.shared.log.clone();
-        // What was recorded a moment ago may still be in the queue.
-        log.flush().await?;
+        self.written_down().await?;
         let owner = (!caller.may(Scope::InteractionsRead)).then(|| caller.id().to_owned());
         let filter = EventFilter { caller: owner, ..EventFilter::default() };
         let events = blocking(move || log.of_interaction(interaction, &filter)).await??;

@@ -99,14 +99,14 @@ impl ErrorKind {
         }
     }
 
-    /// Whether the same request to the same model may succeed soon.
+    /// Whether the same request to the same model may succeed soon. One that was silent for as long as it may be has cost
+    /// enough time; another model is asked sooner.
     pub const fn is_transient(self) -> bool {
         matches!(
             self,
             Self::Dns
                 | Self::Refused
                 | Self::Reset
-                | Self::FirstByteTimeout
                 | Self::RateLimited
                 | Self::Overloaded
                 | Self::ServerError

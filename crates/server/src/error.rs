@@ -362,7 +362,7 @@ impl Failure {
         let cause = self.cause.as_deref().map(chain);
         let cause = cause.as_deref().unwrap_or("");
         // The detail is not logged: it may quote what the caller sent.
-        if row.status.is_server_error() && self.code != Code::ModelNotReady {
+        if row.status.is_server_error() && !matches!(self.code, Code::ModelNotReady | Code::NoProvider) {
             tracing::warn!(error_id, code = row.code, cause, "a request failed: {}", row.title);
         } else {
             tracing::debug!(error_id, code = row.code, cause, "a request was refused: {}", row.title);

@@ -179,7 +179,12 @@ struct Source<'a> {
 /// The name of an entry of an open table as TOML writes it in a dotted key: it may have dots itself.
 pub fn quoted(name: &str) -> String {
     let is_bare = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-    if !name.is_empty() && name.bytes().all(is_bare) { name.to_owned() } else { Value::from(name).to_string() }
+    if !name.is_empty() && name.bytes().all(is_bare) {
+        return name.to_owned();
+    }
+    // A value would be written on several lines where a name may not be.
+    let entry = toml::Table::from_iter([(name.to_owned(), Value::from(0))]).to_string();
+    entry.trim_end().trim_end_matches(" = 0").to_owned()
 }
 
 /// What [`quoted`] was given.

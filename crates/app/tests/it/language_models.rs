@@ -124,8 +124,8 @@ fn what_was_asked_is_on_record_and_costs() -> Result<()> {
     let listed = home.succeed(&["providers", "list"])?;
     ensure!(listed.contains("birds/parrot  closed   4096     100.0   1000.5"), "{listed}");
 
-    let budget = home.json(&["budgets", "set", "--money", "0.5", "--per", "total", "--model", "birds"])?;
-    ensure!(budget["cost"] == 0.5, "{budget}");
+    let budget = home.json(&["budgets", "set", "--money", "5", "--per", "total", "--model", "birds"])?;
+    ensure!(budget["cost"] == 5.0, "{budget}");
     home.succeed(&["ask", "how much?", "--no-context", "--session", "money"])?;
     let interactions = home.json(&["interactions", "list"])?;
     let turn = &interactions["interactions"][0];
@@ -145,7 +145,7 @@ fn what_was_asked_is_on_record_and_costs() -> Result<()> {
     }
     ensure!(home.json(&["interactions", "why", id])?["result"]["usage"]["output_tokens"] == 5);
     let budgets = home.succeed(&["budgets", "list"])?;
-    ensure!(budgets.contains("everybody") && budgets.contains("$0.006103 of $0.5"), "{budgets}");
+    ensure!(budgets.contains("everybody") && budgets.contains("$0.006103 of $5"), "{budgets}");
     let sessions = home.json(&["sessions", "list"])?;
     ensure!(sessions["sessions"][0]["id"] == "money" && sessions["sessions"][0]["turns"] == 1, "{sessions}");
     let shown = home.succeed(&["sessions", "show", "money"])?;

@@ -82,6 +82,21 @@ fn busy() -> Result<(Home, String)> {
     while ask("POST", "/v1/embeddings", embed)?.0 != 200 {
         ensure!(std::time::Instant::now() < deadline, "the remote model never answered");
     }
+    // A language model that is run here.
+    let (parrot, model) = (home.path("parrot.py"), home.path("model.gguf"));
+    fs::write(&parrot, include_str!("parrot.py"))?;
+    fs::write(&model, "GGUF and so on")?;
+    let (parrot, model) = (parrot.to_str().context("not UTF-8")?, model.to_str().context("not UTF-8")?);
+    let run =
+        ["providers", "add", "local", "--gguf", model, "--command", "/usr/bin/python3", parrot, "{port}", "{gguf}"];
+    home.succeed(&run)?;
+    for stream in [false, true] {
+        let body = serde_json::json!({
+            "model": "local", "messages": [{ "role": "user", "content": "hello" }], "stream": stream,
+        });
+        let (status, text) = ask("POST", "/v1/chat/completions", &body.to_string())?;
+        ensure!(status == 200, "{text}");
+    }
     ensure!(ask("POST", "/api/v1/search", r#"{"query":"flowers in spring"}"#)?.0 == 200);
     ensure!(ask("GET", "/nowhere", "")?.0 == 404);
     let (status, text) = ask("GET", "/metrics", "")?;

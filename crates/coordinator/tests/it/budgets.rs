@@ -124,6 +124,7 @@ async fn a_budget_in_money_wants_a_price_and_one_in_tokens_does_not() -> Result<
     ledger.remove_budget("all".to_owned()).await?;
     ledger.put_budget(budget(None, Some(9_000))).await?;
     assert_eq!(house.text(turn("free", "hello")).await?, "yes");
+    house.log.flush().await?;
     let spent = ledger.sums()?[0].spent.tokens;
     assert!(spent > 0 && spent < 4_000, "{spent}: what was set aside and not used is free again");
     ledger.put_budget(budget(None, Some(spent + 100))).await?;

@@ -6,7 +6,7 @@ use holdfast_resilience::breaker::State;
 use tokio::time::sleep;
 
 use super::Model;
-use crate::{Deadlines, ErrorKind};
+use crate::{CallError, Deadlines, ErrorKind};
 
 /// How often it is looked, and how long that may take. Asking for the list of models costs nothing, at home or elsewhere.
 const LOOKED_EVERY: Duration = Duration::from_secs(1);
@@ -24,7 +24,7 @@ impl Model {
             self.shared.opened.notified().await;
             while self.shared.breaker.state() == State::Open && self.is_unreached() {
                 sleep(LOOKED_EVERY).await;
-                if self.shared.provider.models(&deadlines).await.is_ok() {
+                if is_reached(self.shared.provider.models(&deadlines).await.err()) {
                     let name = &self.spec().name;
                     tracing::info!(model = name, "the model {name} can be reached again");
                     self.revived();
@@ -33,8 +33,17 @@ impl Model {
         }
     }
 
+    /// Whether the last failure was that there was nobody.
     fn is_unreached(&self) -> bool {
         let last = *self.shared.last_failure.lock().unwrap_or_else(PoisonError::into_inner);
         matches!(last, Some(ErrorKind::Dns | ErrorKind::Refused))
     }
+}
+
+/// Whether somebody answered. A list of models is not everywhere to be had, and what stands in its place is an answer too;
+/// a server that starts up says 503.
+fn is_reached(error: Option<CallError>) -> bool {
+    use ErrorKind::{Malformed, ModelNotFound, RateLimited, Rejected, Unauthorized};
+    let is_answer = |kind| matches!(kind, Malformed | ModelNotFound | RateLimited | Rejected | Unauthorized);
+    error.is_none_or(|error| is_answer(error.kind))
 }

@@ -185,6 +185,7 @@ const STATUS: Label = Label { name: "status", values: Values::Words(&["1xx", "2x
 const MODEL: Label = Label { name: "model", values: Values::Models };
 const PRIORITY: Label = Label { name: "priority", values: Values::Words(&["interactive", "bulk"]) };
 const INDEX: Label = Label { name: "index", values: Values::Words(&["vectors", "lexical"]) };
+const DATABASE: Label = Label { name: "database", values: Values::Words(&["main", "events"]) };
 const OUTCOME: Label = Label { name: "outcome", values: Values::Words(&["ok", "error"]) };
 const LANGUAGE_MODEL: Label = Label { name: "model", values: Values::LanguageModels };
 const SERVICE: Label = Label { name: "service", values: Values::Services };
@@ -400,10 +401,15 @@ const KNOWLEDGE: &[Metric] = &[
 /// The database, its indexes, the disk they lie on.
 const STORAGE: &[Metric] = &[
     gauge("holdfast_database_bytes", "bytes", &[], "Bytes of the database and its log on disk").of("knowledge"),
-    counter("holdfast_database_commits_total", "commits", &[OUTCOME], "Commits to the database").of("storage"),
-    counter("holdfast_database_writes_total", "writes", &[], "Writes in those commits").of("storage"),
-    histogram("holdfast_database_commit_duration_seconds", "seconds", &[], "Time of a commit, its sync included")
-        .of("storage"),
+    counter("holdfast_database_commits_total", "commits", &[DATABASE, OUTCOME], "Commits to a database").of("storage"),
+    counter("holdfast_database_writes_total", "writes", &[DATABASE], "Writes in those commits").of("storage"),
+    histogram(
+        "holdfast_database_commit_duration_seconds",
+        "seconds",
+        &[DATABASE],
+        "Time of a commit, its sync included",
+    )
+    .of("storage"),
     gauge(
         "holdfast_database_readers",
         "connections",
@@ -411,9 +417,14 @@ const STORAGE: &[Metric] = &[
         "Pooled reading connections",
     )
     .of("knowledge"),
-    counter("holdfast_database_reads_total", "reads", &[], "Reads, each of which took a connection out of the pool")
-        .of("storage"),
-    counter("holdfast_database_reader_waits_total", "reads", &[], "Reads that found the pool empty and waited")
+    counter(
+        "holdfast_database_reads_total",
+        "reads",
+        &[DATABASE],
+        "Reads, each of which took a connection out of the pool",
+    )
+    .of("storage"),
+    counter("holdfast_database_reader_waits_total", "reads", &[DATABASE], "Reads that found the pool empty and waited")
         .of("storage"),
     gauge("holdfast_index_bytes", "bytes", &[INDEX], "Bytes of the index files on disk, all generations together")
         .of("knowledge"),
@@ -735,7 +746,9 @@ mod tests {
     #[test]
     fn series_are_every_combination_of_known_values() {
         let metric = all().find(|metric| metric.name == "holdfast_database_commits_total").unwrap();
-        assert_eq!(metric.series().unwrap(), [[("outcome", "ok")], [("outcome", "error")]]);
+        let series = |database, outcome| [("database", database), ("outcome", outcome)];
+        let both = |database| [series(database, "ok"), series(database, "error")];
+        assert_eq!(metric.series().unwrap(), [both("main"), both("events")].concat());
         let metric = all().find(|metric| metric.name == "holdfast_embedding_threads").unwrap();
         assert_eq!(metric.series(), None, "which models there will be is not known");
     }

@@ -37,7 +37,7 @@ macro_rules! migration {
 /// What a database is brought to.
 #[derive(Clone, Copy, Debug)]
 pub struct Schema {
-    /// What the database is called in the log.
+    /// What the database is called in the log and in metrics.
     pub name: &'static str,
     /// Every migration there is, in order.
     pub migrations: &'static [Migration],

@@ -40,8 +40,6 @@ pub(crate) struct Kind {
     pub schema: &'static Schema,
     /// What its writer's thread is called.
     pub thread: &'static str,
-    /// What the names of its metrics begin with.
-    pub metrics: &'static str,
     /// What the queue of its writer is called.
     pub queue: &'static str,
     /// Pages that each connection keeps, in KiB.
@@ -68,7 +66,6 @@ impl Kind {
 pub(crate) const MAIN: Kind = Kind {
     schema: &migrate::MAIN,
     thread: "holdfast-sql",
-    metrics: "holdfast_database",
     queue: "database_writes",
     cache_kib: 16_000,
     checkpoint_pages: 4_000,
@@ -79,7 +76,6 @@ pub(crate) const MAIN: Kind = Kind {
 pub(crate) const EVENTS: Kind = Kind {
     schema: &migrate::EVENTS,
     thread: "holdfast-events",
-    metrics: "holdfast_events_database",
     queue: "events_writes",
     cache_kib: 4_000,
     checkpoint_pages: 1_000,
@@ -338,13 +334,13 @@ struct Meters {
 
 impl Meters {
     fn new(kind: Kind) -> Self {
-        let name = |what: &str| format!("{}_{what}", kind.metrics);
-        let commits = |outcome: &'static str| counter!(name("commits_total"), "outcome" => outcome);
+        let database = kind.schema.name;
+        let commits = |outcome: &'static str| counter!("holdfast_database_commits_total", "database" => database, "outcome" => outcome);
         Self {
             committed: commits("ok"),
             failed: commits("error"),
-            writes: counter!(name("writes_total")),
-            seconds: histogram!(name("commit_duration_seconds")),
+            writes: counter!("holdfast_database_writes_total", "database" => database),
+            seconds: histogram!("holdfast_database_commit_duration_seconds", "database" => database),
         }
     }
 }
@@ -480,8 +476,8 @@ impl Readers {
         Ok(Self {
             idle: Mutex::new(idle),
             returned: Condvar::new(),
-            reads: counter!(format!("{}_reads_total", kind.metrics)),
-            waits: counter!(format!("{}_reader_waits_total", kind.metrics)),
+            reads: counter!("holdfast_database_reads_total", "database" => kind.schema.name),
+            waits: counter!("holdfast_database_reader_waits_total", "database" => kind.schema.name),
         })
     }
 

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use toml::Value;
 
 use super::{GIBIBYTE, Reader, Wrong, one_of, size};
+use crate::settings::Origin;
 
 /// More than any model costs, in dollars for a million tokens.
 const PRICE_MAX: u64 = 1_000_000;
@@ -105,14 +106,15 @@ impl Reader<'_> {
         for (key, seconds) in
             [("llm.connect_timeout_s", connect), ("llm.first_byte_timeout_s", first_byte), ("llm.gap_timeout_s", gap)]
         {
-            self.clash(key, seconds > total, || {
+            // A default is cut to what the whole may take.
+            self.clash(key, seconds > total && !matches!(self.layers.origin(key), Origin::Default), || {
                 Wrong::new(
                     format!("is {seconds}, more than llm.total_timeout_s, {total}"),
                     "lower it, or raise llm.total_timeout_s",
                 )
             });
         }
-        let seconds = Duration::from_secs;
+        let seconds = |seconds: u64| Duration::from_secs(seconds.min(total));
         Some(Deadlines {
             connect: seconds(connect),
             first_byte: seconds(first_byte),
@@ -276,7 +278,8 @@ mod tests {
         check("[llm]\nrules = [{ nonsense = 1 }]", "llm.rules", "nonsense", "CONFIG.md");
         check("[llm]\nrules = 'x'", "llm.rules", "expected a sequence", "CONFIG.md");
         check("[llm]\nconnect_timeout_s = 0", "llm.connect_timeout_s", "is 0", "from 1 to 60");
-        check("[llm]\ntotal_timeout_s = 60", "llm.first_byte_timeout_s", "more than llm.total_timeout_s", "raise");
+        let both = "[llm]\ntotal_timeout_s = 60\nfirst_byte_timeout_s = 61";
+        check(both, "llm.first_byte_timeout_s", "more than llm.total_timeout_s", "raise");
         check("[llm]\nprovider_concurrency = 0", "llm.provider_concurrency", "is 0", "from 1 to 4096");
         check("[llm]\nprovider_waiting = -1", "llm.provider_waiting", "is -1", "from 0");
         check("[llm]\ntexts = 'some'", "llm.texts", "\"some\"", "full, hashes, none");
