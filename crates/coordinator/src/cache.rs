@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use holdfast_llm::{Answer, Finish, Request};
+use holdfast_llm::{Answer, Finish, Image, Part, Request};
 use holdfast_storage::Caller;
 use moka::{policy::EvictionPolicy, sync::Cache};
 
@@ -71,8 +71,9 @@ pub(crate) struct Plan {
 impl AnswerCache {
     pub(crate) fn new(mode: CacheMode, bytes: u64) -> Self {
         let weigh = |_: &Name, kept: &Kept| {
-            // Its body, and about as much again for what was read from it.
-            u32::try_from(kept.answer.body.len() * 2 + ENTRY_BYTES).unwrap_or(u32::MAX)
+            // One that came as a stream has no body.
+            let bytes = kept.answer.body.len() + bytes_of(&kept.answer.parts) + ENTRY_BYTES;
+            u32::try_from(bytes).unwrap_or(u32::MAX)
         };
         let entries = Cache::builder()
             .weigher(weigh)
@@ -124,6 +125,21 @@ impl AnswerCache {
     }
 }
 
+/// Bytes that parts take.
+fn bytes_of(parts: &[Part]) -> usize {
+    let of_part = |part: &Part| {
+        size_of::<Part>()
+            + match part {
+                Part::Text(text) | Part::Reasoning { text, .. } => text.len(),
+                Part::ToolCall { id, name, arguments } => id.len() + name.len() + arguments.len(),
+                Part::ToolResult { content, .. } => bytes_of(content),
+                Part::Image(Image::Url(url)) => url.len(),
+                Part::Image(Image::Inline { data, .. }) => data.len(),
+            }
+    };
+    parts.iter().map(of_part).sum()
+}
+
 impl Name {
     fn of(caller: &Caller, model: &str, request: &Request) -> Self {
         let mut hasher = blake3::Hasher::new();
@@ -136,6 +152,7 @@ impl Name {
         part(model.as_bytes());
         part(request.context.as_deref().unwrap_or_default().as_bytes());
         part(format!("{:?}", request.history).as_bytes());
+        part(format!("{:?}", request.betas).as_bytes());
         match &request.original {
             Some(original) => {
                 part(original.shape.as_str().as_bytes());

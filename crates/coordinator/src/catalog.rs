@@ -52,6 +52,10 @@ pub struct ProviderSettings {
     /// Requests to it at once.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub concurrency: Option<usize>,
+    /// Whether it was added with a key, over the network, and not on this machine: with a key, nothing but such a one is
+    /// replaced or removed.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub by_key: bool,
 }
 
 /// The interface that a provider speaks.
@@ -135,7 +139,11 @@ pub trait Runner: Send + Sync + fmt::Debug {
     /// Refuses what could not be run here. Asked before a provider is put on record, and no longer: a file can come and go.
     fn check<'a>(&'a self, settings: &'a RunSettings) -> BoxFuture<'a, Result<(), CannotRun>>;
 
-    /// Has a server run from now on, and gives its address, such as `http://127.0.0.1:40123/v1`. It need not be ready.
+    /// Has a server run from now on, in the place of the one of that name, and gives its address, such as
+    /// `http://127.0.0.1:40123/v1`. It need not be ready.
+    ///
+    /// # Errors
+    /// Why it cannot be; then the one of that name runs on.
     fn start<'a>(&'a self, name: &'a str, settings: &'a RunSettings) -> BoxFuture<'a, Result<String, String>>;
 
     /// Waits until it takes requests.
@@ -317,11 +325,12 @@ impl Catalog {
     fn waiting(&self, names: &[String]) -> Option<&Arc<Entry>> {
         let concerns = |entry: &&Arc<Entry>| {
             names.is_empty()
-                || names.iter().any(|name| {
-                    name == &entry.settings.name
-                        || name.strip_prefix(&format!("{}/", entry.settings.name)).is_some()
-                        || (name == LOCAL && location(&entry.settings) == Location::Local)
-                        || (name == REMOTE && location(&entry.settings) == Location::Remote)
+                || names.iter().any(|name| match name.as_str() {
+                    LOCAL => location(&entry.settings) == Location::Local,
+                    REMOTE => location(&entry.settings) == Location::Remote,
+                    name => {
+                        name == entry.settings.name || name.strip_prefix(&format!("{}/", entry.settings.name)).is_some()
+                    }
                 })
         };
         self.entries.iter().filter(|entry| entry.models.is_empty()).find(concerns)
@@ -350,18 +359,16 @@ impl Catalog {
     }
 }
 
-/// Whether a name means this model: `provider/model`, the model's own name, its provider's, or where it is.
+/// Whether a name means this model: where it is, or `provider/model`, the model's own name, or its provider's. The words
+/// come first, so that what is asked of `local` stays here whatever a provider elsewhere calls itself or its models.
 fn is_called(entry: &Entry, model: &Model, name: &str) -> bool {
     let spec = model.spec();
-    spec.name == name
-        || spec.upstream == name
-        || entry.settings.name == name
-        || match name {
-            AUTO => true,
-            LOCAL => spec.location == Location::Local,
-            REMOTE => spec.location == Location::Remote,
-            _ => false,
-        }
+    match name {
+        AUTO => true,
+        LOCAL => spec.location == Location::Local,
+        REMOTE => spec.location == Location::Remote,
+        _ => spec.name == name || spec.upstream == name || entry.settings.name == name,
+    }
 }
 
 /// Where a provider counts as being: by its own word, or by its address.
@@ -488,6 +495,7 @@ mod tests {
             models: Vec::new(),
             run: None,
             concurrency: None,
+            by_key: false,
         }
     }
 

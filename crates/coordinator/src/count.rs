@@ -21,7 +21,7 @@ impl Coordinator {
         let routed = self.route(caller, &choice, &request, &features(&request, counted)).await?;
         let Some(model) = routed.left.front() else { return Ok(counted) };
         let deadlines = self.shared.config.deadlines;
-        let ask = Ask { request, deadlines, trace: Vec::new(), continued: None };
+        let ask = Ask::new(request, deadlines);
         match model.count_tokens(&ask).await {
             Ok(told) => Ok(told.unwrap_or(counted)),
             Err(error) => {

@@ -164,6 +164,8 @@ impl Coordinator {
         coordinator.take_up().await?;
         let housekeeping = coordinator.clone().housekeeping();
         coordinator.shared.tasks.spawn(housekeeping);
+        // Reading the vocabulary takes a fifth of a second, which the first turn would wait for.
+        coordinator.shared.tasks.spawn_blocking(holdfast_llm::tokens::warm);
         Ok(coordinator)
     }
 

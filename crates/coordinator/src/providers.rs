@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Coordinator, TurnError,
-    catalog::{ASK_AGAIN, Api, CannotRun, Catalog, Entry, ModelSettings, ProviderSettings, location, price_of},
+    catalog::{ASK_AGAIN, Api, CannotRun, Entry, ModelSettings, ProviderSettings, location, price_of},
     record,
 };
 
@@ -33,6 +33,8 @@ const LIST_EVERY: Duration = Duration::from_secs(10 * 60);
 const RUNNING_WITHIN: Duration = Duration::from_secs(300);
 /// How long a trial may take: a large model is read from the disk first.
 const TRIAL_WITHIN: Duration = Duration::from_secs(60);
+/// An address that nothing is asked at.
+const NOWHERE: &str = "http://127.0.0.1:1/v1";
 
 fn read_key(path: &Path) -> Result<SecretString, TurnError> {
     secret_file::read(path).map_err(|error| {
@@ -79,38 +81,86 @@ pub struct TestReport {
 }
 
 impl Coordinator {
-    /// Puts a provider on record, or another one of the same name in its place.
+    /// Puts a provider on record, or another one of the same name in its place. Where it cannot be, the one that was there
+    /// stays.
     pub async fn add_provider(&self, settings: ProviderSettings) -> Result<ProviderReport, TurnError> {
         settings.check()?;
+        let coordinator = self.clone();
+        self.to_the_end(async move {
+            coordinator.exchange(&settings).await?;
+            if settings.models.is_empty() {
+                // One that begins to run has nothing to tell yet.
+                if settings.run.is_none() {
+                    coordinator.ask_for_models(&settings.name).await;
+                }
+                coordinator.follow(settings.name.clone());
+            }
+            coordinator.provider(&settings.name).ok_or(TurnError::UnknownModel { model: settings.name })
+        })
+        .await
+    }
+
+    /// Puts a provider into its place: on record, into the catalog, and its server among those that run. What could be
+    /// wrong with it is found before anything changes.
+    async fn exchange(&self, settings: &ProviderSettings) -> Result<(), TurnError> {
         let _changing = self.shared.changing.lock().await;
+        let before = self.entry(&settings.name);
+        if settings.by_key && before.as_ref().is_some_and(|before| !before.settings.by_key) {
+            let problem =
+                "is that of a provider which was added on this machine: replace it there, by `holdfast providers add`";
+            return Err(TurnError::Invalid { field: "name".to_owned(), problem: problem.to_owned() });
+        }
         if let (Some(run), Some(runner)) = (&settings.run, &self.shared.runner) {
             let invalid = |CannotRun { field, problem }| TurnError::Invalid { field: field.to_owned(), problem };
             runner.check(run).await.map_err(invalid)?;
         }
-        let entry = self.build(settings.clone(), record::now_ms()).await?;
-        let endpoint = serde_json::json!({ "url": settings.url, "run": settings.run });
-        let record = ProviderRecord {
-            name: settings.name.clone(),
-            api: match settings.api {
-                Api::OpenAi => ProviderApi::OpenAi,
-                Api::Anthropic => ProviderApi::Anthropic,
-            },
-            endpoint: endpoint.to_string(),
-            key_file: settings.key_file.as_ref().map(|path| path.display().to_string()),
-            settings: serde_json::to_string(&settings).unwrap_or_default(),
-            created_at_ms: entry.created_at_ms,
-        };
-        let record = self.shared.storage.put_provider(record).await?;
-        self.put(Arc::new(Entry { created_at_ms: record.created_at_ms, ..entry }));
-        self.watch(&settings.name);
-        if settings.models.is_empty() {
-            // One that begins to run has nothing to tell yet.
-            if settings.run.is_none() {
-                self.ask_for_models(&settings.name).await;
+        let endpoint = self.endpoint(settings)?;
+        connect(settings, &endpoint)?;
+        let record = self.shared.storage.put_provider(recorded(settings, record::now_ms())).await?;
+        let entry = match self.establish(settings.clone(), endpoint, record.created_at_ms).await {
+            Ok(entry) => entry,
+            Err(error) => {
+                self.put_back(&settings.name, before.as_deref()).await;
+                return Err(error);
             }
-            self.follow(settings.name.clone());
+        };
+        self.put(&Arc::new(entry));
+        self.watch(&settings.name);
+        if settings.run.is_none() && before.is_some_and(|before| before.settings.run.is_some()) {
+            self.stop(&settings.name).await;
         }
-        self.provider(&settings.name).ok_or(TurnError::UnknownModel { model: settings.name })
+        Ok(())
+    }
+
+    /// Has the record say again what it said before.
+    async fn put_back(&self, name: &str, before: Option<&Entry>) {
+        let storage = &self.shared.storage;
+        let put: Result<(), TurnError> = match before {
+            Some(before) => {
+                let record = recorded(&before.settings, before.created_at_ms);
+                storage.put_provider(record).await.map(drop).map_err(TurnError::from)
+            }
+            None => storage.remove_provider(name.to_owned()).await.map_err(TurnError::from),
+        };
+        if let Err(error) = put {
+            let error: &dyn std::error::Error = &error;
+            tracing::error!(error, provider = name, "the record of the provider {name} could not be put back");
+        }
+    }
+
+    async fn stop(&self, name: &str) {
+        if let Some(runner) = &self.shared.runner {
+            runner.stop(name).await;
+        }
+    }
+
+    /// Has a change run to its end, whether or not whoever asked for it stays: half of one would leave a server that
+    /// belongs to nobody.
+    async fn to_the_end<T: Send + 'static>(
+        &self,
+        change: impl Future<Output = Result<T, TurnError>> + Send + 'static,
+    ) -> Result<T, TurnError> {
+        self.shared.tasks.spawn(change).await.map_err(|_| TurnError::Storage(StorageError::Closed))?
     }
 
     /// Every provider.
@@ -125,28 +175,41 @@ impl Coordinator {
 
     /// Takes a provider off the record. Calls that are under way go on. Whether there was one.
     pub async fn remove_provider(&self, name: &str) -> Result<bool, TurnError> {
+        let (coordinator, name) = (self.clone(), name.to_owned());
+        self.to_the_end(async move { coordinator.take_off(&name).await }).await
+    }
+
+    async fn take_off(&self, name: &str) -> Result<bool, TurnError> {
         let _changing = self.shared.changing.lock().await;
         let was = match self.shared.storage.remove_provider(name.to_owned()).await {
             Ok(()) => true,
             Err(StorageError::NotFound { .. }) => false,
             Err(error) => return Err(error.into()),
         };
-        let catalog = self.shared.catalog.load();
-        let left = catalog.entries.iter().filter(|entry| entry.settings.name != name).cloned().collect();
-        self.shared.catalog.store(Arc::new(catalog.with(left)));
-        if let Some(runner) = &self.shared.runner {
-            runner.stop(name).await;
-        }
+        self.shared.catalog.rcu(|catalog| {
+            catalog.with(catalog.entries.iter().filter(|entry| entry.settings.name != name).cloned().collect())
+        });
+        self.stop(name).await;
         Ok(was)
     }
 
-    /// Waits until a provider that runs here takes requests; others are taken to. Nothing is said of why it does not: whoever
-    /// asks it then is told.
-    async fn until_running(&self, entry: &Entry) {
-        if let (Some(_), Some(runner)) = (&entry.settings.run, &self.shared.runner)
-            && let Err(reason) = runner.until_ready(&entry.settings.name).await
-        {
+    /// Waits until a provider that runs here takes requests, or else tells why it does not; others are taken to.
+    async fn until_running(&self, entry: &Entry) -> Result<(), String> {
+        let (Some(_), Some(runner)) = (&entry.settings.run, &self.shared.runner) else { return Ok(()) };
+        let running = runner.until_ready(&entry.settings.name).await;
+        if let Err(reason) = &running {
             tracing::debug!(provider = entry.settings.name, reason, "the server of a model does not run: {reason}");
+        }
+        running
+    }
+
+    /// Why the server of a provider takes no requests, where it is run here and does not.
+    pub(crate) fn unavailable_reason(&self, provider: &str) -> Option<String> {
+        let entry = self.entry(provider)?;
+        match (&entry.settings.run, &self.shared.runner) {
+            (Some(_), Some(runner)) => runner.state(provider).err(),
+            (Some(_), None) => Some("it is not run by this process".to_owned()),
+            (None, _) => None,
         }
     }
 
@@ -154,8 +217,11 @@ impl Coordinator {
     /// for.
     pub async fn test_provider(&self, name: &str, model: Option<&str>) -> Result<TestReport, TurnError> {
         let entry = self.entry(name).ok_or_else(|| TurnError::UnknownModel { model: name.to_owned() })?;
-        // Whether it came to that is told by what it answers.
         let _in_time = tokio::time::timeout(RUNNING_WITHIN, self.until_running(&entry)).await;
+        if let Some(reason) = self.unavailable_reason(name) {
+            let last = holdfast_llm::CallError::new(holdfast_llm::ErrorKind::Refused, reason);
+            return Err(TurnError::Failed { last, attempts: 0 });
+        }
         if entry.models.is_empty() {
             self.ask_for_models(name).await;
         }
@@ -177,12 +243,8 @@ impl Coordinator {
             sampling: Sampling { max_tokens: Some(8), ..Sampling::default() },
             ..Request::default()
         };
-        let ask = Ask {
-            request: Arc::new(request),
-            deadlines: Deadlines { total: TRIAL_WITHIN, ..self.shared.config.deadlines },
-            trace: Vec::new(),
-            continued: None,
-        };
+        let deadlines = Deadlines { total: TRIAL_WITHIN, ..self.shared.config.deadlines };
+        let ask = Ask::new(Arc::new(request), deadlines);
         let Tried { outcome, attempts, .. } = model.complete(&ask).await;
         let answer = outcome.map_err(|last| TurnError::Failed { last, attempts: attempts.len() })?;
         let texts = answer.parts.iter().filter_map(|part| match part {
@@ -210,7 +272,7 @@ impl Coordinator {
             let asks = settings.models.is_empty();
             match self.build(settings, record.created_at_ms).await {
                 Ok(entry) => {
-                    self.put(Arc::new(entry));
+                    self.put(&Arc::new(entry));
                     self.watch(&name);
                 }
                 Err(error) => {
@@ -237,10 +299,7 @@ impl Coordinator {
             price: model.spec().price,
             context_tokens: model.spec().context_tokens,
         });
-        let stopped = match (&entry.settings.run, &self.shared.runner) {
-            (Some(_), Some(runner)) => runner.state(&entry.settings.name).err(),
-            _ => None,
-        };
+        let stopped = self.unavailable_reason(&entry.settings.name);
         ProviderReport {
             settings: entry.settings.clone(),
             models: models.collect(),
@@ -249,36 +308,49 @@ impl Coordinator {
         }
     }
 
-    /// Makes what speaks to a provider, and its models as far as they are known.
+    /// Makes what speaks to a provider on record.
     async fn build(&self, settings: ProviderSettings, created_at_ms: i64) -> Result<Entry, TurnError> {
+        let endpoint = self.endpoint(&settings)?;
+        self.establish(settings, endpoint, created_at_ms).await
+    }
+
+    /// What there is to know of a provider before its server runs: until then, the address of one that is run here leads
+    /// nowhere.
+    fn endpoint(&self, settings: &ProviderSettings) -> Result<Endpoint, TurnError> {
         let url = match (&settings.run, &self.shared.runner) {
-            (Some(run), Some(runner)) => runner
-                .start(&settings.name, run)
-                .await
-                .map_err(|problem| TurnError::Invalid { field: "gguf".to_owned(), problem })?,
             (Some(_), None) => {
                 let problem = "cannot be run by this process".to_owned();
                 return Err(TurnError::Invalid { field: "gguf".to_owned(), problem });
             }
+            (Some(_), Some(_)) => NOWHERE.to_owned(),
             (None, _) => settings.url.clone().unwrap_or_default(),
         };
-        let endpoint = Endpoint {
+        Ok(Endpoint {
             key: settings.key_file.as_deref().map(read_key).transpose()?,
             ca_file: settings.ca_file.clone(),
             ..Endpoint::new(&settings.name, url)
+        })
+    }
+
+    /// Has the server of a provider run, where it is run here, and makes what speaks to it, with its models as far as they
+    /// are known.
+    async fn establish(
+        &self,
+        settings: ProviderSettings,
+        mut endpoint: Endpoint,
+        created_at_ms: i64,
+    ) -> Result<Entry, TurnError> {
+        if let (Some(run), Some(runner)) = (&settings.run, &self.shared.runner) {
+            let invalid = |problem| TurnError::Invalid { field: "gguf".to_owned(), problem };
+            endpoint.url = runner.start(&settings.name, run).await.map_err(invalid)?;
+        }
+        let provider = match connect(&settings, &endpoint) {
+            Ok(provider) => provider,
+            Err(error) => {
+                self.stop(&settings.name).await;
+                return Err(error);
+            }
         };
-        let connected: Result<Arc<dyn Provider>, EndpointError> = match settings.api {
-            Api::OpenAi => OpenAi::new(&endpoint).map(|provider| Arc::new(provider) as _),
-            Api::Anthropic => Anthropic::new(&endpoint).map(|provider| Arc::new(provider) as _),
-        };
-        let provider = connected.map_err(|error| {
-            let field = match &error {
-                EndpointError::Url { .. } | EndpointError::Tls(_) => "url",
-                EndpointError::Key => "key_file",
-                EndpointError::CaFile { .. } => "ca_file",
-            };
-            TurnError::Invalid { field: field.to_owned(), problem: format!("cannot be used: {error}") }
-        })?;
         let models = settings.models.iter().map(|model| self.model(&settings, &provider, model)).collect();
         Ok(Entry { settings, provider, models, created_at_ms, trouble: None })
     }
@@ -348,14 +420,28 @@ impl Coordinator {
     }
 
     /// Puts an entry into the catalog, in the place of one of the same name.
-    fn put(&self, entry: Arc<Entry>) {
-        let catalog = self.shared.catalog.load();
-        let mut entries = catalog.entries.clone();
-        match entries.iter_mut().find(|other| other.settings.name == entry.settings.name) {
-            Some(other) => *other = entry,
-            None => entries.push(entry),
-        }
-        self.shared.catalog.store(Arc::new(Catalog::with(&catalog, entries)));
+    fn put(&self, entry: &Arc<Entry>) {
+        self.shared.catalog.rcu(|catalog| {
+            let mut entries = catalog.entries.clone();
+            match entries.iter_mut().find(|other| other.settings.name == entry.settings.name) {
+                Some(other) => *other = Arc::clone(entry),
+                None => entries.push(Arc::clone(entry)),
+            }
+            catalog.with(entries)
+        });
+    }
+
+    /// Puts in what a provider told of itself, unless it was removed meanwhile, or another one put in its place.
+    fn told(&self, entry: &Arc<Entry>) {
+        self.shared.catalog.rcu(|catalog| {
+            let mut entries = catalog.entries.clone();
+            let is_it = |other: &&mut Arc<Entry>| Arc::ptr_eq(&other.provider, &entry.provider);
+            match entries.iter_mut().find(is_it) {
+                Some(other) => *other = Arc::clone(entry),
+                None => return Arc::clone(catalog),
+            }
+            Arc::new(catalog.with(entries))
+        });
     }
 
     /// Asks a provider which models it has. Those that are known keep their breakers.
@@ -390,47 +476,73 @@ impl Coordinator {
             }
         };
         let is_told = trouble.is_none();
-        // Another one may have been put in its place meanwhile.
-        if self.entry(name).is_some_and(|now| Arc::ptr_eq(&now.provider, &entry.provider)) {
-            self.put(Arc::new(Entry {
-                settings: entry.settings.clone(),
-                provider: Arc::clone(&entry.provider),
-                models,
-                created_at_ms: entry.created_at_ms,
-                trouble,
-            }));
-        }
+        self.told(&Arc::new(Entry {
+            settings: entry.settings.clone(),
+            provider: Arc::clone(&entry.provider),
+            models,
+            created_at_ms: entry.created_at_ms,
+            trouble,
+        }));
         is_told
     }
 
-    /// Asks a provider for its models until it tells them, and now and then from then on.
+    /// Asks a provider for its models until it tells them, and now and then from then on. One that is run here is asked no
+    /// more when it told: it has the model of its file, and Python's server of llama.cpp breaks off an answer when it is
+    /// asked.
     fn follow(&self, name: String) {
-        let coordinator = self.clone();
-        let shutdown: CancellationToken = self.shared.shutdown.clone();
-        let provider = self.entry(&name).map(|entry| Arc::clone(&entry.provider));
+        let Some(entry) = self.entry(&name) else { return };
+        let (coordinator, shutdown): (_, CancellationToken) = (self.clone(), self.shared.shutdown.clone());
         self.shared.tasks.spawn(async move {
             loop {
-                if let Some(entry) = coordinator.entry(&name) {
-                    tokio::select! {
-                        () = shutdown.cancelled() => return,
-                        () = coordinator.until_running(&entry) => {}
-                    }
+                let running = tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    running = coordinator.until_running(&entry) => running,
+                };
+                let now = coordinator.entry(&name);
+                if now.is_none_or(|now| !Arc::ptr_eq(&now.provider, &entry.provider)) {
+                    return;
                 }
-                let is_told = coordinator.ask_for_models(&name).await;
-                let pause = if is_told { LIST_EVERY } else { ASK_AGAIN };
+                let pause = match running.is_ok() && coordinator.ask_for_models(&name).await {
+                    true if entry.settings.run.is_some() => return,
+                    true => LIST_EVERY,
+                    false => ASK_AGAIN,
+                };
                 tokio::select! {
                     () = shutdown.cancelled() => return,
                     () = tokio::time::sleep(pause) => {}
                 }
-                let now = coordinator.entry(&name).map(|entry| Arc::clone(&entry.provider));
-                let is_same = match (&now, &provider) {
-                    (Some(now), Some(then)) => Arc::ptr_eq(now, then),
-                    _ => false,
-                };
-                if !is_same {
-                    return;
-                }
             }
         });
+    }
+}
+
+/// What speaks to a provider.
+fn connect(settings: &ProviderSettings, endpoint: &Endpoint) -> Result<Arc<dyn Provider>, TurnError> {
+    let connected: Result<Arc<dyn Provider>, EndpointError> = match settings.api {
+        Api::OpenAi => OpenAi::new(endpoint).map(|provider| Arc::new(provider) as _),
+        Api::Anthropic => Anthropic::new(endpoint).map(|provider| Arc::new(provider) as _),
+    };
+    connected.map_err(|error| {
+        let field = match &error {
+            EndpointError::Url { .. } | EndpointError::Tls(_) => "url",
+            EndpointError::Key => "key_file",
+            EndpointError::CaFile { .. } => "ca_file",
+        };
+        TurnError::Invalid { field: field.to_owned(), problem: format!("cannot be used: {error}") }
+    })
+}
+
+fn recorded(settings: &ProviderSettings, created_at_ms: i64) -> ProviderRecord {
+    let endpoint = serde_json::json!({ "url": settings.url, "run": settings.run });
+    ProviderRecord {
+        name: settings.name.clone(),
+        api: match settings.api {
+            Api::OpenAi => ProviderApi::OpenAi,
+            Api::Anthropic => ProviderApi::Anthropic,
+        },
+        endpoint: endpoint.to_string(),
+        key_file: settings.key_file.as_ref().map(|path| path.display().to_string()),
+        settings: serde_json::to_string(settings).unwrap_or_default(),
+        created_at_ms,
     }
 }

@@ -7,6 +7,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use holdfast_llm::{CallError, Part, Request, Usage};
+use holdfast_storage::events::EVENT_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -49,9 +50,7 @@ impl TextPolicy {
     pub fn text(self, text: &str) -> Option<Text> {
         match self {
             Self::None => None,
-            Self::Hashes => {
-                Some(Text::Hash { blake3: blake3::hash(text.as_bytes()).to_hex().to_string(), bytes: text.len() })
-            }
+            Self::Hashes => Some(Text::Full(text.to_owned()).hashed()),
             Self::Full => Some(Text::Full(text.to_owned())),
         }
     }
@@ -313,8 +312,63 @@ pub(crate) fn words(parts: &[Part]) -> String {
     words
 }
 
+/// The same, with the thoughts: what a provider counts.
+pub(crate) fn all_words(parts: &[Part]) -> String {
+    let mut all = words(parts);
+    for part in parts {
+        if let Part::Reasoning { text, .. } = part {
+            all.push('\n');
+            all.push_str(text);
+        }
+    }
+    all
+}
+
+impl Started {
+    /// It as JSON, with as much of the texts as fits into an event.
+    pub(crate) fn body(mut self) -> Vec<u8> {
+        let whole = body(&self);
+        if whole.len() <= EVENT_BYTES_MAX {
+            return whole;
+        }
+        for said in &mut self.messages {
+            said.text = said.text.take().map(Text::hashed);
+        }
+        let hashed = body(&self);
+        if hashed.len() <= EVENT_BYTES_MAX {
+            return hashed;
+        }
+        self.messages.clear();
+        body(&self)
+    }
+}
+
+impl Finished {
+    /// It as JSON, with the answer if that fits into an event.
+    pub(crate) fn body(mut self) -> Vec<u8> {
+        let whole = body(&self);
+        if whole.len() <= EVENT_BYTES_MAX {
+            return whole;
+        }
+        self.answer = self.answer.take().map(Text::hashed);
+        body(&self)
+    }
+}
+
+impl Text {
+    /// What stands for it.
+    fn hashed(self) -> Self {
+        match self {
+            Self::Full(text) => {
+                Self::Hash { blake3: blake3::hash(text.as_bytes()).to_hex().to_string(), bytes: text.len() }
+            }
+            hash @ Self::Hash { .. } => hash,
+        }
+    }
+}
+
 /// A body as JSON. Our own types always have one.
-pub(crate) fn body(of: &impl Serialize) -> Vec<u8> {
+fn body(of: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(of).unwrap_or_else(|_| Value::Null.to_string().into_bytes())
 }
 

@@ -3,7 +3,13 @@
 //! A [`Record`] collects what happens. However a turn ends, also by being dropped, exactly one `turn_finished` comes of
 //! it, and what was reserved for it is settled in the same transaction.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
 
 use holdfast_llm::{Answer, AttemptRecord, CallError, Collected, Event, Part, Price, Usage, tokens};
 use holdfast_storage::{
@@ -26,17 +32,45 @@ pub(crate) struct Record {
     caller: Arc<str>,
     session: Option<Arc<str>>,
     began: Instant,
+    /// The model that answers, or was the last to be asked.
     model: Option<String>,
-    price: Option<Price>,
-    /// What the call under way may cost, and the names it is charged under.
-    reserved: Option<(Reserved, Vec<String>)>,
+    /// The call under way.
+    call: Option<Call>,
+    /// Calls that took something and are over.
+    taken: Vec<Taken>,
     attempts: Vec<RecordedAttempt>,
     said: Collected,
     first_visible_ms: Option<f64>,
     continued: Vec<(usize, String)>,
+    /// Whose stream broke.
+    spoke: Option<String>,
     /// Tokens of the question, counted here.
     input_tokens: u64,
+    /// Tokens of what models had said before the one that goes on.
+    told_before: u64,
     is_over: bool,
+}
+
+/// A call of a model, and what it is charged under.
+pub(crate) struct Call {
+    pub(crate) model: String,
+    pub(crate) price: Option<Price>,
+    pub(crate) reserved: Reserved,
+    /// The words that budgets know it by.
+    pub(crate) names: Vec<String>,
+    /// The most that it may cost, and tokens that it may take.
+    pub(crate) most: (Option<u64>, u64),
+    /// Whether anything was sent to the provider.
+    pub(crate) is_sent: Arc<AtomicBool>,
+}
+
+/// What a call took.
+struct Taken {
+    reserved: Reserved,
+    charge: Charge,
+    usage: Usage,
+    is_estimated: bool,
+    cost: Option<u64>,
 }
 
 /// What a record begins with.
@@ -64,16 +98,18 @@ impl Record {
             session: session.map(Into::into),
             began,
             model: None,
-            price: None,
-            reserved: None,
+            call: None,
+            taken: Vec::new(),
             attempts: Vec::new(),
             said: Collected::default(),
             first_visible_ms: None,
             continued: Vec::new(),
+            spoke: None,
             input_tokens: started.input_tokens,
+            told_before: 0,
             is_over: false,
         };
-        record.write(record.event(TURN_STARTED, record::body(&started)));
+        record.write(record.event(TURN_STARTED, started.body()));
         record
     }
 
@@ -101,20 +137,48 @@ impl Record {
         milliseconds(self.began, Instant::now())
     }
 
-    /// The turn goes to a model now, with that reserved for it.
-    pub(crate) fn goes_to(&mut self, model: &str, price: Option<Price>, reserved: Reserved, names: Vec<String>) {
-        // What an earlier model that failed had reserved, it did not use.
-        self.release();
-        self.model = Some(model.to_owned());
-        self.price = price;
-        self.reserved = Some((reserved, names));
+    /// The turn goes to a model now.
+    pub(crate) fn goes_to(&mut self, call: Call) {
+        self.model = Some(call.model.clone());
+        self.call = Some(call);
     }
 
     /// Gives back what was reserved for a model that gave nothing.
     pub(crate) fn release(&mut self) {
-        if let Some((reserved, _)) = self.reserved.take() {
-            self.ledger.settle_later(reserved, Vec::new(), Vec::new());
+        if let Some(call) = self.call.take() {
+            self.ledger.settle_later(call.reserved, Vec::new(), Vec::new());
         }
+        // Who has spoken is the one to name, if another could not go on.
+        if let Some(spoke) = self.continued.last().map(|(_, model)| model).or(self.spoke.as_ref()) {
+            self.model = Some(spoke.clone());
+        }
+    }
+
+    /// The call is over and nobody saw its end: it may have cost all that was reserved for it.
+    pub(crate) fn lost(&mut self) {
+        let Some(call) = self.call.take() else { return };
+        if !call.is_sent.load(Ordering::Relaxed) {
+            self.call = Some(call);
+            return self.release();
+        }
+        let (cost, tokens) = call.most;
+        let output = tokens.saturating_sub(self.input_tokens);
+        let usage = Usage { input_tokens: Some(self.input_tokens), output_tokens: Some(output), ..Usage::default() };
+        self.takes(call, usage, true, cost);
+    }
+
+    /// The call is over, with what was said.
+    fn spent(&mut self) {
+        let Some(call) = self.call.take() else { return };
+        let (usage, is_estimated) = self.usage();
+        let cost = call.price.map(|price| price.of(&usage, &Usage::default()));
+        self.takes(call, usage, is_estimated, cost);
+    }
+
+    fn takes(&mut self, call: Call, usage: Usage, is_estimated: bool, cost: Option<u64>) {
+        let tokens = usage.input_tokens.unwrap_or(0).saturating_add(usage.output_tokens.unwrap_or(0));
+        let charge = Charge { cost: cost.unwrap_or(0), tokens, models: call.names };
+        self.taken.push(Taken { reserved: call.reserved, charge, usage, is_estimated, cost });
     }
 
     /// Notes calls that were made.
@@ -143,6 +207,11 @@ impl Record {
     pub(crate) fn broke(&mut self, model: &str, error: &CallError) {
         let failed = RecordedAttempt::failed(model, self.elapsed_ms(), 0.0, error);
         self.attempts.push(failed);
+        self.spoke = Some(model.to_owned());
+        self.spent();
+        // Whoever goes on counts from here.
+        self.said.usage = Usage::default();
+        self.told_before = tokens::count_text(&record::all_words(&self.said.parts));
     }
 
     /// How many calls were made.
@@ -204,52 +273,67 @@ impl Record {
         if std::mem::replace(&mut self.is_over, true) {
             return;
         }
-        let (usage, is_estimated) = self.usage(outcome);
-        let cost = match outcome {
-            Outcome::Cached => Some(0),
-            _ => self.price.map(|price| price.of(&usage, &Usage::default())),
-        };
-        let tokens = usage.input_tokens.unwrap_or(0).saturating_add(usage.output_tokens.unwrap_or(0));
+        let has_begun = !self.said.parts.is_empty() || self.said.finish.is_some();
+        match outcome {
+            // Who leaves before anything came has the provider work all the same.
+            Outcome::Abandoned if !has_begun => self.lost(),
+            Outcome::Cached => {}
+            _ if has_begun => self.spent(),
+            _ => self.release(),
+        }
+        let mut usage = Usage::default();
+        let mut cost = (outcome == Outcome::Cached).then_some(0_u64);
+        for taken in &self.taken {
+            add(&mut usage, &taken.usage);
+            cost = cost.or(taken.cost.map(|_| 0)).map(|sum| sum.saturating_add(taken.cost.unwrap_or(0)));
+        }
         let finished = Finished {
             outcome,
             model: self.model.clone(),
             attempts: std::mem::take(&mut self.attempts),
             finish: self.said.finish.as_ref().map(|finish| finish.as_str().to_owned()),
-            usage: RecordedUsage { is_estimated, ..RecordedUsage::from(&usage) },
+            usage: RecordedUsage {
+                is_estimated: self.taken.iter().any(|taken| taken.is_estimated),
+                ..RecordedUsage::from(&usage)
+            },
             cost,
             first_visible_ms: self.first_visible_ms,
             duration_ms: self.elapsed_ms(),
             answer: self.policy.text(&record::words(&self.said.parts)).filter(|_| !self.said.parts.is_empty()),
             continued: std::mem::take(&mut self.continued),
         };
-        let event = self.event(TURN_FINISHED, record::body(&finished));
-        match self.reserved.take() {
-            Some((reserved, models)) => {
-                let charge = Charge { cost: cost.unwrap_or(0), tokens, models };
-                self.ledger.settle_later(reserved, vec![charge], vec![event]);
-            }
-            None => self.write(event),
+        let event = self.event(TURN_FINISHED, finished.body());
+        // The event comes with the last charge, so that books and events agree.
+        let mut taken = std::mem::take(&mut self.taken);
+        let Some(last) = taken.pop() else { return self.write(event) };
+        for earlier in taken {
+            self.ledger.settle_later(earlier.reserved, vec![earlier.charge], Vec::new());
         }
+        self.ledger.settle_later(last.reserved, vec![last.charge], vec![event]);
     }
 
-    /// Tokens the turn took. What a provider that began to answer did not tell, is counted here: a stream that was cut has
-    /// been paid for as far as it came.
-    fn usage(&self, outcome: Outcome) -> (Usage, bool) {
+    /// Tokens that the call under way took. What its provider did not tell to the end is counted here: a stream that was
+    /// cut has been paid for as far as it came. Anthropic tells the output so far as it begins, and the rest at an end
+    /// that may not come.
+    fn usage(&self) -> (Usage, bool) {
         let mut usage = self.said.usage;
-        let began = !self.said.parts.is_empty() || self.said.finish.is_some();
-        if outcome == Outcome::Cached || !began {
-            return (if outcome == Outcome::Cached { Usage::default() } else { usage }, false);
-        }
-        let is_estimated = usage.input_tokens.is_none() || usage.output_tokens.is_none();
+        let is_estimated = usage.input_tokens.is_none() || usage.output_tokens.is_none() || self.said.finish.is_none();
         if is_estimated {
-            usage.input_tokens = usage.input_tokens.or(Some(self.input_tokens));
-            let words = record::words(&self.said.parts);
-            // Anthropic tells the output so far as it begins, and the rest at the end that did not come.
-            let counted = tokens::count_text(&words);
-            usage.output_tokens = Some(usage.output_tokens.map_or(counted, |told| told.max(counted)));
+            let told = tokens::count_text(&record::all_words(&self.said.parts)).saturating_sub(self.told_before);
+            usage.input_tokens = usage.input_tokens.or(Some(self.input_tokens + self.told_before));
+            usage.output_tokens = Some(usage.output_tokens.map_or(told, |output| output.max(told)));
         }
         (usage, is_estimated)
     }
+}
+
+fn add(sum: &mut Usage, other: &Usage) {
+    let each = |sum: &mut Option<u64>, other: Option<u64>| {
+        *sum = sum.map_or(other, |sum| Some(sum.saturating_add(other.unwrap_or(0))));
+    };
+    each(&mut sum.input_tokens, other.input_tokens);
+    each(&mut sum.output_tokens, other.output_tokens);
+    each(&mut sum.cached_input_tokens, other.cached_input_tokens);
 }
 
 impl Drop for Record {

@@ -14,7 +14,9 @@ use futures::future::BoxFuture;
 use holdfast_llm::{Message, Part, Request, Role, tokens};
 use holdfast_storage::{
     Caller, Storage, StorageError,
-    sessions::{MESSAGES_MAX, NewMessage, SentPassage, Session, SessionError, SessionTurn},
+    sessions::{
+        MESSAGES_MAX, NewMessage, SESSION_BYTES_MAX, SentPassage, Session, SessionError, SessionMessage, SessionTurn,
+    },
 };
 use serde_json::{Value, json};
 
@@ -24,6 +26,11 @@ use crate::{Citation, Coordinator, TurnError, record};
 pub(crate) const KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// From so many tokens on the older half of a session is summarised.
 const SUMMARISE_ABOVE_TOKENS: u64 = 6_000;
+/// The same in bytes.
+const SUMMARISE_ABOVE_BYTES: u64 = SESSION_BYTES_MAX / 2;
+/// Messages and bytes that a turn is taken to need at least.
+const ROOM_MESSAGES: usize = 8;
+const ROOM_BYTES: u64 = 64 << 10;
 /// The longest summary, in tokens.
 const SUMMARY_TOKENS_MAX: u32 = 500;
 /// What a summary is headed with where it is told to a model.
@@ -61,8 +68,8 @@ pub(crate) struct Open {
     session: Session,
     history: Vec<Message>,
     sent: HashSet<SentPassage>,
-    /// Tokens of what is remembered word by word.
-    tokens: u64,
+    /// How much is remembered word by word.
+    kept: Size,
     /// Messages of the request that the session knows already.
     known: usize,
     /// Passages that this turn sends.
@@ -88,6 +95,12 @@ impl Coordinator {
             };
             blocking(read).await??
         };
+        let is_full =
+            messages.len() >= MESSAGES_MAX - ROOM_MESSAGES || session.size_bytes >= SESSION_BYTES_MAX - ROOM_BYTES;
+        if is_full && session.summarised_up_to <= session.gone_up_to {
+            // Before anybody is asked: an answer that is not remembered would have been paid for.
+            return Err(SessionError::Full.into());
+        }
         let mut history: Vec<Message> = messages.iter().filter_map(|stored| message_of(&stored.message.body)).collect();
         if let Some(summary) = &session.summary {
             history.insert(0, Message::text(Role::System, format!("{SUMMARY_HEADING}\n{summary}")));
@@ -98,7 +111,7 @@ impl Coordinator {
             session,
             history,
             sent: sent.into_iter().collect(),
-            tokens: messages.iter().map(|stored| stored.message.tokens).sum(),
+            kept: Size::of(messages.iter().map(|stored| &stored.message)),
             known: 0,
             sends: Vec::new(),
             _turn: turn,
@@ -107,17 +120,24 @@ impl Coordinator {
 
     /// Remembers a turn. It is durable when this returns; a session that has become long is summarised after that, and
     /// nobody waits for it.
-    pub(crate) async fn remember(&self, open: Open, request: &Request, answer: &[Part]) -> Result<(), TurnError> {
+    pub(crate) async fn remember(
+        &self,
+        open: Open,
+        request: &Request,
+        answer: &[Part],
+        model: &str,
+    ) -> Result<(), TurnError> {
         let (caller, id) = (open.caller.clone(), open.id().to_owned());
-        if open.remember(request, answer).await? < SUMMARISE_ABOVE_TOKENS {
+        if !open.remember(request, answer).await?.is_long() {
             return Ok(());
         }
+        let model = model.to_owned();
         let Some(turn) = self.shared.summarising.enter(caller.id(), &id) else { return Ok(()) };
         let coordinator = self.clone();
         self.shared.tasks.spawn(async move {
             let _turn = turn;
             let summarised = tokio::select! {
-                summarised = coordinator.summarise_if_long(&caller, &id) => summarised,
+                summarised = coordinator.summarise(&caller, &id, &model) => summarised,
                 () = coordinator.shared.shutdown.cancelled() => Ok(()),
             };
             if let Err(error) = summarised {
@@ -128,8 +148,9 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Replaces the older half of a session that has become long by a summary.
-    async fn summarise_if_long(&self, caller: &Caller, id: &str) -> Result<(), TurnError> {
+    /// Replaces the older half of a session by a summary, made by the model that answered in it: the conversation is told
+    /// to nobody else.
+    async fn summarise(&self, caller: &Caller, id: &str, model: &str) -> Result<(), TurnError> {
         let (storage, asking, name) = (self.shared.storage.clone(), caller.clone(), id.to_owned());
         let read = move || {
             let session = storage.session(&asking, &name)?;
@@ -142,18 +163,12 @@ impl Coordinator {
             Err(SessionError::NotFound) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        let total: u64 = messages.iter().map(|stored| stored.message.tokens).sum();
-        if total < SUMMARISE_ABOVE_TOKENS || messages.len() < 4 {
-            return Ok(());
-        }
-        // Up to an answer: a question without its answer, or a call without its result, means nothing.
-        let half = messages.len() / 2;
-        let Some(end) = messages[..half].iter().rposition(|stored| stored.message.role == "assistant") else {
-            return Ok(());
-        };
-        let old: Vec<Message> = messages[..=end].iter().filter_map(|stored| message_of(&stored.message.body)).collect();
+        let Some(end) = end_of_older_half(&messages) else { return Ok(()) };
+        let old = messages[..=end].iter().filter_map(|stored| message_of(&stored.message.body));
+        // What was looked up can be looked up again.
+        let old: Vec<Message> = old.filter(|message| message.role != Role::System).collect();
         let before = session.summary.as_deref().unwrap_or_default();
-        let summary = match self.summary_by_model(caller, before, &old).await {
+        let summary = match self.summary_by_model(caller, model, before, &old).await {
             Some(summary) => summary,
             None => extract(before, &old),
         };
@@ -164,6 +179,7 @@ impl Coordinator {
     fn summary_by_model<'a>(
         &'a self,
         caller: &'a Caller,
+        model: &str,
         before: &str,
         old: &[Message],
     ) -> BoxFuture<'a, Option<String>> {
@@ -182,7 +198,7 @@ impl Coordinator {
             ..Request::default()
         };
         let turn = crate::Turn {
-            model: "auto".to_owned(),
+            model: model.to_owned(),
             request,
             session: None,
             augmentation: None,
@@ -203,6 +219,47 @@ impl Coordinator {
     }
 }
 
+/// How much is remembered word by word.
+#[derive(Clone, Copy, Debug, Default)]
+struct Size {
+    tokens: u64,
+    bytes: u64,
+}
+
+impl Size {
+    fn of<'a>(messages: impl Iterator<Item = &'a NewMessage>) -> Self {
+        messages.fold(Self::default(), |size, message| Self {
+            tokens: size.tokens + message.tokens,
+            bytes: size.bytes + message.body.len() as u64,
+        })
+    }
+
+    /// Pictures have few tokens and many bytes.
+    fn is_long(self) -> bool {
+        self.tokens >= SUMMARISE_ABOVE_TOKENS || self.bytes >= SUMMARISE_ABOVE_BYTES
+    }
+}
+
+/// Where the older half of a conversation ends: after an answer that a question follows, since a question without its
+/// answer, or a call without its result, means nothing.
+fn end_of_older_half(messages: &[SessionMessage]) -> Option<usize> {
+    let spoken: Vec<usize> = (0..messages.len()).filter(|at| messages[*at].message.role != "system").collect();
+    let role = |at: usize| messages[spoken[at]].message.role.as_str();
+    let ends = |at: &usize| role(*at) == "assistant" && role(*at + 1) == "user";
+    // Where one message is more than all the rest, the half of the messages is not the half of what they take.
+    (0..spoken.len().saturating_sub(1)).filter(ends).min_by_key(|at| at.abs_diff(spoken.len() / 2)).map(|at| spoken[at])
+}
+
+/// What two messages have to have in common to be the same: clients leave thoughts away, and some texts that are empty.
+fn said(message: &Message) -> (Role, Vec<&Part>) {
+    let is_said = |part: &&Part| match part {
+        Part::Text(text) => !text.is_empty(),
+        Part::Reasoning { .. } => false,
+        _ => true,
+    };
+    (message.role, message.parts.iter().filter(is_said).collect())
+}
+
 impl Open {
     pub(crate) fn id(&self) -> &str {
         &self.session.id
@@ -216,16 +273,23 @@ impl Open {
     /// Puts what is remembered before what is asked. A client that sends the whole conversation each time, as most
     /// libraries do, is not told it twice.
     pub(crate) fn put_into(&mut self, request: &mut Request) {
-        let history = std::mem::take(&mut self.history);
-        let said = |message: &&Message| message.role != Role::System;
-        let remembered: Vec<&Message> = history.iter().filter(said).collect();
-        let asked: Vec<&Message> = request.messages.iter().filter(said).collect();
-        if asked.len() > remembered.len() && asked[..remembered.len()] == remembered[..] {
-            self.known = remembered.len();
-            request.history = history.into_iter().filter(|message| message.role == Role::System).collect();
-        } else {
-            request.history = history;
+        let mut history = std::mem::take(&mut self.history);
+        let is_spoken = |message: &&Message| message.role != Role::System;
+        let remembered: Vec<_> = history.iter().filter(is_spoken).map(said).collect();
+        let asked: Vec<_> = request.messages.iter().filter(is_spoken).map(said).collect();
+        let known = match remembered.len() {
+            0 => None,
+            // What is remembered may have begun later: what came before it is in the summary.
+            length => asked.windows(length).position(|part| part == remembered).map(|at| (at, at + length)),
+        };
+        if let Some((begins, ends)) = known.filter(|(_, ends)| *ends < asked.len()) {
+            self.known = ends;
+            history.retain(|message| message.role == Role::System);
+            if begins > 0 && self.session.summary.is_some() {
+                history.remove(0);
+            }
         }
+        request.history = history;
     }
 
     /// Notes passages that this turn sends.
@@ -237,17 +301,20 @@ impl Open {
         self.sends = citations.iter().map(sent).collect();
     }
 
-    /// Remembers what was asked and answered, and tells how many tokens are remembered now. It is durable when this returns.
-    async fn remember(self, request: &Request, answer: &[Part]) -> Result<u64, TurnError> {
+    /// Remembers what was asked, found and answered, and tells how much is remembered now. It is durable when this returns.
+    async fn remember(self, request: &Request, answer: &[Part]) -> Result<Size, TurnError> {
+        // The model goes on from what it was given to read, which is not sent again.
+        let found = request.context.as_ref().map(|context| Message::text(Role::System, context.clone()));
         let asked = request.messages.iter().filter(|message| message.role != Role::System).skip(self.known);
         let answered = Message { role: Role::Assistant, parts: answer.to_vec() };
-        let messages = asked.chain([&answered]).map(|message| NewMessage {
+        let messages = found.iter().chain(asked).chain([&answered]).map(|message| NewMessage {
             role: message.role.as_str().to_owned(),
             body: body_of(message),
             tokens: tokens::count_text(&record::words(&message.parts)),
         });
         let messages: Vec<NewMessage> = messages.collect();
-        let tokens = self.tokens + messages.iter().map(|message| message.tokens).sum::<u64>();
+        let added = Size::of(messages.iter());
+        let size = Size { tokens: self.kept.tokens + added.tokens, bytes: self.kept.bytes + added.bytes };
         let turn = SessionTurn {
             expected_turns: self.session.turns,
             messages,
@@ -255,7 +322,7 @@ impl Open {
             expires_at_ms: record::now_ms() + duration_ms(KEPT),
         };
         self.storage.append_turn(&self.caller, &self.session.id, turn).await?;
-        Ok(tokens)
+        Ok(size)
     }
 }
 
@@ -376,6 +443,24 @@ mod tests {
             assert_eq!(message_of(&body_of(&message)), Some(message));
         }
         assert_eq!(message_of(r#"{"role":"user","parts":[{"hologram":1}]}"#), None);
+    }
+
+    fn stored(roles: &[&str]) -> Vec<SessionMessage> {
+        let message = |(at, role): (usize, &&str)| SessionMessage {
+            number: at as u64 + 1,
+            message: NewMessage { role: (*role).to_owned(), body: String::new(), tokens: 1 },
+        };
+        roles.iter().enumerate().map(message).collect()
+    }
+
+    #[test]
+    fn an_older_half_ends_with_an_answer_and_never_before_the_result_of_a_call() {
+        let end = |roles: &[&str]| end_of_older_half(&stored(roles));
+        assert_eq!(end(&["user", "assistant", "user", "assistant", "user", "assistant"]), Some(3));
+        assert_eq!(end(&["user", "assistant", "tool", "assistant", "user", "assistant"]), Some(3));
+        assert_eq!(end(&["user", "assistant", "tool", "assistant"]), None);
+        assert_eq!(end(&["user", "assistant", "system", "user", "assistant"]), Some(1));
+        assert_eq!(end(&[]), None);
     }
 
     #[test]

@@ -8,8 +8,8 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use futures::StreamExt;
 use holdfast_llm::{
-    Answer, Ask, CallError, Deadlines, Delta, ErrorKind, Event, EventStream, Model, Request, Tried, Usage, check,
-    tokens,
+    Answer, Ask, CallError, Deadlines, Delta, ErrorKind, Event, EventStream, Model, Request, Shape, Tried, Usage,
+    check, tokens,
 };
 use holdfast_routing::{Candidate, Features, Obstacle, admit};
 use holdfast_storage::{
@@ -20,15 +20,17 @@ use uuid::Uuid;
 
 use crate::{
     About, Augmented, Completed, Coordinator, Streaming, Turn, TurnError, TurnEvent,
-    cache::Plan,
+    cache::{Hit, Plan},
     catalog::{Choice, Chosen},
     record::{self, Outcome, RecordedCandidate, RecordedContext, RecordedFeatures, RecordedPassage, Started},
-    run::{Beginning, Record},
+    run::{Beginning, Call, Record},
     session::Open,
 };
 
 /// Tokens that an answer is taken to have where nobody said how many it may: for budgets and prices.
 pub(crate) const OUTPUT_TOKENS_ASSUMED: u64 = 4_096;
+/// Models that stand in the record of a turn. A provider can have hundreds.
+const CANDIDATES_RECORDED: usize = 64;
 
 /// A turn that is under way.
 struct Run {
@@ -45,6 +47,8 @@ struct Run {
     session: Option<Open>,
     about: About,
     plan: Option<Plan>,
+    /// An answer that was kept.
+    hit: Option<Hit>,
     /// Whether another model may go on where one stopped.
     continues: bool,
     record: Record,
@@ -94,10 +98,9 @@ impl Coordinator {
     /// See [`TurnError`]. What was written down of the turn stays, whatever comes of it.
     pub async fn complete(&self, caller: &Caller, turn: Turn) -> Result<Completed, TurnError> {
         let mut run = self.begin(caller, turn).await?;
-        if let Some(hit) = run.plan.as_ref().and_then(|plan| self.shared.cache.get(plan)) {
-            return Ok(run.kept_before(&hit.model, hit.answer));
+        if let Some(hit) = run.hit.take() {
+            return run.kept_before(hit).await;
         }
-        run.refuse_unless_kept()?;
         let answer = run.whole().await?;
         run.finish_whole(answer).await
     }
@@ -109,12 +112,11 @@ impl Coordinator {
     /// See [`TurnError`].
     pub async fn stream(&self, caller: &Caller, turn: Turn) -> Result<Streaming, TurnError> {
         let mut run = self.begin(caller, turn).await?;
-        if let Some(hit) = run.plan.as_ref().and_then(|plan| self.shared.cache.get(plan)) {
-            let completed = run.kept_before(&hit.model, hit.answer);
+        if let Some(hit) = run.hit.take() {
+            let completed = run.kept_before(hit).await?;
             let events = futures::stream::iter(pieces(&completed.answer).map(TurnEvent::Piece));
             return Ok(Streaming { about: completed.about, shape: None, events: Box::pin(events) });
         }
-        run.refuse_unless_kept()?;
         let (model, stream) = run.opened().await?;
         let (about, shape) = (run.about.clone(), Some(model.shape()));
         let relay = Relay { run, model, stream: Some(stream) };
@@ -151,7 +153,8 @@ impl Coordinator {
             request.context = Some(found.context.clone());
         }
         let plan = self.shared.cache.plan(caller, &asked, &request, cache);
-        let (input_tokens, is_counted) = self.input_tokens(&choice, &request);
+        let request = Arc::new(request);
+        let (input_tokens, is_counted) = self.input_tokens(&choice, &request).await?;
         let features = features(&request, input_tokens);
         let interaction = Uuid::now_v7();
         let about = About {
@@ -190,7 +193,7 @@ impl Coordinator {
             coordinator: self.clone(),
             caller: caller.clone(),
             asked,
-            request: Arc::new(request),
+            request,
             features,
             left: routed.left,
             trace,
@@ -198,31 +201,39 @@ impl Coordinator {
             began,
             session,
             about,
-            plan: plan.map(|plan| Plan { look_up: if cache.is_fresh { None } else { plan.look_up }, ..plan }),
+            hit: plan.as_ref().and_then(|plan| self.shared.cache.get(plan)),
+            plan,
             continues: choice.continues,
             record,
         };
-        if run.left.is_empty() {
-            run.record.over(Outcome::Failed);
-            return Err(self.nobody(routed.obstacles, &choice, &run.features));
-        }
-        if cache.is_kept_only {
-            run.left.clear();
-        }
-        Ok(run)
+        let error = match &run.hit {
+            Some(_) => return Ok(run),
+            None if cache.is_kept_only => TurnError::NotCached,
+            None if run.left.is_empty() => self.nobody(routed.obstacles, &choice, &run.features),
+            None => return Ok(run),
+        };
+        run.record.over(Outcome::Failed);
+        Err(error)
     }
 
     /// Tokens of the question, and whether they were counted. Counting takes longer than all the rest of a turn here, so it
     /// is done where something hangs on the number; elsewhere four bytes are taken for a token, as English text has it.
-    fn input_tokens(&self, choice: &Choice, request: &Request) -> (u64, bool) {
+    async fn input_tokens(&self, choice: &Choice, request: &Arc<Request>) -> Result<(u64, bool), TurnError> {
+        /// What is counted at once; more would hold other turns up.
+        const AT_ONCE_BYTES: u64 = 8 << 10;
         let most = tokens::at_most(request);
         let output = u64::from(request.sampling.max_tokens.unwrap_or(0)).max(OUTPUT_TOKENS_ASSUMED);
         let is_tight = |chosen: &Chosen| chosen.model.spec().context_tokens.is_some_and(|has| most + output > has);
         let is_limited = !self.shared.ledger.budgets().is_empty();
         if is_limited || choice.by_rules || choice.models.iter().any(is_tight) {
-            return (tokens::count_request(request), true);
+            if most <= AT_ONCE_BYTES {
+                return Ok((tokens::count_request(request), true));
+            }
+            let request = Arc::clone(request);
+            let counted = crate::session::blocking(move || tokens::count_request(&request)).await?;
+            return Ok((counted, true));
         }
-        (tokens::estimate(request), false)
+        Ok((tokens::estimate(request), false))
     }
 
     /// Puts the models that could answer in order.
@@ -233,7 +244,7 @@ impl Coordinator {
         request: &Request,
         features: &Features,
     ) -> Result<Routed, TurnError> {
-        let verdicts = self.budgets(caller, choice, features).await?;
+        let verdicts = self.budgets(caller, choice, features, answers(request)).await?;
         let now = Instant::now();
         let mut routed = Routed {
             left: VecDeque::new(),
@@ -242,6 +253,8 @@ impl Coordinator {
             policy: choice.policy_name.clone(),
         };
         let mut candidates = Vec::with_capacity(choice.models.len());
+        // The same for every model of a shape.
+        let mut said_in: Vec<(Shape, Option<CallError>)> = Vec::new();
         for (chosen, verdict) in choice.models.iter().zip(verdicts) {
             let standing = chosen.model.standing(now);
             let candidate = candidate(chosen, standing.refuses_for.is_none(), &verdict);
@@ -250,7 +263,12 @@ impl Coordinator {
                 ruled.retain(|ruled| !matches!(ruled, Ruled::By(Obstacle::OverBudget)));
                 ruled.push(over);
             }
-            ruled.extend(check(chosen.model.shape(), request).err().map(Ruled::Inexpressible));
+            let shape = chosen.model.shape();
+            if !said_in.iter().any(|(known, _)| *known == shape) {
+                said_in.push((shape, check(shape, request).err()));
+            }
+            let unsayable = said_in.iter().find(|(known, _)| *known == shape).and_then(|(_, error)| error.clone());
+            ruled.extend(unsayable.map(Ruled::Inexpressible));
             routed.candidates.push(RecordedCandidate {
                 model: candidate.name.clone(),
                 location: if candidate.location == holdfast_routing::Location::Local { "local" } else { "remote" }
@@ -274,6 +292,9 @@ impl Coordinator {
                 (Some(rank), Some(ranked.score), Some(ranked.propensity));
             routed.left.push_back(choice.models[index].model.clone());
         }
+        // Those that come into question first, and of the others as many as a reader can want.
+        routed.candidates.sort_by_key(|candidate| candidate.rank.unwrap_or(usize::MAX));
+        routed.candidates.truncate(CANDIDATES_RECORDED);
         Ok(routed)
     }
 
@@ -283,17 +304,27 @@ impl Coordinator {
         caller: &Caller,
         choice: &Choice,
         features: &Features,
+        answers: u64,
     ) -> Result<Vec<Option<Verdict>>, TurnError> {
         if self.shared.ledger.budgets().is_empty() {
             return Ok(choice.models.iter().map(|_| None).collect());
         }
         let ledger = self.shared.ledger.clone();
-        let asked =
-            choice.models.iter().map(|chosen| reservation(caller, &choice.asked, &chosen.model, features, Uuid::nil()));
-        let asked: Vec<Reservation> = asked.collect();
+        let (word, id) = (&choice.asked, Uuid::nil());
+        let of_model = |chosen: &Chosen| reservation(caller, word, &chosen.model, features, answers, id);
+        let asked: Vec<Reservation> = choice.models.iter().map(of_model).collect();
         let look = move || asked.iter().map(|reservation| Verdict::of(ledger.allows(reservation))).collect();
         let verdicts: Result<Vec<Option<Verdict>>, TurnError> = crate::session::blocking(look).await?;
         verdicts
+    }
+
+    /// Every model that could answer is left alone for a while.
+    fn left_alone(&self, choice: &Choice) -> TurnError {
+        let reason = "no model that could answer is asked for a while, since they failed";
+        let mut last = CallError::new(ErrorKind::BreakerOpen, reason);
+        let now = Instant::now();
+        last.retry_after = choice.models.iter().filter_map(|chosen| chosen.model.standing(now).refuses_for).min();
+        TurnError::Failed { last, attempts: 0 }
     }
 
     /// Why nobody can answer.
@@ -326,11 +357,18 @@ impl Coordinator {
             return TurnError::NoProvider;
         }
         if all(|ruled| matches!(ruled, Ruled::By(Obstacle::BreakerOpen))) {
-            let reason = "no model that could answer is asked for a while, since they failed";
-            let mut last = CallError::new(ErrorKind::BreakerOpen, reason);
-            let now = Instant::now();
-            last.retry_after = choice.models.iter().filter_map(|chosen| chosen.model.standing(now).refuses_for).min();
-            return TurnError::Failed { last, attempts: 0 };
+            return self.left_alone(choice);
+        }
+        // One that only time rules out: it is worth coming again.
+        let passing = |ruled: &Vec<Ruled>| {
+            ruled.iter().all(|ruled| matches!(ruled, Ruled::Budget { .. } | Ruled::By(Obstacle::BreakerOpen)))
+        };
+        if obstacles.iter().any(passing) {
+            let over = obstacles.into_iter().filter(passing).flatten().find_map(|ruled| match ruled {
+                Ruled::Budget { budget, resets_at_ms } => Some(TurnError::BudgetExceeded { budget, resets_at_ms }),
+                _ => None,
+            });
+            return over.unwrap_or_else(|| self.left_alone(choice));
         }
         let told = |(chosen, ruled): (&Chosen, Vec<Ruled>)| {
             let why: Vec<String> = ruled.iter().map(Ruled::sentence).collect();
@@ -394,8 +432,15 @@ fn candidate(chosen: &Chosen, is_passing: bool, verdict: &Option<Verdict>) -> Ca
 }
 
 /// What a call may take.
-fn reservation(caller: &Caller, asked: &str, model: &Model, features: &Features, interaction: Uuid) -> Reservation {
-    let (cost, tokens) = estimate(model, features);
+fn reservation(
+    caller: &Caller,
+    asked: &str,
+    model: &Model,
+    features: &Features,
+    answers: u64,
+    interaction: Uuid,
+) -> Reservation {
+    let (cost, tokens) = estimate(model, features, answers);
     Reservation {
         tenant: caller.id().into(),
         caller: caller.id().into(),
@@ -410,20 +455,16 @@ fn reservation(caller: &Caller, asked: &str, model: &Model, features: &Features,
 
 impl Run {
     /// Answers with what was kept.
-    fn kept_before(self, model: &str, answer: Arc<Answer>) -> Completed {
-        let Self { record, mut about, .. } = self;
+    async fn kept_before(self, hit: Hit) -> Result<Completed, TurnError> {
+        let Self { coordinator, request, session, record, mut about, .. } = self;
+        let Hit { answer, model } = hit;
         about.is_cached = true;
-        about.model = model.to_owned();
-        record.answered_before(model, &answer);
-        Completed { about, answer }
-    }
-
-    fn refuse_unless_kept(&mut self) -> Result<(), TurnError> {
-        if self.left.is_empty() {
-            self.record.over(Outcome::Failed);
-            return Err(TurnError::NotCached);
+        about.model = model.to_string();
+        record.answered_before(&model, &answer);
+        if let Some(open) = session {
+            coordinator.remember(open, &request, &answer.parts, &about.model).await?;
         }
-        Ok(())
+        Ok(Completed { about, answer })
     }
 
     /// A whole answer, from the first model that gives one.
@@ -476,11 +517,31 @@ impl Run {
             return Ok(None);
         };
         let spec = model.spec();
-        let mut reservation = reservation(&self.caller, &self.asked, model, &self.features, self.record.interaction);
+        let answers = answers(&self.request);
+        let (caller, interaction) = (&self.caller, self.record.interaction);
+        let mut reservation = reservation(caller, &self.asked, model, &self.features, answers, interaction);
         reservation.session = self.about.session.as_deref().map(Into::into);
-        let names = reservation.models.clone();
+        let (names, most) = (reservation.models.clone(), (reservation.cost, reservation.tokens));
+        let mut ask = Ask {
+            trace: self.trace.clone(),
+            continued,
+            ..Ask::new(Arc::clone(&self.request), Deadlines { total: left, ..self.deadlines })
+        };
         match self.coordinator.shared.ledger.reserve(reservation).await {
-            Ok(reserved) => self.record.goes_to(&spec.name, spec.price, reserved, names),
+            Ok(reserved) => {
+                // What was set aside is what the answer may take.
+                if reserved.is_counted() {
+                    ask.output_tokens_max = u32::try_from(output_tokens(model, &self.features)).ok();
+                }
+                self.record.goes_to(Call {
+                    model: spec.name.clone(),
+                    price: spec.price,
+                    reserved,
+                    names,
+                    most,
+                    is_sent: Arc::clone(&ask.is_sent),
+                });
+            }
             Err(error) => {
                 *last = Some(match error {
                     ReserveError::Over(over) => {
@@ -493,17 +554,16 @@ impl Run {
                 return Ok(None);
             }
         }
-        Ok(Some(Ask {
-            request: Arc::clone(&self.request),
-            deadlines: Deadlines { total: left, ..self.deadlines },
-            trace: self.trace.clone(),
-            continued,
-        }))
+        Ok(Some(ask))
     }
 
     /// A model failed: whether another may be asked.
     fn after(&mut self, error: &CallError, last: &mut Option<TurnError>) -> Result<(), TurnError> {
-        self.record.release();
+        // A provider that fails has not answered, and is not paid; one that was cut off may have been about to.
+        match error.kind {
+            ErrorKind::TotalTimeout | ErrorKind::Cancelled => self.record.lost(),
+            _ => self.record.release(),
+        }
         let failed = TurnError::Failed { last: error.clone(), attempts: self.record.attempts() };
         if error.kind.is_for_others() {
             *last = Some(failed);
@@ -527,7 +587,7 @@ impl Run {
             coordinator.shared.cache.put(plan, &about.model, &answer);
         }
         if let Some(open) = session {
-            coordinator.remember(open, &request, &answer.parts).await?;
+            coordinator.remember(open, &request, &answer.parts, &about.model).await?;
         }
         Ok(Completed { about, answer })
     }
@@ -582,11 +642,15 @@ impl Relay {
             let Ok(Some(ask)) = self.run.turn_to(&model, Some(text.clone()), &mut last).await else { continue };
             let Tried { outcome, attempts, .. } = model.stream(&ask).await;
             self.run.record.tried(&model.spec().name, &attempts, outcome.as_ref().err());
-            if let Ok(stream) = outcome {
-                let name = model.spec().name.clone();
-                self.run.record.continued(&name);
-                (self.model, self.stream) = (model, Some(stream));
-                return Some(TurnEvent::Continued { model: name });
+            match outcome {
+                Ok(stream) => {
+                    let name = model.spec().name.clone();
+                    self.run.record.continued(&name);
+                    (self.model, self.stream) = (model, Some(stream));
+                    return Some(TurnEvent::Continued { model: name });
+                }
+                Err(error) if error.kind == ErrorKind::TotalTimeout => self.run.record.lost(),
+                Err(_) => self.run.record.release(),
             }
         }
         None
@@ -611,7 +675,10 @@ impl Relay {
             self.run.coordinator.shared.cache.put(plan, &self.run.about.model, &answer);
         }
         match self.run.session.take() {
-            Some(open) => self.run.coordinator.remember(open, &self.run.request, &answer.parts).await,
+            Some(open) => {
+                let Run { coordinator, request, about, .. } = &self.run;
+                coordinator.remember(open, request, &answer.parts, &about.model).await
+            }
             None => Ok(()),
         }
     }
@@ -649,18 +716,34 @@ fn pieces(answer: &Arc<Answer>) -> impl Iterator<Item = Event> + Send + use<> {
 /// The words that budgets and prices know a model by: what was asked for, its name, and its provider's.
 fn names(asked: &str, model: &Model) -> Vec<String> {
     let spec = model.spec();
-    let mut names = vec![asked.to_owned(), spec.name.clone(), spec.provider.clone()];
-    names.dedup();
+    let mut names = vec![asked.to_owned()];
+    for name in [&spec.name, &spec.provider, &spec.upstream] {
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
     names
 }
 
-/// What a call may cost and take at most: nothing for the cost where the model has no price.
-fn estimate(model: &Model, features: &Features) -> (Option<u64>, u64) {
+/// How many answers are asked for.
+fn answers(request: &Request) -> u64 {
+    u64::from(request.sampling.answers.unwrap_or(1))
+}
+
+/// Tokens that each answer of a model may have.
+fn output_tokens(model: &Model, features: &Features) -> u64 {
+    let most = model.spec().max_output_tokens.map(u64::from);
+    features.output_tokens.or(most).unwrap_or(OUTPUT_TOKENS_ASSUMED)
+}
+
+/// What a call may cost and take at most: nothing for the cost where the model has no price. One that runs here costs
+/// nothing without one.
+fn estimate(model: &Model, features: &Features, answers: u64) -> (Option<u64>, u64) {
     let spec = model.spec();
-    let most = spec.max_output_tokens.map(u64::from);
-    let output = features.output_tokens.or(most).unwrap_or(OUTPUT_TOKENS_ASSUMED);
+    let output = output_tokens(model, features).saturating_mul(answers);
     let usage = Usage { input_tokens: Some(features.input_tokens), output_tokens: Some(output), ..Usage::default() };
-    let cost = spec.price.map(|price| price.of(&usage, &Usage::default()));
+    let is_free = spec.location == holdfast_llm::Location::Local;
+    let cost = spec.price.map(|price| price.of(&usage, &Usage::default())).or(is_free.then_some(0));
     (cost, features.input_tokens.saturating_add(output))
 }
 

@@ -129,7 +129,7 @@ async fn main() -> anyhow::Result<()> {
         continued: None,
     };
     measure("provider, whole answer", requests, async || drop(provider.complete(&call).await)).await?;
-    let ask = Ask { request: Arc::new(request()), deadlines: PATIENT, trace: Vec::new(), continued: None };
+    let ask = Ask::new(Arc::new(request()), PATIENT);
     let whole = model(Arc::clone(&provider));
     measure("model, whole answer", requests, async || drop(whole.complete(&ask).await)).await?;
 

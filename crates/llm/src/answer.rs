@@ -131,6 +131,17 @@ pub enum Delta {
 }
 
 impl Delta {
+    /// Bytes of what it says.
+    pub(crate) fn size_bytes(&self) -> usize {
+        match self {
+            Self::Start { id, model } => id.len() + model.len(),
+            Self::Text(text) | Self::Reasoning(text) | Self::Signature(text) => text.len(),
+            Self::ToolCall { id, name, .. } => id.len() + name.len(),
+            Self::Arguments { fragment, .. } => fragment.len(),
+            Self::Finish(_) | Self::Usage(_) | Self::End => 0,
+        }
+    }
+
     /// Whether a client sees something of it: after the first such piece no other model can answer unnoticed.
     pub const fn is_visible(&self) -> bool {
         matches!(

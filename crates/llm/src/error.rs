@@ -49,9 +49,9 @@ pub enum ErrorKind {
     Cut,
     /// The provider told of an error within a stream.
     InStream,
-    /// 401 or 403: our key does not do there.
+    /// 401, 402, or a 403 that says so: our key does not do there.
     Unauthorized,
-    /// It does not have the model.
+    /// It does not have the model, or not for us: another 403.
     ModelNotFound,
     /// The conversation is longer than it reads.
     ContextTooLong,

@@ -70,6 +70,8 @@ const ANTHROPIC_KNOWN: [&str; 14] = [
 ];
 /// Fields of Anthropic's that only are about how, whose, or how dear the answer is.
 const ANTHROPIC_HINTS: [&str; 5] = ["metadata", "service_tier", "cache_control", "context_management", "speed"];
+/// Fields that say nothing where they are `false`. Of others that is not known: there are switches that are on by default.
+const OFF_ANYHOW: [&str; 6] = ["logprobs", "store", "echo", "stream", "ignore_eos", "use_beam_search"];
 /// What a field's name may have when it is told.
 const NAME_CHARS_MAX: usize = 48;
 
@@ -294,7 +296,8 @@ fn is_there(value: &Value) -> bool {
 /// Whether a field asks for nothing, or for what is so anyhow.
 fn says_nothing(name: &str, value: &Value) -> bool {
     match value {
-        Value::Null | Value::Bool(false) => true,
+        Value::Null => true,
+        Value::Bool(false) => OFF_ANYHOW.contains(&name),
         Value::Number(number) => name == "top_logprobs" && number.as_u64() == Some(0),
         Value::String(text) => text.is_empty(),
         Value::Array(values) => values.is_empty() || (name == "modalities" && *values == ["text"]),

@@ -39,6 +39,9 @@ const TOO_LONG: [&str; 12] = [
     "`inputs` tokens + `max_new_tokens`",
 ];
 
+/// The same for words that it does not want to hear: OpenRouter, and others that moderate.
+const MODERATED: [&str; 3] = ["requires moderation", "flagged for", "content policy"];
+
 /// When a provider said to ask again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RetryAfter(Option<Duration>);
@@ -112,7 +115,8 @@ impl Told {
         {
             return Some(ErrorKind::Unauthorized);
         }
-        if is(&["content_filter", "content_policy_violation", "responsibleaipolicyviolation"]) {
+        let is_withheld = MODERATED.iter().any(|words| message.contains(words));
+        if is_withheld || is(&["content_filter", "content_policy_violation", "responsibleaipolicyviolation"]) {
             return Some(ErrorKind::ContentFilter);
         }
         if is(&["model_not_found", "model_not_available"]) {
@@ -158,7 +162,9 @@ fn by_status(status: StatusCode, told: Option<ErrorKind>) -> ErrorKind {
         // Not to be followed, and no answer of such an interface: another address is meant.
         (..=399, _) => Malformed,
         (401..=403, Some(kind @ (ModelNotFound | ContentFilter | RateLimited))) => kind,
-        (401..=403, _) => ErrorKind::Unauthorized,
+        (401 | 402, _) | (403, Some(ErrorKind::Unauthorized)) => ErrorKind::Unauthorized,
+        // Not this, not to us or not from here: no reason to leave the model alone, and another may answer.
+        (403, _) => ModelNotFound,
         // There is no such path, as far as one can tell, or no such model.
         (404, _) => ModelNotFound,
         (405, _) => Malformed,
@@ -226,8 +232,17 @@ mod tests {
         check(
             403,
             r#"{"error":{"code":"unsupported_country_region_territory","message":"no","type":"request_forbidden"}}"#,
-            Unauthorized,
+            ModelNotFound,
         );
+        check(403, r#"{"error":{"code":"invalid_api_key","message":"no"}}"#, Unauthorized);
+        check(
+            403,
+            r#"{"error":{"code":403,"message":"x requires moderation. Your input was flagged for \"violence\""}}"#,
+            ContentFilter,
+        );
+        check(403, "<html>Forbidden</html>", ModelNotFound);
+        let other = ErrorKind::ModelNotFound;
+        assert!(other.is_for_others() && !other.is_failure(), "another may answer, and nobody is left alone");
         check(
             404,
             r#"{"error":{"message":"The model `x` does not exist","type":"invalid_request_error","code":"model_not_found"}}"#,

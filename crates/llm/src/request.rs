@@ -34,9 +34,11 @@ const IMAGE_BYTES: usize = 6_000;
 pub struct Request {
     /// The conversation as the client sent it.
     pub messages: Vec<Message>,
-    /// Earlier messages of the session, which come between the client's system messages and its others.
+    /// Earlier messages of the session, which come between the client's system messages and its others. Its own system
+    /// messages, such as a summary, become part of the system's words, after the client's.
     pub history: Vec<Message>,
-    /// Text that was found for this turn, fenced as data already. It becomes part of the system's words, after the client's.
+    /// Text that was found for this turn, fenced as data already. It becomes part of the system's words, after the
+    /// client's and the session's.
     pub context: Option<String>,
     /// The tools there are.
     pub tools: Vec<Tool>,
@@ -111,6 +113,18 @@ pub struct Sampling {
 }
 
 impl Request {
+    /// What is added to the client's words of the system: those of the session, then what was found for this turn.
+    pub(crate) fn added_system_words(&self) -> Option<String> {
+        use crate::message::Role;
+        let of_session = self.history.iter().filter(|message| message.role == Role::System);
+        let words: Vec<&str> = of_session
+            .flat_map(Message::texts)
+            .chain(self.context.as_deref())
+            .filter(|text| !text.is_empty())
+            .collect();
+        (!words.is_empty()).then(|| words.join("\n\n"))
+    }
+
     /// Whether a model has to be able to look at pictures.
     pub fn has_images(&self) -> bool {
         use crate::message::Part;

@@ -11,10 +11,17 @@ use std::{
 use futures::Stream;
 use tokio::time::{Sleep, sleep};
 
-use crate::{CallError, Delta, ErrorKind, Event, http::Body, sse};
+use crate::{
+    CallError, Delta, ErrorKind, Event,
+    http::{ANSWER_BYTES_MAX, Body},
+    sse,
+};
 
 /// How long the end of a body is waited for once its last event has come, so that the connection can be used again.
 const LINGER: Duration = Duration::from_millis(20);
+
+/// The longest body: as much as the longest answer, in frames that have up to eight times as many bytes as they say.
+const BODY_BYTES_MAX: usize = 8 * ANSWER_BYTES_MAX;
 
 /// What makes events of one shape out of messages.
 pub(crate) trait Decode: Send + Unpin {
@@ -31,6 +38,10 @@ pub(crate) struct Events<D> {
     parser: sse::Parser,
     decoder: D,
     state: State,
+    /// Bytes that came,
+    came_bytes: usize,
+    /// and those of what they said.
+    said_bytes: usize,
 }
 
 enum State {
@@ -41,8 +52,9 @@ enum State {
 }
 
 impl<D: Decode> Events<D> {
-    pub(crate) fn new(body: Body, decoder: D) -> Self {
-        Self { body, parser: sse::Parser::default(), decoder, state: State::Running }
+    pub(crate) fn new(mut body: Body, decoder: D) -> Self {
+        body.expect_events();
+        Self { body, parser: sse::Parser::default(), decoder, state: State::Running, came_bytes: 0, said_bytes: 0 }
     }
 
     /// The next event of what has come.
@@ -50,6 +62,11 @@ impl<D: Decode> Events<D> {
         let too_long = |error: sse::TooLong| CallError::new(ErrorKind::Malformed, error.to_string());
         while let Some(message) = self.parser.next().map_err(too_long)? {
             if let Some(event) = self.decoder.message(&message)? {
+                if !event.deltas.is_empty() {
+                    self.body.told();
+                }
+                self.said_bytes += event.deltas.iter().map(Delta::size_bytes).sum::<usize>();
+                within(self.said_bytes, ANSWER_BYTES_MAX)?;
                 return Ok(Some(event));
             }
         }
@@ -62,7 +79,12 @@ impl<D: Decode> Events<D> {
                 return Poll::Ready(Ok(event));
             }
             match ready!(self.body.poll_piece(cx)) {
-                Some(piece) => self.parser.push(piece?),
+                Some(piece) => {
+                    let piece = piece?;
+                    self.came_bytes += piece.len();
+                    within(self.came_bytes, BODY_BYTES_MAX)?;
+                    self.parser.push(piece);
+                }
                 None => return Poll::Ready(self.decoder.ended()),
             }
         }
@@ -77,6 +99,14 @@ impl<D: Decode> Events<D> {
         }
         alarm.as_mut().poll(cx)
     }
+}
+
+/// Refuses what is longer than an answer may be.
+fn within(bytes: usize, bytes_max: usize) -> Result<(), CallError> {
+    if bytes <= bytes_max {
+        return Ok(());
+    }
+    Err(CallError::new(ErrorKind::Malformed, format!("its answer has more than {bytes_max} bytes")))
 }
 
 impl<D: Decode> Stream for Events<D> {

@@ -28,15 +28,20 @@ pub struct Settings {
     pub attempts_max: u32,
     /// How they are spread.
     pub backoff: Backoff,
+    /// A server that wants to be asked later than that is not asked again: whoever waits holds a place, and another may
+    /// answer at once.
+    pub wait_max: Duration,
     /// How many there may be of all calls together.
     pub budget: BudgetSettings,
 }
 
 impl Settings {
-    /// For language models and other servers over HTTP: three attempts, from a quarter of a second on.
+    /// For language models and other servers over HTTP: three attempts, from a quarter of a second on, for who says no
+    /// more than ten seconds.
     pub const STANDARD: Self = Self {
         attempts_max: 3,
         backoff: Backoff { base: Duration::from_millis(250), longest: Duration::from_secs(8) },
+        wait_max: Duration::from_secs(10),
         budget: BudgetSettings::STANDARD,
     };
 }
@@ -46,6 +51,8 @@ impl Settings {
 pub enum GivenUp {
     /// It was tried as often as it may be.
     Attempts,
+    /// The server wants to be asked later than anybody waits.
+    Wait,
     /// The wait would be as long as the time that is left, or longer.
     Deadline,
     /// All calls together have retried as often as they may for now.
@@ -57,6 +64,7 @@ impl GivenUp {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Attempts => "attempts",
+            Self::Wait => "wait",
             Self::Deadline => "deadline",
             Self::Budget => "budget",
         }
@@ -68,14 +76,15 @@ impl GivenUp {
 pub struct Retries {
     attempts_max: u32,
     backoff: Backoff,
+    wait_max: Duration,
     budget: Budget,
 }
 
 impl Retries {
     /// Nothing was retried so far.
     pub fn new(settings: Settings) -> Self {
-        let Settings { attempts_max, backoff, budget } = settings;
-        Self { attempts_max, backoff, budget: Budget::new(budget) }
+        let Settings { attempts_max, backoff, wait_max, budget } = settings;
+        Self { attempts_max, backoff, wait_max, budget: Budget::new(budget) }
     }
 
     /// Notes a call: to be told once for each, however often it is tried.
@@ -90,10 +99,11 @@ impl Retries {
     ///
     /// In this order:
     /// 1. With `attempts_max` attempts made, [`GivenUp::Attempts`].
-    /// 2. The wait is `random` times the bound of the back-off ([`Backoff::wait`]), on top of `retry_after`: the server's
+    /// 2. With a `retry_after` beyond `wait_max`, [`GivenUp::Wait`].
+    /// 3. The wait is `random` times the bound of the back-off ([`Backoff::wait`]), on top of `retry_after`: the server's
     ///    word is a lower bound, and everybody who was given the same one would otherwise come at the same moment.
-    /// 3. A wait that is not shorter than `deadline_left` is [`GivenUp::Deadline`]: nothing could come of that attempt.
-    /// 4. The retry is taken from the budget at `now`, or [`GivenUp::Budget`]. Whoever is refused takes nothing.
+    /// 4. A wait that is not shorter than `deadline_left` is [`GivenUp::Deadline`]: nothing could come of that attempt.
+    /// 5. The retry is taken from the budget at `now`, or [`GivenUp::Budget`]. Whoever is refused takes nothing.
     ///
     /// A retry that is granted and then not made (its caller left while it waited) remains taken.
     ///
@@ -109,6 +119,9 @@ impl Retries {
     ) -> Result<Duration, GivenUp> {
         if attempt >= self.attempts_max {
             return Err(GivenUp::Attempts);
+        }
+        if retry_after.is_some_and(|after| after > self.wait_max) {
+            return Err(GivenUp::Wait);
         }
         let wait = self.backoff.wait(attempt, random).saturating_add(retry_after.unwrap_or_default());
         if wait >= deadline_left {
@@ -255,7 +268,7 @@ mod tests {
 
     fn retries(budget: BudgetSettings) -> Retries {
         let backoff = Backoff { base: SECOND, longest: 4 * SECOND };
-        Retries::new(Settings { attempts_max: 4, backoff, budget })
+        Retries::new(Settings { attempts_max: 4, backoff, wait_max: Duration::MAX, budget })
     }
 
     const ENOUGH: BudgetSettings = BudgetSettings { percent: 0, per_second: 0, saved_max: 1_000 };
@@ -323,6 +336,14 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_server_that_wants_to_be_left_alone_for_long_is_not_waited_for() {
+        let retries = Retries::new(Settings { budget: ENOUGH, ..Settings::STANDARD });
+        let wait = |after| retries.decide(Instant::now(), 1, Some(after), 10 * MINUTE, 0.0);
+        assert_eq!(wait(10 * SECOND), Ok(10 * SECOND));
+        assert_eq!(wait(11 * SECOND), Err(GivenUp::Wait));
     }
 
     #[test]

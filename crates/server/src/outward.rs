@@ -1,7 +1,9 @@
 //! Whether an address that somebody named lies out in the world, or within a network that this machine is part of.
 //!
 //! Whoever has a key may not have this server call what only this machine can reach: the services on it, the machines
-//! beside it, the metadata of a cloud. Names are looked up here, and every address they have counts.
+//! beside it, the metadata of a cloud. Names are looked up here, and every address they have counts. A name can have
+//! another address by the time it is called: it is taken with `https` only, where whoever answers has to prove that the
+//! name is theirs, before anything is said.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -43,9 +45,16 @@ const fn v6(segments: [u16; 8], bits: u8) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, e, f, g, h), bits)
 }
 
-/// Whether everything that an `http` or `https` address names is out in the world. One that cannot be looked up is not.
+/// What is wrong with an address that is not, continuing the sentence.
+pub(crate) const PROBLEM: &str = "is within this machine's network, or nowhere, or a name without https";
+
+/// Whether everything that an `http` or `https` address names is out in the world, and will be. One that cannot be looked
+/// up is not.
 pub(crate) async fn is_outward(url: &str) -> bool {
     let Some((host, port)) = host_and_port(url) else { return false };
+    if !is_https(url) && host.parse::<IpAddr>().is_err() {
+        return false;
+    }
     let Ok(found) = tokio::net::lookup_host((host, port)).await else { return false };
     let mut found = found.peekable();
     found.peek().is_some() && found.all(|address| is_public(address.ip()))
@@ -53,9 +62,13 @@ pub(crate) async fn is_outward(url: &str) -> bool {
 
 fn host_and_port(url: &str) -> Option<(String, u16)> {
     let uri: axum::http::Uri = url.parse().ok()?;
-    let usual = if uri.scheme_str()?.eq_ignore_ascii_case("https") { 443 } else { 80 };
+    let usual = if is_https(url) { 443 } else { 80 };
     let host = uri.host()?.trim_start_matches('[').trim_end_matches(']');
     Some((host.to_owned(), uri.port_u16().unwrap_or(usual)))
+}
+
+fn is_https(url: &str) -> bool {
+    url.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("https://"))
 }
 
 fn is_public(address: IpAddr) -> bool {
@@ -109,6 +122,8 @@ mod tests {
             "http://2130706433/",
             "https://user@127.0.0.1",
             "http://name.invalid",
+            // A name that may stand for something else by the time it is called.
+            "http://one.one.one.one/v1",
             "nonsense",
             "",
         ] {

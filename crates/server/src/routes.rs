@@ -218,6 +218,7 @@ pub(crate) const ROUTES: &[Route] = &[
     Route::new("/api/v1/doctor", &[post_with(SystemRepair)], || post(api::doctor::run)).long(),
     Route::new("/v1/embeddings", &[post_with(Embed)], || post(embeddings::openai::embeddings)).face(Face::OpenAi),
     Route::new("/v1/models", &[get_with(ModelsRead)], || get(chat::models::list)).face(Face::OpenAi),
+    Route::new("/v1/models/{*name}", &[get_with(ModelsRead)], || get(chat::models::show)).face(Face::OpenAi),
     Route::new("/v1/chat/completions", &[post_with(Chat)], || post(chat::openai::completions))
         .long()
         .face(Face::OpenAi),

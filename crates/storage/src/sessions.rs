@@ -253,7 +253,8 @@ impl Storage {
         .await
     }
 
-    /// Gives a session a summary of its messages up to a number, instead of the one it has.
+    /// Gives a session a summary of its messages up to a number, instead of the one it has. Passages that were sent before
+    /// its last turn count as not sent from then on.
     ///
     /// # Errors
     /// [`SessionError::Invalid`] where there is no such message, or a summary that tells of as much.
@@ -279,6 +280,11 @@ impl Storage {
             connection.execute(
                 "UPDATE sessions SET summary = ?2, summarised_up_to = ?3 WHERE number = ?1",
                 (session.number, text, column(up_to)),
+            )?;
+            // What was sent with those messages may be sent again: the model no longer has it.
+            connection.execute(
+                "DELETE FROM session_passages WHERE session = ?1 AND turn < ?2",
+                (session.number, column(session.turns)),
             )?;
             by_number(connection, session.number)
         })

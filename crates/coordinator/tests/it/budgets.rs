@@ -4,14 +4,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::Result;
 use futures::StreamExt;
-use holdfast_coordinator::{Config, TurnError};
+use holdfast_coordinator::{Api, Config, Place, ProviderSettings, TurnError};
 use holdfast_llm::Price;
 use holdfast_storage::ledger::{Budget, Limits, Period, Subject};
 use holdfast_testkit::upstream::{Script, Step, Upstream};
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use crate::house::{House, config, turn, word};
+use crate::house::{House, STEP, config, provider, turn, word};
 
 const PRICE: Price = Price { input: 1_000_000, output: 2_000_000, cached_input: None, cache_write: None };
 
@@ -116,9 +116,11 @@ async fn a_budget_in_money_wants_a_price_and_one_in_tokens_does_not() -> Result<
     let house = House::new().await?;
     let upstream = Upstream::start().await?;
     upstream.always(Script::openai("yes"));
-    house.add("free", &upstream.url()).await?;
+    house.add("home", &upstream.url()).await?;
+    house.add_as(ProviderSettings { location: Some(Place::Remote), ..provider("free", &upstream.url()) }).await?;
     let ledger = house.log.ledger();
     ledger.put_budget(budget(Some(1_000_000), None)).await?;
+    assert_eq!(house.text(turn("home", "hello")).await?, "yes", "what runs here costs nothing");
     let refused = house.text(turn("free", "hello")).await;
     assert!(matches!(refused, Err(TurnError::MissingPrice { .. })), "{refused:?}");
     ledger.remove_budget("all".to_owned()).await?;
@@ -130,6 +132,74 @@ async fn a_budget_in_money_wants_a_price_and_one_in_tokens_does_not() -> Result<
     ledger.put_budget(budget(None, Some(spent + 100))).await?;
     let refused = house.text(turn("free", "hello")).await.unwrap_err();
     assert_eq!(word(&refused), "budget_exceeded");
-    assert_eq!(upstream.received().len(), 1);
+    assert_eq!(upstream.received().len(), 2);
+    house.close().await
+}
+
+/// What the books have, and what the events say, of the only budget.
+async fn spent(house: &House) -> Result<(u64, u64)> {
+    let told = told(house).await?;
+    let sums = house.log.ledger().sums()?;
+    let booked = (sums[0].spent.cost, sums[0].spent.tokens);
+    assert_eq!((booked, sums[0].reserved.cost), (told, 0));
+    Ok(booked)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_before_the_answer_pays_what_was_set_aside() -> Result<()> {
+    let (house, upstream) = priced().await?;
+    house.log.ledger().put_budget(budget(Some(1_000_000), None)).await?;
+    upstream.push(Script::hang());
+    let asking = tokio::time::timeout(STEP / 4, house.text(turn("a", "one"))).await;
+    assert!(asking.is_err());
+    upstream.left(0).await;
+    let (cost, tokens) = spent(&house).await?;
+    assert!(cost > 8_192 && tokens > 4_096, "{cost}, {tokens}");
+    // A provider that fails is not paid.
+    upstream.always(Script::failure(500, "server_error", "no"));
+    assert!(house.text(turn("a", "two")).await.is_err());
+    assert_eq!(spent(&house).await?.0, cost);
+    house.close().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_of_anthropics_that_is_cut_costs_what_came() -> Result<()> {
+    let prices = BTreeMap::from([("mock".to_owned(), PRICE)]);
+    let house = House::with(Config { prices, ..config() }).await?;
+    let upstream = Upstream::start().await?;
+    let url = upstream.url();
+    house.add_as(ProviderSettings { api: Api::Anthropic, ..provider("a", url.trim_end_matches("/v1")) }).await?;
+    house.log.ledger().put_budget(budget(Some(1_000_000), None)).await?;
+    let words = "one two three four five six seven eight nine ten ";
+    upstream.always(Script::anthropic_stream(&[words; 20]).then_after(13, [Step::Hang]));
+    let mut asked = turn("a", "Count.");
+    asked.request.original = None;
+    let mut streaming = house.coordinator.stream(&house.caller, asked).await?;
+    for _ in 0..8 {
+        streaming.events.next().await;
+    }
+    drop(streaming);
+    let (cost, tokens) = spent(&house).await?;
+    // It told 11 tokens of the question and 1 of the answer as it began; some fifty came.
+    assert!(tokens > 40 && cost > 80, "{cost}, {tokens}");
+    house.close().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_models_of_an_answer_are_paid() -> Result<()> {
+    let (house, first) = priced().await?;
+    let other = Upstream::start().await?;
+    house.add("b", &other.url()).await?;
+    house.log.ledger().put_budget(budget(Some(1_000_000), None)).await?;
+    first.always(Script::openai_stream(&["One, two, ", "three, four, ", "five."]).then_after(3, [Step::Reset]));
+    other.always(Script::openai_stream(&["six."]));
+    let heard = house.hear(turn("steady", "Count.")).await?;
+    assert_eq!((heard.models.len(), heard.is_ended), (2, true), "{heard:?}");
+    let (cost, _) = spent(&house).await?;
+    let events = house.events().await?;
+    let finished: Value = serde_json::from_slice(&events.last().map_or(Vec::new(), |event| event.body.to_vec()))?;
+    assert_eq!((finished["model"].as_str(), finished["outcome"].as_str()), (Some("b/mock"), Some("answered")));
+    let alone = PRICE.input * 11 / 1_000_000 + PRICE.output * 5 / 1_000_000;
+    assert!(cost > alone + 10, "{cost} is what the second alone costs: {finished}");
     house.close().await
 }

@@ -1,12 +1,12 @@
 //! A coordinator in a temporary directory, with the providers that a test gives it.
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use futures::StreamExt;
 use holdfast_coordinator::{
-    Alias, Api, CacheUse, Completed, Config, Coordinator, ModelSettings, Parts, ProviderSettings, Turn, TurnError,
-    TurnEvent,
+    Alias, Api, CacheUse, Completed, Config, Coordinator, ModelSettings, Parts, ProviderSettings, Runner, Turn,
+    TurnError, TurnEvent,
 };
 use holdfast_embedding::{ModelSource, Models};
 use holdfast_knowledge::Knowledge;
@@ -58,6 +58,11 @@ impl House {
     }
 
     pub async fn with(config: Config) -> Result<House> {
+        House::running(config, None).await
+    }
+
+    /// With somebody who runs servers of models.
+    pub async fn running(config: Config, runner: Option<Arc<dyn Runner>>) -> Result<House> {
         let folder = tempfile::tempdir()?;
         holdfast_testkit::tiny_model::write(&folder.path().join("source").join(TINY))?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -90,7 +95,7 @@ impl House {
             storage: storage.clone(),
             log: log.clone(),
             ledger: log.ledger(),
-            runner: None,
+            runner,
             shutdown: stop.clone(),
             tasks: tasks.clone(),
         })
@@ -149,6 +154,11 @@ impl House {
         }
     }
 
+    /// The settings of every provider that is on record.
+    pub fn providers_on_record(&self) -> Result<Vec<String>> {
+        Ok(self.storage.providers()?.into_iter().map(|record| record.settings).collect())
+    }
+
     /// Everything on record, once it is.
     pub async fn events(&self) -> Result<Vec<Event>> {
         self.log.flush().await?;
@@ -178,6 +188,7 @@ pub fn provider(name: &str, url: &str) -> ProviderSettings {
         models: vec![ModelSettings { name: "mock".to_owned(), continues: Some(true), ..ModelSettings::default() }],
         run: None,
         concurrency: None,
+        by_key: false,
     }
 }
 

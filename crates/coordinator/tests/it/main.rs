@@ -8,4 +8,6 @@ mod budgets;
 
 mod failover;
 
+mod providers;
+
 mod remembering;

@@ -61,8 +61,8 @@ pub(super) fn body(call: &Call, purpose: Purpose) -> Result<Bytes, CallError> {
     if purpose != Purpose::Count {
         replaced.insert("stream".to_owned(), Value::from(purpose == Purpose::Streamed));
     }
-    if let Some(context) = &request.context {
-        replaced.insert("system".to_owned(), with_context(body.get("system"), context));
+    if let Some(words) = request.added_system_words() {
+        replaced.insert("system".to_owned(), with_words(body.get("system"), &words));
     }
     let messages = with_additions(body, request, call.continued.as_deref())?;
     let without: &[&str] = match (purpose, &call.continued) {
@@ -74,13 +74,11 @@ pub(super) fn body(call: &Call, purpose: Purpose) -> Result<Bytes, CallError> {
     Passed { body, replaced, messages, without }.to_bytes()
 }
 
-fn with_context(system: Option<&Value>, context: &str) -> Value {
+fn with_words(system: Option<&Value>, words: &str) -> Value {
     match system {
-        Some(Value::String(text)) if !text.is_empty() => Value::from(format!("{text}\n\n{context}")),
-        Some(Value::Array(blocks)) => {
-            blocks.iter().cloned().chain([json!({"type": "text", "text": context})]).collect()
-        }
-        _ => Value::from(context),
+        Some(Value::String(text)) if !text.is_empty() => Value::from(format!("{text}\n\n{words}")),
+        Some(Value::Array(blocks)) => blocks.iter().cloned().chain([json!({"type": "text", "text": words})]).collect(),
+        _ => Value::from(words),
     }
 }
 
@@ -90,16 +88,37 @@ fn with_additions<'a>(
     request: &Request,
     continued: Option<&str>,
 ) -> Result<Option<Vec<Cow<'a, Value>>>, CallError> {
-    if request.history.is_empty() && continued.is_none() {
+    let Some(own) = body.get("messages").and_then(Value::as_array) else { return Ok(None) };
+    let has_unsigned = own.iter().any(|message| blocks(message).iter().any(is_unsigned));
+    if request.history.is_empty() && continued.is_none() && !has_unsigned {
         return Ok(None);
     }
-    let Some(own) = body.get("messages").and_then(Value::as_array) else { return Ok(None) };
     let mut messages: Vec<Cow<'_, Value>> = conversation(&request.history)?.into_iter().map(Cow::Owned).collect();
-    messages.extend(own.iter().map(Cow::Borrowed));
+    messages.extend(own.iter().filter_map(without_unsigned));
     // What ends in white space is refused.
     let text = continued.map(str::trim_end).filter(|text| !text.is_empty());
     messages.extend(text.map(|text| Cow::Owned(json!({"role": "assistant", "content": text}))));
     Ok(Some(messages))
+}
+
+fn blocks(message: &Value) -> &[Value] {
+    message.get("content").and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// Whether it is a thought that nobody signed, as a client has them from a model that another provider runs.
+fn is_unsigned(block: &Value) -> bool {
+    block["type"] == "thinking" && block["signature"].as_str().is_none_or(str::is_empty)
+}
+
+/// A message without thoughts that would be refused; nothing where it has nothing else.
+fn without_unsigned(message: &Value) -> Option<Cow<'_, Value>> {
+    if !blocks(message).iter().any(is_unsigned) {
+        return Some(Cow::Borrowed(message));
+    }
+    let left: Vec<&Value> = blocks(message).iter().filter(|block| !is_unsigned(block)).collect();
+    let mut shorter = message.clone();
+    shorter["content"] = json!(left);
+    (!left.is_empty()).then_some(Cow::Owned(shorter))
 }
 
 fn from_vocabulary(request: &Request, max_output_tokens: Option<u32>) -> Result<Map<String, Value>, CallError> {
@@ -253,13 +272,20 @@ fn image_source(image: &Image) -> Value {
     }
 }
 
-/// Ids have letters, digits, `_` and `-` here; those of other providers may have more.
+/// Ids have letters, digits, `_` and `-` here; those of other providers may have more. One that is cleaned gets a hash of
+/// what it was, so that two that differ only there stay two, and a call's is that of its result.
 fn tool_id(id: &str) -> Cow<'_, str> {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     if id.chars().all(is_allowed) {
         return Cow::Borrowed(id);
     }
-    Cow::Owned(id.chars().map(|c| if is_allowed(c) { c } else { '_' }).collect())
+    let clean: String = id.chars().map(|c| if is_allowed(c) { c } else { '_' }).collect();
+    Cow::Owned(format!("{clean}_{:08x}", fnv1a(id)))
+}
+
+/// FNV-1a in 32 bits (Fowler, Noll, Vo): short, and the same in every build, since ids are kept in sessions.
+fn fnv1a(text: &str) -> u32 {
+    text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 /// The arguments of a call as the object they have to be. Some models write nothing where there are none.

@@ -40,6 +40,15 @@ impl Clocks {
     }
 }
 
+/// What did not come in time.
+#[derive(Clone, Copy, Debug)]
+enum Late {
+    /// Anything at all.
+    First,
+    /// What had to follow.
+    Gap,
+}
+
 fn late(kind: ErrorKind) -> CallError {
     CallError::new(kind, "nothing came for as long as may be")
 }
@@ -58,15 +67,36 @@ pub(crate) struct Body {
     /// Since when the next piece is waited for; nothing while it is not. The time that somebody takes to read what has come
     /// is not the provider's.
     waiting_since: Option<Instant>,
+    /// The same for events, where those are what has to come: bytes that say nothing keep a connection alive, not an answer.
+    events: Option<EventWait>,
     /// Armed for the time that was due when it was last looked at. Setting it anew with every piece would cost more than
     /// finding now and then that it rang too early.
     alarm: Pin<Box<Sleep>>,
 }
 
+/// How events are waited for.
+#[derive(Clone, Copy, Debug, Default)]
+struct EventWait {
+    /// One has come.
+    is_begun: bool,
+    /// Since when the next one is waited for, once one has come.
+    since: Option<Instant>,
+}
+
 impl Body {
     pub(super) fn new(incoming: Incoming, clocks: Clocks) -> Self {
         let alarm = Box::pin(sleep_until(clocks.first_due()));
-        Self { incoming, clocks, is_begun: false, waiting_since: None, alarm }
+        Self { incoming, clocks, is_begun: false, waiting_since: None, events: None, alarm }
+    }
+
+    /// From now on events have to come in time, not only bytes. [`Body::told`] says when one has.
+    pub(crate) fn expect_events(&mut self) {
+        self.events = Some(EventWait::default());
+    }
+
+    /// What came so far says something.
+    pub(crate) fn told(&mut self) {
+        self.events = self.events.map(|_| EventWait { is_begun: true, since: None });
     }
 
     /// The next piece; nothing at the end.
@@ -119,33 +149,43 @@ impl Body {
         Ok(data)
     }
 
-    fn due(&self) -> Instant {
-        match self.waiting_since {
-            Some(since) => (since + self.clocks.gap).min(self.clocks.total_at),
-            None => self.clocks.first_due(),
-        }
+    /// By when there has to be something, and what it means that there is not.
+    fn due(&self) -> (Instant, Late) {
+        let gap_end = |since: Instant| ((since + self.clocks.gap).min(self.clocks.total_at), Late::Gap);
+        let first_due = (self.clocks.first_due(), Late::First);
+        let bytes = self.waiting_since.map_or(first_due, gap_end);
+        let events = match self.events {
+            Some(EventWait { is_begun: false, .. }) => first_due,
+            Some(EventWait { since: Some(since), .. }) => gap_end(since),
+            _ => bytes,
+        };
+        if events.0 < bytes.0 { events } else { bytes }
     }
 
     fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<CallError> {
         if self.is_begun && self.waiting_since.is_none() {
-            self.waiting_since = Some(Instant::now());
+            let now = Instant::now();
+            self.waiting_since = Some(now);
+            if let Some(EventWait { is_begun: true, since: since @ None }) = &mut self.events {
+                *since = Some(now);
+            }
             // It rings too early at most, but for the first wait: the first byte may have had more time than a gap has.
-            if self.alarm.deadline() > self.due() {
-                let due = self.due();
+            let (due, _) = self.due();
+            if self.alarm.deadline() > due {
                 self.alarm.as_mut().reset(due);
             }
         }
         loop {
             ready!(self.alarm.as_mut().poll(cx));
-            let due = self.due();
+            let (due, what) = self.due();
             if Instant::now() < due {
                 self.alarm.as_mut().reset(due);
                 continue;
             }
-            return Poll::Ready(match self.waiting_since {
-                None => self.clocks.nothing_came(),
-                Some(_) if due == self.clocks.total_at => took_too_long(),
-                Some(_) => late(ErrorKind::GapTimeout),
+            return Poll::Ready(match what {
+                Late::First => self.clocks.nothing_came(),
+                Late::Gap if due == self.clocks.total_at => took_too_long(),
+                Late::Gap => late(ErrorKind::GapTimeout),
             });
         }
     }

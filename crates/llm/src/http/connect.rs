@@ -24,6 +24,7 @@ use hyper_util::{
     rt::TokioIo,
 };
 use metrics::Counter;
+use rustix::net::sockopt;
 use rustls::{
     ClientConfig,
     crypto::{CryptoProvider, ring},
@@ -43,6 +44,9 @@ use crate::ErrorKind;
 
 /// How long one address is waited for before the next one is tried beside it (RFC 8305, section 5).
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
+/// After so long without any sign of the other machine it is taken to be gone: what was sent is not acknowledged (RFC
+/// 5482), or neither is a question whether it is still there. The system's own patience is minutes and hours.
+const GONE_AFTER: Duration = Duration::from_secs(20);
 /// What a connection may take where nobody says.
 const CONNECT_DEFAULT: Duration = Duration::from_secs(10);
 /// The longest file with certificates of authorities; the system's usual one has a fifth of it.
@@ -170,8 +174,7 @@ async fn reach(addresses: Vec<SocketAddr>, deadline: Instant) -> Result<TcpStrea
         let due = if addresses.len() > 0 { deadline.min(Instant::now() + NEXT_ADDRESS_AFTER) } else { deadline };
         match timeout_at(due, trying.next()).await {
             Ok(Some(Ok(stream))) => {
-                // An event that waits for the acknowledgement of the one before it comes 40 ms late.
-                stream.set_nodelay(true).map_err(|error| failed(error.to_string()))?;
+                tune(&stream).map_err(|error| failed(error.to_string()))?;
                 return Ok(stream);
             }
             Ok(Some(Err(error))) => last = failed(error.to_string()),
@@ -180,6 +183,19 @@ async fn reach(addresses: Vec<SocketAddr>, deadline: Instant) -> Result<TcpStrea
             Err(_) => (),
         }
     }
+}
+
+/// How it is to behave: quick, and with an end where nobody is at the other end any more.
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    // An event that waits for the acknowledgement of the one before it comes 40 ms late.
+    stream.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, GONE_AFTER / 2)?;
+    sockopt::set_tcp_keepintvl(stream, GONE_AFTER / 4)?;
+    sockopt::set_tcp_keepcnt(stream, 2)?;
+    #[cfg(target_os = "linux")]
+    sockopt::set_tcp_user_timeout(stream, u32::try_from(GONE_AFTER.as_millis()).unwrap_or(u32::MAX))?;
+    Ok(())
 }
 
 async fn secure(

@@ -22,7 +22,7 @@ use hyper_util::{
 };
 use metrics::counter;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 use zeroize::Zeroizing;
 
 use self::{
@@ -41,6 +41,15 @@ use crate::{
 pub(crate) const ANSWER_BYTES_MAX: usize = 32 << 20;
 /// The longest answer of a failure that is looked at.
 const WORDS_BYTES_MAX: usize = 64 << 10;
+/// How long the words of a failure are waited for; that it is one is known without them.
+const WORDS_WITHIN: Duration = Duration::from_secs(2);
+/// How often an HTTP/2 connection under way is asked whether it is still there, and how long it has to say so: without
+/// that, one whose other end is gone takes every call to the end of its deadline.
+const STILL_THERE: Duration = Duration::from_secs(10);
+/// Bytes of one answer that may come before they are read. A reader that is slow holds so many,
+const STREAM_WINDOW_BYTES: u32 = 64 << 10;
+/// and no other answer of its connection up, unless there are hundreds of its kind.
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// How long a connection may be idle. Servers close theirs after 5 s (uvicorn) to 75 s (nginx); one that closes first is
 /// noticed.
 const IDLE: Duration = Duration::from_secs(30);
@@ -176,6 +185,10 @@ impl Http {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(endpoint.idle_connections_max)
+            .http2_keep_alive_interval(STILL_THERE)
+            .http2_keep_alive_timeout(STILL_THERE)
+            .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .http2_initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .build(connector);
         let mut headers = HeaderMap::new();
         let agent = concat!("holdfast/", env!("CARGO_PKG_VERSION"));
@@ -216,11 +229,10 @@ impl Http {
         let body = Body::new(incoming, clocks);
         if parts.status != StatusCode::OK {
             let retry_after = RetryAfter::of(&parts.headers);
-            // What it says is worth having, and no reason to fail otherwise.
-            let told = body.whole(WORDS_BYTES_MAX).await.unwrap_or_default();
+            let told = words(body).await;
             return Err(failure::of_answer(parts.status, retry_after, &told, &self.redactor));
         }
-        if parts.headers.contains_key(CONTENT_ENCODING) {
+        if is_encoded(&parts.headers) {
             return Err(CallError::new(ErrorKind::Malformed, "its answer is encoded, which nobody asked for"));
         }
         if !expected.is_of(&parts.headers) {
@@ -251,7 +263,7 @@ impl Http {
 
     /// An answer of another type: some servers tell of failures in JSON with status 200.
     async fn another_type(&self, expected: MediaType, body: Body) -> CallError {
-        let told = body.whole(WORDS_BYTES_MAX).await.unwrap_or_default();
+        let told = words(body).await;
         let reason = format!("its answer is not {}", expected.as_str());
         failure::told_in(&told, &self.redactor).unwrap_or_else(|| CallError::new(ErrorKind::Malformed, reason))
     }
@@ -267,6 +279,18 @@ impl Http {
             None => CallError::new(ErrorKind::Reset, "the connection ended before an answer came"),
         }
     }
+}
+
+/// What a failure says. It is worth having, and no reason to fail otherwise or to wait for long.
+async fn words(body: Body) -> Bytes {
+    let told = timeout(WORDS_WITHIN, body.whole(WORDS_BYTES_MAX)).await;
+    told.ok().and_then(Result::ok).unwrap_or_default()
+}
+
+/// Whether a body is not as it is written. Some say that it is.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    let is_identity = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
+    !headers.get_all(CONTENT_ENCODING).iter().all(is_identity)
 }
 
 /// What a failure between two open ends means.
@@ -302,7 +326,9 @@ impl KeyHeader {
 
 /// Refuses an address that could never work; whether it asks for TLS.
 fn check(url: &str) -> Result<bool, EndpointError> {
-    let refused = |problem| EndpointError::Url { url: url.to_owned(), problem };
+    // What stands after the path is not repeated, since it may be a key.
+    let path_end = url.find(['?', '#']).unwrap_or(url.len());
+    let refused = |problem| EndpointError::Url { url: url[..path_end].to_owned(), problem };
     let uri: Uri = url.parse().map_err(|_| EndpointError::Url { url: "given".to_owned(), problem: "is none" })?;
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
         // It is not repeated: what stands before the @ is a password.

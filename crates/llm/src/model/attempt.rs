@@ -21,11 +21,17 @@ pub(super) struct Attempted {
     pub(super) waited: Duration,
 }
 
+/// An attempt that failed. What the breaker makes of it depends on whether there is another.
+pub(super) struct Failed {
+    pub(super) error: CallError,
+    pub(super) passed: OwnedAttempt,
+}
+
 /// The place of a call among those of its model.
 pub(super) type PlaceOfCall = Arc<Place>;
 
 impl Attempted {
-    pub(super) async fn complete(self) -> (Result<Answer, CallError>, AttemptRecord) {
+    pub(super) async fn complete(self) -> (Result<Answer, Failed>, AttemptRecord) {
         let Self { shared, call, passed, place: _place, waited } = self;
         let span = span(&shared);
         let started = now();
@@ -38,13 +44,18 @@ impl Attempted {
         let error = outcome.as_ref().err();
         metered.ended(error.map(|error| error.kind));
         failed(&shared, &span, error);
-        shared.judge(passed, error);
         let duration = now().saturating_duration_since(started);
         let record = record(error, started, duration, waited);
-        (outcome, record)
+        match outcome {
+            Ok(answer) => {
+                shared.judge(passed, None);
+                (Ok(answer), record)
+            }
+            Err(error) => (Err(Failed { error, passed }), record),
+        }
     }
 
-    pub(super) async fn stream(self) -> (Result<EventStream, CallError>, AttemptRecord) {
+    pub(super) async fn stream(self) -> (Result<EventStream, Failed>, AttemptRecord) {
         let Self { shared, call, mut passed, place, waited } = self;
         let span = span(&shared);
         let started = now();
@@ -64,9 +75,8 @@ impl Attempted {
             Err(error) => {
                 metered.ended(Some(error.kind));
                 failed(&shared, &span, Some(&error));
-                shared.judge(passed, Some(&error));
                 let record = record(Some(&error), started, duration, waited);
-                (Err(error), record)
+                (Err(Failed { error, passed }), record)
             }
         }
     }

@@ -13,7 +13,10 @@ mod streaming;
 mod watch;
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -24,7 +27,10 @@ use holdfast_resilience::{
 };
 use tokio::{sync::Notify, time};
 
-use self::{attempt::Attempted, meters::Meters};
+use self::{
+    attempt::{Attempted, Failed},
+    meters::Meters,
+};
 use crate::{Answer, Call, CallError, Deadlines, ErrorKind, EventStream, Price, Provider, Request, Shape};
 
 /// Calls of a model at once, where nobody says: a server at home does a few, and a provider elsewhere limits us itself.
@@ -125,6 +131,24 @@ pub struct Ask {
     pub trace: Vec<(&'static str, String)>,
     /// Text that the answer has to go on from. Only for models that can.
     pub continued: Option<String>,
+    /// Tokens that the answer may have where neither the request nor the model's own bound says less.
+    pub output_tokens_max: Option<u32>,
+    /// Set once something was sent to the provider: from then on the call may cost something.
+    pub is_sent: Arc<AtomicBool>,
+}
+
+impl Ask {
+    /// A request, and nothing else.
+    pub fn new(request: Arc<Request>, deadlines: Deadlines) -> Self {
+        Self {
+            request,
+            deadlines,
+            trace: Vec::new(),
+            continued: None,
+            output_tokens_max: None,
+            is_sent: Arc::default(),
+        }
+    }
 }
 
 /// What came of a call, and how.
@@ -252,25 +276,29 @@ impl Model {
         self.call(ask, async |attempted| attempted.stream().await).await
     }
 
-    /// How many tokens the provider says that a request has; nothing where it cannot tell. Tried once.
+    /// How many tokens the provider says that a request has; nothing where it cannot tell. Tried once, and only while the
+    /// breaker lets everything pass: whoever can count, or need not ask anybody for it, may be unable to answer.
     ///
     /// # Errors
     ///
-    /// As the provider, and [`ErrorKind::BreakerOpen`].
+    /// As the provider, [`ErrorKind::BreakerOpen`] and [`ErrorKind::QueueFull`].
     pub async fn count_tokens(&self, ask: &Ask) -> Result<Option<u64>, CallError> {
-        let Shared { provider, breaker, .. } = &*self.shared;
-        let attempt = breaker.try_enter_owned(now()).map_err(refused)?;
-        let call = self.shared.call(ask, ask.deadlines.total);
-        let outcome = provider.count_tokens(&call).await;
-        self.shared.judge(attempt, outcome.as_ref().err());
-        outcome
+        let shared = &self.shared;
+        if shared.breaker.state() != State::Closed {
+            let retry_in = shared.breaker.open_for(now()).unwrap_or_default();
+            return Err(refused(breaker::Refused { retry_in }));
+        }
+        let deadline = time::Instant::now() + ask.deadlines.total;
+        let _place = shared.enter(deadline).await?;
+        let left = deadline.saturating_duration_since(time::Instant::now());
+        shared.provider.count_tokens(&shared.call(ask, left)).await
     }
 
     /// Makes attempts until one has an answer or there is no point in another.
     async fn call<T>(
         &self,
         ask: &Ask,
-        attempt: impl AsyncFn(Attempted) -> (Result<T, CallError>, AttemptRecord),
+        attempt: impl AsyncFn(Attempted) -> (Result<T, Failed>, AttemptRecord),
     ) -> Tried<T> {
         let shared = &self.shared;
         let began = time::Instant::now();
@@ -304,18 +332,26 @@ impl Model {
                 }
             };
             let left = deadline.saturating_duration_since(time::Instant::now());
+            ask.is_sent.store(true, Ordering::Relaxed);
             let call = shared.call(ask, left);
             let attempted = Attempted { shared: Arc::clone(shared), call, passed, place: Arc::clone(&place), waited };
             let (outcome, record) = attempt(attempted).await;
             tried.attempts.push(record);
-            let error = match outcome {
+            let Failed { error, passed } = match outcome {
                 Ok(answer) => {
                     tried.outcome = Ok(answer);
                     return tried;
                 }
-                Err(error) => error,
+                Err(failed) => failed,
             };
             let again = error.is_transient().then(|| shared.again(&tried.attempts, &error, deadline));
+            // The attempts of one call are one failure, or a single unlucky request would have nobody else served. One
+            // that decides is waited for by all, and says at once what came of it.
+            if matches!(again, Some(Ok(_))) && error.kind.is_failure() && !passed.is_deciding() {
+                drop(passed);
+            } else {
+                shared.judge(passed, Some(&error));
+            }
             tried.outcome = Err(error);
             match again {
                 None => return tried,
@@ -354,7 +390,7 @@ impl Shared {
         Call {
             request: Arc::clone(&ask.request),
             model: self.spec.upstream.clone(),
-            max_output_tokens: self.spec.max_output_tokens,
+            max_output_tokens: self.spec.max_output_tokens.into_iter().chain(ask.output_tokens_max).min(),
             deadlines: Deadlines { total, ..ask.deadlines },
             trace: ask.trace.clone(),
             continued: ask.continued.clone(),

@@ -35,6 +35,17 @@ pub(super) enum Bound {
     MaxTokens,
 }
 
+impl Bound {
+    const ALL: [Self; 2] = [Self::MaxCompletionTokens, Self::MaxTokens];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::MaxCompletionTokens => "max_completion_tokens",
+            Self::MaxTokens => "max_tokens",
+        }
+    }
+}
+
 /// The body of a call.
 pub(super) fn body(call: &Call, manner: Manner, bound: Bound) -> Result<Bytes, CallError> {
     let request = &*call.request;
@@ -50,6 +61,7 @@ pub(super) fn body(call: &Call, manner: Manner, bound: Bound) -> Result<Bytes, C
             &made
         }
     };
+    let has_number = |name: &str| body.get(name).is_some_and(|value| !value.is_null());
     let mut replaced = Map::new();
     replaced.insert("model".to_owned(), Value::from(call.model.as_str()));
     replaced.insert("stream".to_owned(), Value::from(manner == Manner::Streamed));
@@ -57,6 +69,11 @@ pub(super) fn body(call: &Call, manner: Manner, bound: Bound) -> Result<Bytes, C
         let mut options = body.get("stream_options").and_then(Value::as_object).cloned().unwrap_or_default();
         options.insert("include_usage".to_owned(), Value::from(true));
         replaced.insert("stream_options".to_owned(), Value::Object(options));
+    }
+    if let Some(most) = call.max_output_tokens
+        && !Bound::ALL.iter().any(|bound| has_number(bound.name()))
+    {
+        replaced.insert(bound.name().to_owned(), Value::from(most));
     }
     if call.continued.is_some() {
         // As vLLM and llama.cpp have it; servers that go on from the last message by themselves pass them over.
@@ -81,21 +98,22 @@ fn with_additions<'a>(
     request: &Request,
     continued: Option<&str>,
 ) -> Result<Option<Vec<Cow<'a, Value>>>, CallError> {
-    if request.context.is_none() && request.history.is_empty() && continued.is_none() {
+    let words = request.added_system_words();
+    if words.is_none() && request.history.is_empty() && continued.is_none() {
         return Ok(None);
     }
     let Some(own) = body.get("messages").and_then(Value::as_array) else { return Ok(None) };
     let is_system = |message: &&Value| matches!(message["role"].as_str(), Some("system" | "developer"));
     let (first, others) = own.split_at(own.iter().take_while(is_system).count());
     let mut messages: Vec<Cow<'_, Value>> = first.iter().map(Cow::Borrowed).collect();
-    if let Some(context) = &request.context {
-        // Templates of many models take one system message, so it becomes part of that, where there is one.
+    if let Some(words) = &words {
+        // Templates of many models take one system message, so they become part of that, where there is one.
         match messages.last_mut() {
-            Some(last) => append(last.to_mut(), context),
-            None => messages.push(Cow::Owned(json!({"role": "system", "content": context}))),
+            Some(last) => append(last.to_mut(), words),
+            None => messages.push(Cow::Owned(json!({"role": "system", "content": words}))),
         }
     }
-    for message in &request.history {
+    for message in request.history.iter().filter(|message| message.role != Role::System) {
         messages.extend(message_values(message)?.into_iter().map(Cow::Owned));
     }
     messages.extend(others.iter().map(Cow::Borrowed));
@@ -170,14 +188,10 @@ fn add_format(body: &mut Map<String, Value>, format: &Format) {
 }
 
 fn add_sampling(body: &mut Map<String, Value>, sampling: &Sampling, bound: Bound) {
-    let max_tokens = match bound {
-        Bound::MaxCompletionTokens => "max_completion_tokens",
-        Bound::MaxTokens => "max_tokens",
-    };
     let effort = sampling.reasoning_effort.as_deref().or_else(|| sampling.thinking_tokens.map(effort));
     let stop = (!sampling.stop.is_empty()).then(|| Value::from(sampling.stop.clone()));
     let fields = [
-        (max_tokens, sampling.max_tokens.map(Value::from)),
+        (bound.name(), sampling.max_tokens.map(Value::from)),
         ("temperature", sampling.temperature.map(Value::from)),
         ("top_p", sampling.top_p.map(Value::from)),
         ("stop", stop),

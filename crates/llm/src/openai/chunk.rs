@@ -1,10 +1,12 @@
 //! Chunks of an answer that is streamed, as they are read.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::wire::{Said, ToolCall, finish, made_up_id, or_default, text, usage};
-use crate::{CallError, Delta, ErrorKind, Event, Finish, failure, redact::Redactor, sse, stream::Decode};
+use crate::{CallError, Delta, ErrorKind, Event, failure, redact::Redactor, sse, stream::Decode};
 
 /// What stands in the place of a chunk when there are no more.
 const DONE: &[u8] = b"[DONE]";
@@ -38,13 +40,14 @@ pub(super) struct Chunks {
     wants_usage: bool,
     redactor: Redactor,
     is_started: bool,
-    is_finished: bool,
+    /// Whether each answer that has begun said why it ended: there are several where the client asked for that.
+    finished: BTreeMap<u64, bool>,
     calls: Calls,
 }
 
 impl Chunks {
     pub(super) fn new(wants_usage: bool, redactor: Redactor) -> Self {
-        Self { wants_usage, redactor, is_started: false, is_finished: false, calls: Calls::default() }
+        Self { wants_usage, redactor, is_started: false, finished: BTreeMap::new(), calls: Calls::default() }
     }
 
     fn chunk(&mut self, message: &sse::Message) -> Result<Event, CallError> {
@@ -66,9 +69,13 @@ impl Chunks {
         }
         let usage = usage(&chunk.usage);
         let is_for_us = choices.is_empty() && usage.is_some() && !self.wants_usage;
-        // Of several answers the first is read; who asked for more gets them as they are.
-        for choice in choices.into_iter().filter(|choice| choice.index == 0) {
-            self.choice(choice, &mut deltas)?;
+        for choice in choices {
+            // Of several answers the first is read; who asked for more gets them as they are.
+            if choice.index == 0 {
+                self.choice(choice, &mut deltas)?;
+            } else {
+                *self.finished.entry(choice.index).or_default() |= ended_by(choice.finish_reason.as_deref()).is_some();
+            }
         }
         deltas.extend(usage.map(Delta::Usage));
         Ok(Event { deltas, frame: (!is_for_us).then(|| message.frame()) })
@@ -79,15 +86,16 @@ impl Chunks {
         for call in choice.delta.tool_calls {
             self.calls.take(call, deltas);
         }
-        match choice.finish_reason.as_deref() {
-            None | Some("") => (),
+        let is_finished = self.finished.entry(0).or_default();
+        match ended_by(choice.finish_reason.as_deref()) {
+            None => (),
             // vLLM and SGLang, when they give an answer up.
             Some("abort") => return Err(CallError::new(ErrorKind::Cut, "it gave the answer up")),
             Some(_) if self.calls.known.iter().any(|known| !known.is_told) => {
                 return Err(CallError::new(ErrorKind::Malformed, "it called a tool without a name"));
             }
-            Some(reason) if !self.is_finished => {
-                self.is_finished = true;
+            Some(reason) if !*is_finished => {
+                *is_finished = true;
                 deltas.push(Delta::Finish(finish(reason, !self.calls.known.is_empty())));
             }
             Some(_) => (),
@@ -95,18 +103,16 @@ impl Chunks {
         Ok(())
     }
 
-    /// Nothing more comes. Some servers never say why they stopped, but that they did.
+    /// Nothing more comes. All that is known to be in use say why they stopped; one that does not was stopped.
     fn done(&mut self, frame: &sse::Message) -> Result<Event, CallError> {
         if !self.is_started {
             return Err(CallError::new(ErrorKind::Empty, "there was nothing in its answer"));
         }
-        let mut deltas = Vec::new();
-        if !self.is_finished {
-            let has_calls = !self.calls.known.is_empty();
-            deltas.push(Delta::Finish(if has_calls { Finish::ToolCalls } else { Finish::Stop }));
+        let is_whole = self.finished.contains_key(&0) && self.finished.values().all(|is_finished| *is_finished);
+        if !is_whole {
+            return Err(CallError::new(ErrorKind::Cut, "its answer stopped without an end"));
         }
-        deltas.push(Delta::End);
-        Ok(Event { deltas, frame: Some(frame.frame()) })
+        Ok(Event { deltas: vec![Delta::End], frame: Some(frame.frame()) })
     }
 }
 
@@ -124,12 +130,14 @@ impl Decode for Chunks {
     }
 
     fn ended(&mut self) -> Result<Event, CallError> {
-        if self.is_started && !self.is_finished {
-            return Err(CallError::new(ErrorKind::Cut, "its answer stopped without an end"));
-        }
         // It said why it ended, and that is all that was missing.
         self.done(&sse::Message { data: DONE.into(), ..sse::Message::default() })
     }
+}
+
+/// Why an answer ended, where it did.
+fn ended_by(reason: Option<&str>) -> Option<&str> {
+    reason.filter(|reason| !reason.is_empty())
 }
 
 /// The calls of an answer so far. Servers differ in what they tell of which call a piece belongs to: OpenAI gives an index

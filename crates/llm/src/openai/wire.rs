@@ -97,13 +97,18 @@ fn push(value: Value, delta: fn(String) -> Delta, deltas: &mut Vec<Delta>) {
 
 /// As Mistral's models that think have it: texts, and thoughts that are a list of texts.
 fn push_part(mut part: Value, deltas: &mut Vec<Delta>) {
-    push(part["text"].take(), Delta::Text, deltas);
-    match part["thinking"].take() {
+    push(field(&mut part, "text"), Delta::Text, deltas);
+    match field(&mut part, "thinking") {
         Value::Array(texts) => {
-            texts.into_iter().for_each(|mut text| push(text["text"].take(), Delta::Reasoning, deltas));
+            texts.into_iter().for_each(|mut text| push(field(&mut text, "text"), Delta::Reasoning, deltas));
         }
         text => push(text, Delta::Reasoning, deltas),
     }
+}
+
+/// What a part has there; nothing where it is none. (A list or a text cannot be asked for a field.)
+fn field(part: &mut Value, name: &str) -> Value {
+    part.get_mut(name).map(Value::take).unwrap_or_default()
 }
 
 /// Why it ended. Some say that they stopped where they have called tools.

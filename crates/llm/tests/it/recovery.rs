@@ -42,7 +42,7 @@ fn model_at(shape: Shape, url: impl Into<String>) -> Model {
 }
 
 pub fn ask() -> Ask {
-    Ask { request: Arc::new(question("hi")), deadlines: PATIENT, trace: Vec::new(), continued: None }
+    Ask::new(Arc::new(question("hi")), PATIENT)
 }
 
 /// What a model said, whichever way it was asked, and how it came to that.

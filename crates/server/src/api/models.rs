@@ -106,7 +106,7 @@ pub(crate) async fn connect(
         // The answer, or its absence, would tell of machines that only this one can reach.
         return Err(Failure::field(
             "url",
-            "is within this machine's network, or nowhere: connect that on this machine, by `holdfast models connect`",
+            format_args!("{}: connect that on this machine, by `holdfast models connect`", outward::PROBLEM),
         ));
     }
     let api = one_of("api", api.as_deref(), RemoteApi::OpenAi, &APIS)?;

@@ -205,7 +205,7 @@ pub(crate) async fn add(
     Authenticated(caller): Authenticated,
     body: Body<NewBody>,
 ) -> Result<(StatusCode, Json<ProviderAnswer>), Failure> {
-    let settings = body.value.settings()?;
+    let settings = ProviderSettings { by_key: !caller.is_owner(), ..body.value.settings()? };
     check_reach(&caller, &settings).await?;
     let name = settings.name.clone();
     let report = server.coordinator().add_provider(settings).await.map_err(refused)?;
@@ -227,6 +227,13 @@ pub(crate) async fn remove(
     Authenticated(caller): Authenticated,
     Segment(name): Segment,
 ) -> Result<StatusCode, Failure> {
+    let report = server.coordinator().provider(&name);
+    if !caller.is_owner() && report.is_some_and(|report| !report.settings.by_key) {
+        return Err(Failure::new(
+            Code::Forbidden,
+            "it was added on this machine: remove it there, by `holdfast providers remove`",
+        ));
+    }
     if !server.coordinator().remove_provider(&name).await? {
         return Err(absent(&name));
     }
@@ -278,11 +285,15 @@ async fn check_reach(caller: &Caller, settings: &ProviderSettings) -> Result<(),
     if let Some((field, _)) = named.into_iter().find(|(_, is_named)| *is_named) {
         return Err(Failure::field(field, "can be named on this machine only, by `holdfast providers add`"));
     }
+    if settings.location == Some(Place::Local) {
+        // What is asked of `local` is not to leave this network.
+        return Err(Failure::field("location", "can be local on this machine only, by `holdfast providers add`"));
+    }
     if !outward::is_outward(settings.url.as_deref().unwrap_or_default()).await {
         // The answer, or its absence, would tell of machines that only this one can reach.
         return Err(Failure::field(
             "url",
-            "is within this machine's network, or nowhere: add that on this machine, by `holdfast providers add`",
+            format_args!("{}: add that on this machine, by `holdfast providers add`", outward::PROBLEM),
         ));
     }
     Ok(())
@@ -318,6 +329,7 @@ impl NewBody {
             models,
             run,
             concurrency,
+            by_key: false,
         })
     }
 }

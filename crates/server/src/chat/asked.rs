@@ -99,11 +99,14 @@ impl Reading {
 
     /// A call that the model made.
     pub(super) fn call(&mut self, id: &Node<'_>, name: &Node<'_>, arguments: String) -> Result<Part, Failure> {
-        let part = Part::ToolCall { id: identity(id)?, name: tool_name(name)?, arguments };
-        if let Part::ToolCall { id, .. } = &part {
-            self.calls.insert(id.clone());
-        }
-        Ok(part)
+        Ok(Part::ToolCall { id: self.called(id)?, name: tool_name(name)?, arguments })
+    }
+
+    /// Notes that a call has this id, whatever kind of call it is.
+    pub(super) fn called(&mut self, id: &Node<'_>) -> Result<String, Failure> {
+        let id = identity(id)?;
+        self.calls.insert(id.clone());
+        Ok(id)
     }
 
     /// The call that a result answers, which has to have been made.

@@ -37,7 +37,7 @@ use serde::Serialize;
 
 pub(crate) use self::{
     asked::MODEL_CHARS_MAX,
-    own::{Headers, SESSION_CHARS_MAX},
+    own::{Headers, SESSION_ID},
 };
 use self::{
     asked::{Asked, Delivery},

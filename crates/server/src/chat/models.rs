@@ -1,5 +1,5 @@
-//! `GET /v1/models`, as in <https://platform.openai.com/docs/api-reference/models/list>: the language models and aliases
-//! that the caller may ask, and the embedding models that are here.
+//! `GET /v1/models` and `/v1/models/{name}`, as in <https://platform.openai.com/docs/api-reference/models/list> and
+//! `…/retrieve`: the language models and aliases that the caller may ask, and the embedding models that are here.
 //!
 //! Clients of Anthropic's API ask at the same path; theirs read the same `data` with its `id`s.
 
@@ -7,7 +7,13 @@ use axum::{Json, extract::State};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::{Server, error::Failure, input::Authenticated};
+use holdfast_storage::Caller;
+
+use crate::{
+    Server,
+    error::{Code, Failure},
+    input::{Authenticated, Segment},
+};
 
 /// Who has a model that no provider has: an alias, or an embedding model.
 const OURS: &str = "holdfast";
@@ -21,9 +27,10 @@ pub(crate) struct ListAnswer {
     data: Vec<ModelAnswer>,
 }
 
+/// A model, as OpenAI shows it
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "ModelName")]
-struct ModelAnswer {
+pub(crate) struct ModelAnswer {
     /// What to ask for
     id: String,
     #[schemars(extend("const" = "model"))]
@@ -44,7 +51,25 @@ pub(crate) async fn list(
     State(server): State<Server>,
     Authenticated(caller): Authenticated,
 ) -> Result<Json<ListAnswer>, Failure> {
-    let chat = server.coordinator().models(&caller).into_iter().map(|model| ModelAnswer {
+    Ok(Json(ListAnswer { object: "list", data: all(&server, &caller).await? }))
+}
+
+/// A model's name has slashes: `provider/model`.
+pub(crate) async fn show(
+    State(server): State<Server>,
+    Authenticated(caller): Authenticated,
+    Segment(name): Segment,
+) -> Result<Json<ModelAnswer>, Failure> {
+    let found = all(&server, &caller).await?.into_iter().find(|model| model.id == name);
+    found.map(Json).ok_or_else(|| {
+        Failure::new(Code::ModelNotFound, format!("there is no model or alias {name:?}"))
+            .hint(Some("GET /v1/models lists those there are".to_owned()))
+    })
+}
+
+/// What the caller may ask.
+async fn all(server: &Server, caller: &Caller) -> Result<Vec<ModelAnswer>, Failure> {
+    let chat = server.coordinator().models(caller).into_iter().map(|model| ModelAnswer {
         id: model.name,
         object: "model",
         created: model.created_s,
@@ -61,5 +86,5 @@ pub(crate) async fn list(
         kind: "embedding",
         context_tokens: None,
     });
-    Ok(Json(ListAnswer { object: "list", data: chat.chain(embedding).collect() }))
+    Ok(chat.chain(embedding).collect())
 }

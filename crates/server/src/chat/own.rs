@@ -31,8 +31,10 @@ pub(super) const SESSION: HeaderName = HeaderName::from_static("x-holdfast-sessi
 const AUGMENT: HeaderName = HeaderName::from_static("x-holdfast-augment");
 const BETA: HeaderName = HeaderName::from_static("anthropic-beta");
 
-/// The longest id of a session, in characters.
-pub(crate) const SESSION_CHARS_MAX: usize = 128;
+/// An id of a session, which stands in paths; the coordinator reads the same.
+pub(crate) const SESSION_ID: &str = "^[A-Za-z0-9_-]{1,64}$";
+const SESSION_CHARS_MAX: usize = 64;
+const SESSION_PROBLEM: &str = "must be 1 to 64 of the characters A-Z, a-z, 0-9, - and _";
 /// Betas that are handed on.
 const BETAS_MAX: usize = 32;
 const BETA_BYTES_MAX: usize = 128;
@@ -62,15 +64,12 @@ impl Own {
 
 fn session(node: Node<'_>) -> Result<String, Failure> {
     let id = node.text()?;
-    if is_session(id) { Ok(id.to_owned()) } else { Err(node.wrong(session_problem())) }
+    if is_session(id) { Ok(id.to_owned()) } else { Err(node.wrong(SESSION_PROBLEM)) }
 }
 
 fn is_session(id: &str) -> bool {
-    !id.trim().is_empty() && id.chars().count() <= SESSION_CHARS_MAX && !id.chars().any(char::is_control)
-}
-
-fn session_problem() -> String {
-    format!("must be 1 to {SESSION_CHARS_MAX} printable characters")
+    (1..=SESSION_CHARS_MAX).contains(&id.len())
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }
 
 /// What is looked up where nothing more is said.
@@ -203,7 +202,7 @@ fn session_of(headers: &HeaderMap) -> Result<Option<String>, Failure> {
     let Some(value) = headers.get(&SESSION) else { return Ok(None) };
     match value.to_str() {
         Ok(id) if is_session(id) => Ok(Some(id.to_owned())),
-        _ => Err(Failure::field("X-Holdfast-Session", session_problem())),
+        _ => Err(Failure::field("X-Holdfast-Session", SESSION_PROBLEM)),
     }
 }
 
@@ -261,8 +260,9 @@ mod tests {
         for (own, told) in [
             (json!([]), "holdfast must be an object"),
             (json!({ "sesion": "x" }), "holdfast.sesion is unknown"),
-            (json!({ "session": "" }), "holdfast.session must be 1 to 128"),
-            (json!({ "session": "a\nb" }), "holdfast.session must be 1 to 128"),
+            (json!({ "session": "" }), "holdfast.session must be 1 to 64"),
+            (json!({ "session": "a b" }), "holdfast.session must be 1 to 64"),
+            (json!({ "session": "a".repeat(65) }), "holdfast.session must be 1 to 64"),
             (json!({ "augment": "yes" }), "holdfast.augment must be true, false or an object"),
             (json!({ "augment": { "limit": 3 } }), "holdfast.augment.limit is unknown"),
             (json!({ "augment": { "passages": 0 } }), "holdfast.augment.passages must be"),

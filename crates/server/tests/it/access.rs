@@ -19,7 +19,7 @@ use crate::house::{House, PATIENCE, ask};
 
 /// The path of a template with something in its place.
 fn path(template: &str) -> String {
-    template.replace("{id}", "x").replace("{name}", "x")
+    template.replace("{id}", "x").replace("{name}", "x").replace("{*name}", "x")
 }
 
 #[tokio::test(flavor = "multi_thread")]

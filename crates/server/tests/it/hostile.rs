@@ -21,7 +21,7 @@ use crate::{
 const NO_BODY: [&str; 2] = ["/api/v1/sources/{id}/sync", "/api/v1/models/{name}/verify"];
 
 fn path(template: &str) -> String {
-    template.replace("{id}", "x").replace("{name}", "x")
+    template.replace("{id}", "x").replace("{name}", "x").replace("{*name}", "x")
 }
 
 #[tokio::test(flavor = "multi_thread")]

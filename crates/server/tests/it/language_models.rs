@@ -117,7 +117,7 @@ async fn a_provider_is_added_listed_tried_and_removed() -> Result<()> {
     ensure!(again["models"][0]["context_tokens"] == 4_096 && again["location"] == "remote", "{again}");
     ensure!(again["concurrency"] == 3, "{again}");
     ensure!(house.get("/api/v1/providers").await?.expect(200)?["providers"].as_array().map(Vec::len) == Some(1));
-    ensure!(house.delete("/api/v1/providers/birds").await?.status == 204);
+    ensure!(as_owner(&house, Method::DELETE, "/api/v1/providers/birds", None).await?.status == 204);
     for reply in [house.get("/api/v1/providers/birds").await?, house.delete("/api/v1/providers/birds").await?] {
         reply.problem(404, "provider_not_found")?;
     }
@@ -187,6 +187,8 @@ async fn a_key_cannot_have_the_server_call_read_or_run_what_is_here() -> Result<
         (json!({ "name": "a", "url": "http://name.invalid/v1" }), "url"),
         (json!({ "name": "a", "url": "https://1.1.1.1/v1", "key_file": "/etc/passwd" }), "key_file"),
         (json!({ "name": "a", "url": "https://1.1.1.1/v1", "ca_file": "/etc/passwd" }), "ca_file"),
+        // People's questions to `local` are not to leave this network.
+        (json!({ "name": "a", "url": "https://1.1.1.1/v1", "location": "local" }), "location"),
         (json!({ "name": "a", "gguf": "/m.gguf" }), "gguf"),
         (json!({ "name": "a", "gguf": "/m.gguf", "command": ["/bin/sh"] }), "gguf"),
     ] {
@@ -196,8 +198,20 @@ async fn a_key_cannot_have_the_server_call_read_or_run_what_is_here() -> Result<
     }
     // Nothing is asked of one whose models are named.
     let models = json!([{ "name": "m" }]);
-    let body = json!({ "name": "far", "url": "https://1.1.1.1/v1", "models": models });
-    house.post("/api/v1/providers", body).await?.expect(201)?;
+    let body = |name: &str| json!({ "name": name, "url": "https://1.1.1.1/v1", "models": models });
+    house.post("/api/v1/providers", body("far")).await?.expect(201)?;
+    // What was added on this machine is neither replaced nor removed; what was added with a key is.
+    add(&house, json!({ "name": "birds", "url": upstream.url })).await?.expect(201)?;
+    let problem = house.post("/api/v1/providers", body("birds")).await?.problem(422, "invalid_field")?;
+    ensure!(problem["field"] == "name", "{problem}");
+    house.delete("/api/v1/providers/birds").await?.problem(403, "forbidden")?;
+    ensure!(house.get("/api/v1/providers/birds").await?.expect(200)?["url"] == json!(upstream.url));
+    house.post("/api/v1/providers", body("far")).await?.expect(201)?;
+    ensure!(house.delete("/api/v1/providers/far").await?.status == 204);
+    // A provider that is called as the word is not what the word means.
+    house.post("/api/v1/providers", body("local")).await?.expect(201)?;
+    let completed = turn(&house, &Caller::owner(), |turn| turn.model = "local".to_owned()).await?;
+    ensure!(completed.about.model == "birds/parrot", "{}", completed.about.model);
     house.close().await
 }
 

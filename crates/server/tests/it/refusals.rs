@@ -153,7 +153,7 @@ async fn unknown_routes_and_methods() -> Result<()> {
     house.get("/api/v1/nothing").await?.problem(404, "route_not_found")?;
     house.get("/").await?.problem(404, "route_not_found")?;
     for route in Server::routes().filter(|route| !route.owner_only) {
-        let path = route.path.replace("{id}", "x").replace("{name}", "x");
+        let path = route.path.replace("{id}", "x").replace("{name}", "x").replace("{*name}", "x");
         let request = house.request(Method::PATCH, &path).body(Body::empty())?;
         let reply = house.send(request).await?;
         reply.failure(&path, 405, "method_not_allowed").with_context(|| path.clone())?;

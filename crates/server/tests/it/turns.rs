@@ -330,6 +330,14 @@ async fn the_models_that_can_be_asked_are_listed_and_tokens_counted() -> Result<
     for name in ["auto", "o/m", "tiny"] {
         ensure!(names.contains(&&json!(name)), "{list}");
     }
+    // Each is shown too, with its slash as it is or encoded.
+    for path in ["auto", "o/m", "o%2Fm", "tiny"] {
+        let shown = house.get(&format!("/v1/models/{path}")).await?.expect(200)?;
+        ensure!(list["data"].as_array().is_some_and(|all| all.contains(&shown)), "{shown}");
+    }
+    for path in ["nobody", "o/nobody/", "o"] {
+        house.get(&format!("/v1/models/{path}")).await?.failure("/v1/models", 404, "model_not_found")?;
+    }
     let counted = house.post("/v1/messages/count_tokens", question("auto")).await?.expect(200)?;
     ensure!(counted["input_tokens"].as_u64().is_some_and(|tokens| (5..50).contains(&tokens)), "{counted}");
     house.post("/v1/messages/count_tokens", question("nobody")).await?.failure(MESSAGES, 404, "model_not_found")?;

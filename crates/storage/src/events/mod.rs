@@ -13,6 +13,7 @@
 //! What was spent stands in the same database ([`crate::ledger`]), so that it and the event that tells of it are one
 //! transaction.
 
+mod cut;
 mod queue;
 mod recorder;
 mod rows;
@@ -244,7 +245,7 @@ pub struct EventLog {
 pub(crate) struct Inner {
     pub(crate) database: Database,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) budgets: KnownBudgets,
+    pub(crate) budgets: Arc<KnownBudgets>,
     /// KiB of appended events that may still come in.
     appends: Arc<Semaphore>,
     flushes: Arc<Semaphore>,
@@ -286,7 +287,7 @@ impl EventLog {
         let inner = Inner {
             database,
             shared,
-            budgets: KnownBudgets::new(found.budgets),
+            budgets: Arc::new(KnownBudgets::new(found.budgets)),
             appends: Arc::new(Semaphore::new(APPENDS_WAITING_KIB)),
             flushes: Arc::new(Semaphore::new(FLUSHES_WAITING)),
             recorder: Mutex::new(Some(recorder)),
@@ -390,9 +391,9 @@ impl EventLog {
         self.inner.database.size_bytes()
     }
 
-    /// Why the last commit failed, until one succeeds.
+    /// Why what was tried last is not written, until something is, or that nobody writes any more.
     pub fn failure(&self) -> Option<String> {
-        self.inner.database.failure()
+        self.inner.shared.failure().or_else(|| self.inner.database.failure())
     }
 
     /// A write that changes nothing and reaches the disk: whether the log can be written.
@@ -418,12 +419,20 @@ impl EventLog {
 
     /// Hands over a settlement; nothing about it can fail that a later start would not make good.
     pub(crate) fn settle(&self, mut settlement: Settlement, answer: Option<oneshot::Sender<Result<(), StorageError>>>) {
-        settlement.events.retain(|event| {
-            let is_good = event.check().is_ok();
-            if !is_good {
+        let Settlement { events, ending, .. } = &mut settlement;
+        events.retain_mut(|event| {
+            let mut checked = event.check();
+            if let Err(BadEvent::TooLarge { size_bytes }) = checked {
+                tracing::error!(kind = &*event.kind, size_bytes, "an event of a settlement was too large and is cut");
+                // What it tells of is charged, so that it cannot be left out.
+                event.body = cut::to_fit(&event.body, ending);
+                checked = event.check();
+            }
+            if let Err(bad) = &checked {
+                tracing::error!(kind = &*event.kind, %bad, "an event of a settlement cannot be stored");
                 self.inner.shared.lost(Lost::Bad, 1);
             }
-            is_good
+            checked.is_ok()
         });
         self.inner.shared.push(Item::Settle(Box::new(SettleRequest { settlement, answer })));
     }

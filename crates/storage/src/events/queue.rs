@@ -182,6 +182,8 @@ pub(crate) struct Shared {
     /// Reservations that are not settled.
     reservations: AtomicUsize,
     lost: AtomicU64,
+    /// Why what was tried last is not written, until something is.
+    failure: Mutex<Option<String>>,
     /// When the log last told of lost events, and of how many it had told then.
     told: Mutex<Option<(Instant, u64)>>,
     pub meters: Meters,
@@ -303,6 +305,7 @@ impl Shared {
             last_position: watch::Sender::new(last_position),
             reservations: AtomicUsize::new(0),
             lost: AtomicU64::new(0),
+            failure: Mutex::default(),
             told: Mutex::default(),
             meters: Meters::new(),
         }
@@ -387,6 +390,39 @@ impl Shared {
     pub fn close(&self) {
         self.lock().is_closing = true;
         self.called.notify_one();
+    }
+
+    /// Nobody writes any more, for whatever reason: whoever waits is told, and nobody waits from now on.
+    pub(super) fn ended(&self) {
+        let mut waiting = self.lock();
+        let is_expected = std::mem::replace(&mut waiting.is_closing, true);
+        let items = waiting.take_all();
+        drop(waiting);
+        if !is_expected {
+            self.note_failure(Some("the recorder of events broke off".to_owned()));
+            tracing::error!(waiting = items.len(), "the recorder of events broke off; nothing is recorded any more");
+        }
+        self.give_up(items);
+    }
+
+    /// Counts what could not be written. Reservations are found at the next start.
+    pub(super) fn give_up(&self, items: impl IntoIterator<Item = Item>) {
+        let mut load = Load::default();
+        for item in items {
+            load += item.load();
+            drop(item.fail(&StorageError::Closed, false));
+        }
+        self.lost(Lost::Closed, load.events);
+        self.finished(load);
+        self.tell_lost();
+    }
+
+    pub(super) fn note_failure(&self, failure: Option<String>) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+    }
+
+    pub(super) fn failure(&self) -> Option<String> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Fails what somebody waits for; nothing of it was tried.

@@ -15,7 +15,7 @@ use rusqlite::Connection;
 use uuid::Uuid;
 
 use super::{
-    queue::{Company, Item, Load, Lost, ReserveReply, Shared, Waiting},
+    queue::{Company, Item, Load, ReserveReply, Shared, Waiting},
     rows::{self, Appender},
 };
 use crate::{
@@ -84,6 +84,7 @@ impl Recorder {
     }
 
     pub fn run(mut self) {
+        let _end = End(Arc::clone(&self.shared));
         while let Some(batch) = self.batch() {
             self.write(batch);
         }
@@ -108,6 +109,10 @@ impl Recorder {
     }
 
     fn next(&mut self, waiting: &Waiting, now: Instant) -> Next {
+        // Unlike a disk that fails, this does not pass.
+        if self.database.has_ended() {
+            return Next::End;
+        }
         let due = if self.kept.is_empty() { waiting.due(now, self.last) } else { Some(now) };
         let Some(due) = due else {
             return if waiting.is_closing() { Next::End } else { Next::Sleep(None) };
@@ -152,6 +157,7 @@ impl Recorder {
             tracing::info!(failures = failing.count, "the event log can be written again");
         }
         self.closing_since = None;
+        self.shared.note_failure(None);
         self.shared.meters.committed.increment(applied.events);
         if let Some(position) = applied.last_position {
             self.shared.advance(position);
@@ -187,6 +193,10 @@ impl Recorder {
     }
 
     fn failed(&mut self, items: Vec<Item>, error: &StorageError, last_position: u64) {
+        // A statement that was reverted is no failure of the database's own, and has to be told all the same.
+        if self.database.failure().is_none() {
+            self.shared.note_failure(Some(error.to_string()));
+        }
         self.kept = items.into_iter().filter_map(|item| item.fail(error, true)).collect();
         self.shared.fail_waiting(error);
         let last_at = Instant::now();
@@ -196,17 +206,18 @@ impl Recorder {
         });
     }
 
-    /// Counts what could not be written. Reservations are found at the next start.
     fn give_up(self) {
         let left = self.shared.lock().take_all();
-        let mut load = Load::default();
-        for item in self.kept.into_iter().chain(left) {
-            load += item.load();
-            drop(item.fail(&StorageError::Closed, false));
-        }
-        self.shared.lost(Lost::Closed, load.events);
-        self.shared.finished(load);
-        self.shared.tell_lost();
+        self.shared.give_up(self.kept.into_iter().chain(left));
+    }
+}
+
+/// Sees to it that nobody waits for a recorder that has ended, also by a defect of ours.
+struct End(Arc<Shared>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.ended();
     }
 }
 

@@ -282,6 +282,38 @@ fn letting_go_of_the_last_handle_commits_what_is_queued() {
 }
 
 #[test]
+fn nobody_waits_for_a_writer_that_broke_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let runtime = Runtime::new().unwrap();
+    runtime.block_on(log.append(vec![event(0)])).unwrap();
+    let broken = log.inner.database.write_blocking::<()>(|_| panic!("a defect"));
+    assert!(broken.is_err());
+    log.record(event(1)).unwrap();
+    assert!(matches!(runtime.block_on(log.flush()), Err(StorageError::Closed)));
+    let refused = runtime.block_on(log.append(vec![event(2)])).unwrap_err();
+    assert!(matches!(refused, AppendError::Storage(StorageError::Closed)), "{refused}");
+    while log.failure().is_none_or(|failure| !failure.contains("recorder")) {
+        std::thread::yield_now();
+    }
+    assert_eq!(log.record(event(3)), Err(NotRecorded::Closed));
+    log.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_is_reverted_is_told_of_until_another_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    log.append(vec![event(0)]).await.unwrap();
+    // An id that is there already.
+    assert!(log.append(vec![event(0)]).await.is_err());
+    assert!(log.failure().is_some());
+    log.append(vec![event(1)]).await.unwrap();
+    assert_eq!(log.failure(), None);
+    tokio::task::block_in_place(|| log.close());
+}
+
+#[test]
 fn a_disk_that_fails_loses_nothing_that_was_taken_and_is_used_again() {
     let directory = tempfile::tempdir().unwrap();
     // A file that may not grow answers as a full disk does, if its signal is ignored.

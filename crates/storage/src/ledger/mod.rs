@@ -15,7 +15,7 @@ pub(crate) mod rows;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -26,6 +26,7 @@ use crate::{
     EventLog,
     error::{PutError, StorageError},
     events::{Item, NewEvent, ReserveReply, ReserveRequest},
+    keys::present_ms,
 };
 
 /// Budgets there may be.
@@ -122,6 +123,14 @@ pub struct Reservation {
     pub tokens: u64,
     /// Now, in Unix milliseconds: it counts in the periods of this moment, whenever it ends.
     pub now_ms: i64,
+}
+
+impl Reservation {
+    /// A clock that was set back does not bring a period back that was spent.
+    fn no_earlier(mut self) -> Self {
+        self.now_ms = self.now_ms.max(present_ms());
+        self
+    }
 }
 
 /// What a call did cost.
@@ -247,13 +256,11 @@ impl Known {
 /// Every budget, in memory: most calls are under none, and must not ask the disk to find out.
 pub(crate) struct KnownBudgets {
     all: RwLock<Arc<[Known]>>,
-    /// Held by the one who reads them anew, so that what was read later is kept later.
-    reading: Mutex<()>,
 }
 
 impl KnownBudgets {
     pub fn new(all: Vec<Known>) -> Self {
-        Self { all: RwLock::new(all.into()), reading: Mutex::default() }
+        Self { all: RwLock::new(all.into()) }
     }
 
     fn all(&self) -> Arc<[Known]> {
@@ -265,11 +272,10 @@ impl KnownBudgets {
         self.all().iter().filter(|known| known.applies(reservation)).map(|known| known.number).collect()
     }
 
-    fn read_anew(&self, read: impl FnOnce() -> Result<Vec<Known>, StorageError>) -> Result<(), StorageError> {
-        let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = read()?;
+    /// After a change that is durable: whoever reserves from now on meets it. Told by the writer alone, in the order of
+    /// the changes.
+    fn replace(&self, all: &[Known]) {
         *self.all.write().unwrap_or_else(PoisonError::into_inner) = all.into();
-        Ok(())
     }
 }
 
@@ -326,13 +332,18 @@ impl Ledger {
     /// [`PutError`]; [`StorageError::Exists`] where one of that id counts something else.
     pub async fn put_budget(&self, budget: Budget) -> Result<(), PutError> {
         check(&budget)?;
-        let inner = &self.log.inner;
         let put = move |connection: &Connection| match rows::put(connection, &budget) {
             Err(PutError::Storage(error)) => Err(error),
-            refused_or_done => Ok(refused_or_done),
+            Err(refused) => Ok(Err(refused)),
+            Ok(()) => Ok(Ok(rows::known(connection)?)),
         };
-        inner.database.write(put).await??;
-        self.read_budgets()?;
+        let known = Arc::clone(&self.log.inner.budgets);
+        let then = move |put: &Result<Vec<Known>, PutError>| {
+            if let Ok(all) = put {
+                known.replace(all);
+            }
+        };
+        self.log.inner.database.write_then(put, then).await??;
         Ok(())
     }
 
@@ -343,8 +354,13 @@ impl Ledger {
 
     /// Removes a budget and its books. Calls under way are no longer counted under it.
     pub async fn remove_budget(&self, id: String) -> Result<(), StorageError> {
-        self.log.inner.database.write(move |connection| rows::remove(connection, &id)).await?;
-        self.read_budgets()
+        let remove = move |connection: &Connection| {
+            rows::remove(connection, &id)?;
+            rows::known(connection)
+        };
+        let known = Arc::clone(&self.log.inner.budgets);
+        self.log.inner.database.write_then(remove, move |all: &Vec<Known>| known.replace(all)).await?;
+        Ok(())
     }
 
     /// What stands in the books, of every budget and period that is kept, by id and time.
@@ -371,6 +387,7 @@ impl Ledger {
     /// # Errors
     /// As [`Ledger::reserve`].
     pub fn allows(&self, reservation: &Reservation) -> Result<(), ReserveError> {
+        let reservation = &reservation.clone().no_earlier();
         let budgets = self.log.inner.budgets.applying(reservation);
         if budgets.is_empty() {
             return Ok(());
@@ -389,6 +406,7 @@ impl Ledger {
         if budgets.is_empty() {
             return Ok(Reserved { log: self.log.clone(), entry: None });
         }
+        let reservation = reservation.no_earlier();
         if !inner.shared.begin_reservation() {
             return Err(ReserveError::TooMany);
         }
@@ -414,7 +432,8 @@ impl Ledger {
     }
 
     /// Charges what a call did cost and writes events, together, and returns once that is durable. Where no budget
-    /// applied, the events are recorded as by [`EventLog::record`]. Events that cannot be stored are left out and counted.
+    /// applied, the events are recorded as by [`EventLog::record`]. One whose body is too large is cut, so that the books
+    /// and the events agree; one whose kind or names cannot be stored is left out and counted.
     ///
     /// # Errors
     /// [`StorageError`] where it is not durable yet; it is tried on by itself, and must not be settled again.
@@ -449,12 +468,6 @@ impl Ledger {
             // One that is not taken is counted.
             let _ = self.log.record(event);
         }
-    }
-
-    /// After a change that is durable: whoever reserves from now on meets it.
-    fn read_budgets(&self) -> Result<(), StorageError> {
-        let inner = &self.log.inner;
-        inner.budgets.read_anew(|| inner.database.read(rows::known))
     }
 }
 

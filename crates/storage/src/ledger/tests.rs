@@ -15,7 +15,8 @@ use crate::events::{
     tests::{all, child, directory_given, occupy},
 };
 
-const NOW_MS: i64 = 1_709_251_199_999;
+/// The last millisecond of a month. Far from now, since the ledger takes no moment for one that is past.
+const NOW_MS: i64 = 4_864_924_799_999;
 
 fn open(folder: &Path) -> EventLog {
     EventLog::open_at(&folder.join("events.db")).unwrap()
@@ -135,6 +136,66 @@ async fn where_no_budget_applies_nothing_is_written_and_nothing_waited_for() {
     assert_eq!((refused.budget.as_str(), refused.limit, refused.wanted), ("all", 999, 1_000));
     ledger.remove_budget("all".into()).await.unwrap();
     assert!(!ledger.reserve(reservation("key_1", "small", 1_000, 1_000)).await.unwrap().is_counted());
+    tokio::task::block_in_place(|| log.close());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_while_a_budget_is_put_has_put_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let ledger = log.ledger();
+    let busy = occupy(&log);
+    {
+        let putting = std::pin::pin!(ledger.put_budget(budget("all", 1)));
+        assert!(futures::poll!(putting).is_pending());
+    }
+    drop(busy);
+    log.flush().await.unwrap();
+    // Writes are done in order.
+    log.probe().await.unwrap();
+    assert_eq!(over(ledger.reserve(reservation("key_1", "m", 2, 2)).await).limit, 1);
+    tokio::task::block_in_place(|| log.close());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_was_set_back_brings_no_period_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let ledger = log.ledger();
+    ledger.put_budget(Budget { period: Period::Day, ..budget("day", 10) }).await.unwrap();
+    let at = |now_ms| Reservation { now_ms, ..reservation("key_1", "m", 10, 1) };
+    let reserved = ledger.reserve(at(crate::keys::present_ms())).await.unwrap();
+    ledger.settle(reserved, vec![charge("m", 10, 1)], vec![]).await.unwrap();
+    let yesterday = crate::keys::present_ms() - 48 * 60 * 60 * 1_000;
+    assert!(ledger.allows(&at(yesterday)).is_err());
+    assert_eq!(over(ledger.reserve(at(yesterday)).await).spent, 10);
+    tokio::task::block_in_place(|| log.close());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_is_too_large_is_cut_and_not_left_out_where_it_tells_of_a_charge() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let ledger = log.ledger();
+    ledger.put_budget(budget("all", 1_000)).await.unwrap();
+    let charge = charge("m", 7, 9);
+    let long = "x".repeat(crate::events::EVENT_BYTES_MAX);
+    let body = json!({ "cost": 7, "tokens": 9, "models": ["m"], "answer": long }).to_string();
+    // Keys are not cut, so that this one only says what was charged.
+    let keys: serde_json::Map<_, _> = (0..200_000).map(|key| (key.to_string(), Value::Null)).collect();
+    for body in [body, Value::Object(keys).to_string(), long] {
+        let reserved = ledger.reserve(reservation("key_1", "m", 10, 10)).await.unwrap();
+        let event = NewEvent { body: body.into_bytes(), ..settled("key_1", &charge) };
+        ledger.settle(reserved, vec![charge.clone()], vec![event]).await.unwrap();
+    }
+    assert_eq!(log.lost(), 0);
+    let events = all(&log);
+    assert_eq!(events.len(), 3);
+    for event in &events {
+        let body: Value = serde_json::from_slice(&event.body).unwrap();
+        assert_eq!((&body["cost"], &body["tokens"], &body["is_cut"]), (&json!(7), &json!(9), &json!(true)));
+    }
+    assert_eq!(spent_by_events(&ledger.budgets(), &events), spent_by_books(&ledger));
     tokio::task::block_in_place(|| log.close());
 }
 

@@ -123,9 +123,13 @@ impl Write for Close {
     fn settle(self: Box<Self>, _committed: Result<(), StorageError>) {}
 }
 
+type Then<T> = Box<dyn FnOnce(&T) + Send>;
+
 struct Pending<T, F> {
     body: Option<F>,
     result: Option<Result<T, StorageError>>,
+    /// What is done with the result once it is durable, whether or not somebody waits for it still.
+    then: Option<Then<T>>,
     answer: oneshot::Sender<Result<T, StorageError>>,
 }
 
@@ -152,13 +156,19 @@ where
     }
 
     fn settle(self: Box<Self>, committed: Result<(), StorageError>) {
-        let result = match (committed, self.result) {
+        let Self { body, result, then, answer } = *self;
+        // What a body holds that never ran is its caller's alone by the time the caller hears of it.
+        drop(body);
+        let result = match (committed, result) {
             (Err(error), _) => Err(error),
             (Ok(()), Some(result)) => result,
             (Ok(()), None) => Err(StorageError::Closed),
         };
+        if let (Ok(result), Some(then)) = (&result, then) {
+            then(result);
+        }
         // A caller that has gone no longer wants the answer; the write stands.
-        let _ = self.answer.send(result);
+        let _ = answer.send(result);
     }
 }
 
@@ -215,7 +225,20 @@ impl Database {
         body: impl FnOnce(&Connection) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, StorageError> {
         let (answer, answered) = oneshot::channel();
-        let write = Pending { body: Some(body), result: None, answer };
+        let write = Pending { body: Some(body), result: None, then: None, answer };
+        self.writes.send(Box::new(write)).await.map_err(|_| StorageError::Closed)?;
+        answered.await.map_err(|_| StorageError::Closed)?
+    }
+
+    /// [`Database::write`], with something done by the writer once it is durable, before any later write is: also where
+    /// whoever asked for it has left.
+    pub(crate) async fn write_then<T: Send + 'static>(
+        &self,
+        body: impl FnOnce(&Connection) -> Result<T, StorageError> + Send + 'static,
+        then: impl FnOnce(&T) + Send + 'static,
+    ) -> Result<T, StorageError> {
+        let (answer, answered) = oneshot::channel();
+        let write = Pending { body: Some(body), result: None, then: Some(Box::new(then)), answer };
         self.writes.send(Box::new(write)).await.map_err(|_| StorageError::Closed)?;
         answered.await.map_err(|_| StorageError::Closed)?
     }
@@ -238,7 +261,7 @@ impl Database {
         body: impl FnOnce(&Connection) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, StorageError> {
         let (answer, answered) = oneshot::channel();
-        let write = Pending { body: Some(body), result: None, answer };
+        let write = Pending { body: Some(body), result: None, then: None, answer };
         self.writes.blocking_send(Box::new(write)).map_err(|_| StorageError::Closed)?;
         answered.blocking_recv().map_err(|_| StorageError::Closed)?
     }
@@ -272,9 +295,18 @@ impl Database {
         .await
     }
 
-    /// Why the last commit failed, until one succeeds.
+    /// Why the last commit failed, until one succeeds; that nobody writes any more, where nobody asked for that.
     pub fn failure(&self) -> Option<String> {
+        let is_closed = self.writer.lock().unwrap_or_else(PoisonError::into_inner).is_none();
+        if !is_closed && self.has_ended() {
+            return Some("the database's writer broke off".to_owned());
+        }
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether nothing can be written any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.writes.is_closed()
     }
 
     /// The writes that wait for the writer.
@@ -389,7 +421,7 @@ impl Writer {
     fn transact(&mut self, writes: &mut [Box<dyn Write>]) -> Result<(), StorageError> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
-            closed => closed.insert(self.kind.open_writer(&self.path)?),
+            closed => closed.insert(self.kind.open_writer(&self.path).map_err(as_statement)?),
         };
         let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         for write in writes {
@@ -404,6 +436,21 @@ impl Writer {
         }
         transaction.commit()?;
         Ok(())
+    }
+}
+
+/// What kept a file from being opened again, as a statement would have met it: whoever waits for a write is told
+/// whether it may pass, not that there is no database.
+fn as_statement(error: StorageError) -> StorageError {
+    use std::io::ErrorKind;
+    let StorageError::File { source, .. } = &error else { return error };
+    let because = |code| rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), Some(source.to_string()));
+    match source.kind() {
+        ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
+            StorageError::ReadOnly(because(rusqlite::ffi::SQLITE_READONLY))
+        }
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StorageError::Full(because(rusqlite::ffi::SQLITE_FULL)),
+        _ => StorageError::Device(because(rusqlite::ffi::SQLITE_CANTOPEN)),
     }
 }
 
@@ -518,5 +565,59 @@ impl Drop for Reader<'_> {
             self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
             self.pool.returned.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    /// The recorder of events takes its batch back once it has the answer.
+    #[test]
+    fn what_never_ran_is_let_go_of_before_its_failure_is_told() {
+        struct Held(oneshot::Receiver<Result<(), StorageError>>, std::sync::mpsc::SyncSender<bool>);
+        impl Drop for Held {
+            fn drop(&mut self) {
+                let is_first = matches!(self.0.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+                self.1.send(is_first).unwrap();
+            }
+        }
+        let (answer, answered) = oneshot::channel();
+        let (said, heard) = std::sync::mpsc::sync_channel(1);
+        let held = Held(answered, said);
+        let body = move |_: &Connection| {
+            let _held = held;
+            Ok(())
+        };
+        let write = Box::new(Pending { body: Some(body), result: None, then: None, answer });
+        write.settle(Err(StorageError::Closed));
+        assert!(heard.recv().unwrap());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_again_is_trouble_that_may_pass() {
+        let told = |kind: io::ErrorKind| {
+            let error = as_statement(StorageError::File { action: "open", path: "x".into(), source: kind.into() });
+            assert!(error.is_transient() && repeat(&error).is_transient(), "{error:?}");
+            error
+        };
+        assert!(matches!(told(io::ErrorKind::ReadOnlyFilesystem), StorageError::ReadOnly(_)));
+        assert!(matches!(told(io::ErrorKind::StorageFull), StorageError::Full(_)));
+        let too_many_files = io::Error::from_raw_os_error(24).kind();
+        assert!(matches!(told(too_many_files), StorageError::Device(_)));
+    }
+
+    #[test]
+    fn a_writer_that_broke_off_is_told_of_and_leaves_nobody_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(&folder.path().join("x.db"), EVENTS).unwrap();
+        assert_eq!(database.failure(), None);
+        let broken = database.write_blocking::<()>(|_| panic!("a defect"));
+        assert!(matches!(broken, Err(StorageError::Closed)), "{broken:?}");
+        assert!(matches!(database.write_blocking(|_| Ok(())), Err(StorageError::Closed)));
+        assert!(database.failure().is_some());
+        database.close();
     }
 }

@@ -209,6 +209,25 @@ fn what_there_is_no_word_for_goes_on_but_into_no_session() {
     );
 }
 
+/// They are told so where another shape of provider thought them, and clients send back what they were told.
+#[test]
+fn thoughts_without_a_signature_come_back() {
+    for block in [
+        json!({ "type": "thinking", "thinking": "hm", "signature": "" }),
+        json!({ "type": "thinking", "thinking": "hm" }),
+    ] {
+        let said = json!([
+            { "role": "user", "content": "?" },
+            { "role": "assistant", "content": [block, { "type": "tool_use", "id": "t1", "name": "f", "input": {} }] },
+            { "role": "user", "content": [{ "type": "tool_result", "tool_use_id": "t1", "content": "x" }] },
+        ]);
+        let request = read(with(json!({ "messages": said }))).unwrap().request;
+        assert_eq!(request.messages[1].parts[0], Part::Reasoning { text: "hm".into(), signature: None });
+        assert!(holdfast_llm::check(Shape::OpenAi, &request).is_ok());
+        assert!(holdfast_llm::check(Shape::Anthropic, &request).is_ok());
+    }
+}
+
 fn named() -> Named {
     Named::new("msg_", Uuid::nil(), "tiny")
 }

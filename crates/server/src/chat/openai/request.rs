@@ -125,7 +125,11 @@ fn said(node: &Node<'_>, reading: &mut Reading) -> Result<Vec<Part>, Failure> {
                     let arguments = function.optional("arguments", Node::owned)?.unwrap_or_default();
                     parts.push(reading.call(&id, &function.required("name")?, arguments)?);
                 }
-                Some(_) => reading.wordless(&call),
+                Some(_) => {
+                    // Its result says what it answers.
+                    call.optional("id", |id| reading.called(&id))?;
+                    reading.wordless(&call);
+                }
             }
         }
     }

@@ -252,6 +252,16 @@ fn what_there_is_no_word_for_goes_on_but_into_no_session() {
     assert!(read(with(json!({ "messages": result, "holdfast": own }))).is_ok());
 }
 
+#[test]
+fn a_call_of_another_kind_can_be_answered() {
+    let said = json!([
+        { "role": "assistant", "tool_calls": [{ "id": "c1", "type": "custom", "custom": { "name": "f", "input": "x" } }] },
+        { "role": "tool", "tool_call_id": "c1", "content": "done" },
+    ]);
+    let result = Part::ToolResult { id: "c1".into(), content: vec![text("done")], is_error: false };
+    assert_eq!(messages(said)[0].parts, [result]);
+}
+
 fn named() -> Named {
     let mut named = Named::new("chatcmpl-", Uuid::nil(), "tiny");
     named.created_s = 1;

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use crate::{
     api::augment::{BUDGET_TOKENS_DEFAULT, COLLECTIONS_MAX, PASSAGES_DEFAULT},
     chat::{
-        MODEL_CHARS_MAX, OwnAnswer, SESSION_CHARS_MAX,
+        MODEL_CHARS_MAX, OwnAnswer, SESSION_ID,
         anthropic::{self, CountAnswer},
-        models::ListAnswer,
+        models::{ListAnswer, ModelAnswer},
         openai,
     },
     description::{
@@ -70,11 +70,14 @@ const ABOUT: &str = "The body goes to a provider that speaks the same as it came
     the same error that an answer without a stream would be.";
 
 pub(super) fn operations(schemas: &mut Schemas) -> Vec<Operation> {
-    vec![models(schemas), completions(schemas), messages(schemas), count(schemas)]
+    vec![models(schemas), model_shown(schemas), completions(schemas), messages(schemas), count(schemas)]
+}
+
+fn model_named(id: &str, owner: &str, kind: &str) -> Value {
+    json!({ "id": id, "object": "model", "created": 1_760_000_000, "owned_by": owner, "kind": kind })
 }
 
 fn models(schemas: &mut Schemas) -> Operation {
-    let model = |id: &str, owner: &str, kind: &str| json!({ "id": id, "object": "model", "created": 1_760_000_000, "owned_by": owner, "kind": kind });
     Operation::new(
         Get,
         "/v1/models",
@@ -88,10 +91,18 @@ fn models(schemas: &mut Schemas) -> Operation {
         200,
         "Their names",
         json!({ "object": "list", "data": [
-                model("auto", "holdfast", "chat"), model("local/qwen3-8b", "local", "chat"),
-                model("all-MiniLM-L6-v2", "holdfast", "embedding"),
+                model_named("auto", "holdfast", "chat"), model_named("local/qwen3-8b", "local", "chat"),
+                model_named("all-MiniLM-L6-v2", "holdfast", "embedding"),
             ] }),
     )
+}
+
+fn model_shown(schemas: &mut Schemas) -> Operation {
+    Operation::new(Get, "/v1/models/{*name}", "show_any_model", Tag::LanguageModels, "Show a model, as OpenAI does")
+        .about("Slashes in the name may stand as they are.")
+        .segment("name", "A model, `provider/model`, or an alias", "local/qwen3-8b")
+        .answer::<ModelAnswer>(schemas, 200, "The model", model_named("local/qwen3-8b", "local", "chat"))
+        .fails(&[Code::ModelNotFound])
 }
 
 fn completions(schemas: &mut Schemas) -> Operation {
@@ -170,7 +181,7 @@ fn turn(operation: Operation, body: Value, asked: Value, answer: Value, answered
         .asks(
             "X-Holdfast-Session",
             "The session that the turn belongs to, where the body does not say so",
-            json!({ "type": "string", "minLength": 1, "maxLength": SESSION_CHARS_MAX }),
+            json!({ "type": "string", "pattern": SESSION_ID }),
         )
         .asks(
             "X-Holdfast-Augment",
@@ -219,7 +230,7 @@ fn own() -> Value {
         "properties": {
             "session": {
                 "description": "The session that the turn belongs to",
-                "type": ["string", "null"], "maxLength": SESSION_CHARS_MAX, "pattern": NAME,
+                "type": ["string", "null"], "pattern": SESSION_ID,
             },
             "augment": {
                 "description": "Whether something is looked up for the model, and what",

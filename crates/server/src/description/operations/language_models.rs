@@ -61,9 +61,9 @@ fn providers(schemas: &mut Schemas) -> [Operation; 5] {
             ),
         Operation::new(Post, "/api/v1/providers", "add_provider", TAG, "Add a server of language models")
             .about(
-                "One of the same name is replaced. With a key, the address has to be out in the world; what lies on the \
-                 server's machine, as files with keys and models, and addresses that only it can reach are for \
-                 `holdfast providers add`.",
+                "One of the same name is replaced. With a key, the address has to be out in the world, and a name there with \
+                 https; what lies on the server's machine, as files with keys and models, addresses that only it can \
+                 reach, and the place of a provider that was added there are for `holdfast providers add`.",
             )
             .body::<NewBody>(schemas, new)
             .answer::<ProviderAnswer>(schemas, 201, "It can be asked from now on", provider())
@@ -74,7 +74,7 @@ fn providers(schemas: &mut Schemas) -> [Operation; 5] {
             .answer::<ProviderAnswer>(schemas, 200, "The provider, and the models it has", provider())
             .fails(&[Code::ProviderNotFound]),
         Operation::new(Delete, "/api/v1/providers/{name}", "remove_provider", TAG, "Remove a server of language models")
-            .about("Answers that are under way are finished.")
+            .about("Answers that are under way are finished. With a key, one that was added with a key is removed and no other.")
             .segment("name", PROVIDER, "openai")
             .empty(204, "It is not asked any more")
             .fails(WRITES)
