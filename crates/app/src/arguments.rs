@@ -656,19 +656,25 @@ pub struct Doctor {
 /// `holdfast db`
 #[derive(Debug, Subcommand)]
 pub enum Db {
-    /// Show the version of the schema
+    /// Show the versions of the schemas
     Status,
-    /// Bring the schema up
+    /// Bring the schemas up
     Up {
-        /// To this version [default: the newest]
+        /// To this version, and the schema of documents alone [default: the newest, and both]
         #[arg(long)]
         to: Option<u32>,
+        /// The schema of the record of turns alone
+        #[arg(long)]
+        events: bool,
     },
-    /// Bring the schema down, with the data that only the newer one has
+    /// Bring the schema of documents down, with the data that only the newer one has
     Down {
         /// To this version
         #[arg(long)]
         to: u32,
+        /// The schema of the record of turns instead
+        #[arg(long)]
+        events: bool,
     },
 }
 

@@ -5,7 +5,8 @@
 //! at all when it is. `/v1/models` would not do for that: Python's server stops the answer under way when it is asked. Once,
 //! when it starts, it is tried as clients will use it: its models and one token.
 //!
-//! Nothing loops here; the supervisor's tasks do.
+//! The supervisor's tasks keep them running. One loops here for each server whose program has to be looked for with a
+//! trial, which takes seconds: it ends when it found one, when nobody wants the server any more, and with the program.
 
 use std::{
     collections::BTreeMap,
@@ -14,14 +15,16 @@ use std::{
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     process::Stdio,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use futures::future::BoxFuture;
 use holdfast_coordinator::{CannotRun, RunSettings, Runner};
-use holdfast_supervisor::{NotReady, Spec, State, Supervisor, ports};
+use holdfast_supervisor::{NotReady, Restart, Spec, State, Supervisor, ports};
 use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::settings::environment;
 
@@ -63,8 +66,27 @@ struct Inner {
     supervisor: Option<Supervisor>,
     logs: PathBuf,
     client: reqwest::Client,
-    /// Why servers were not started, by their providers.
-    troubles: Mutex<BTreeMap<String, String>>,
+    /// Searches for what runs a server, by its provider.
+    searches: Mutex<BTreeMap<String, Arc<Search>>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// A search for what runs a server.
+struct Search {
+    given_up: CancellationToken,
+    standing: watch::Sender<Standing>,
+}
+
+/// How far a search is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// It was not found out yet whether there is anything.
+    Looking,
+    /// There was nothing; it is looked for again.
+    Missing,
+    /// Something was found, or nobody wants it any more.
+    Over,
 }
 
 impl std::fmt::Debug for LocalModels {
@@ -81,14 +103,21 @@ struct CommandLine {
 }
 
 impl LocalModels {
-    /// Models run by a supervisor; left alone where there is none. Logs lie in that folder.
+    /// Models run by a supervisor; left alone where there is none. Logs lie in that folder. Searches for what runs them
+    /// belong to `tasks` and end when `stop` is cancelled.
     ///
     /// # Errors
     /// Where there can be no HTTP client.
-    pub fn new(supervisor: Option<Supervisor>, logs: PathBuf) -> reqwest::Result<Self> {
+    pub fn new(
+        supervisor: Option<Supervisor>,
+        logs: PathBuf,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> reqwest::Result<Self> {
         // A proxy has no business between two processes of one machine.
         let client = reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(1)).build()?;
-        Ok(Self { inner: Arc::new(Inner { supervisor, logs, client, troubles: Mutex::default() }) })
+        let inner = Inner { supervisor, logs, client, searches: Mutex::default(), tasks, stop };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     async fn launch(&self, name: &str, settings: &RunSettings) -> Result<String, String> {
@@ -96,23 +125,93 @@ impl LocalModels {
             // Nobody asks it: `state` says that it does not run.
             return Ok(url(1));
         };
-        let service = service(name);
-        supervisor.remove(&service).await;
-        self.note(name, None);
         let port = ports::free().map_err(|error| format!("cannot be given a port: {}", error.kind()))?;
-        let command = match command_line(settings).await {
-            Some(command) => command.filled(&settings.gguf, port),
-            None => {
-                self.note(name, Some(format!("it is not run: its command {INSTALL}")));
-                return Ok(url(port));
-            }
-        };
         let logs = &self.inner.logs;
         let made = DirBuilder::new().recursive(true).mode(0o700).create(logs);
         made.map_err(|error| format!("cannot be run: {} cannot be made: {error}", logs.display()))?;
-        let spec = self.spec(service, command, port);
-        supervisor.add(spec).map_err(|error| format!("cannot be run: {error}"))?;
+        self.give_up(name);
+        supervisor.remove(&service(name)).await;
+        match at_hand(settings) {
+            Some(command) => {
+                let spec = self.spec(service(name), command.filled(&settings.gguf, port), port);
+                supervisor.add(spec).map_err(|error| format!("cannot be run: {error}"))?;
+            }
+            // It takes seconds, and this may be one of several when the program starts.
+            None => self.seek(name.to_owned(), settings.clone(), port),
+        }
         Ok(url(port))
+    }
+
+    /// Looks for what runs a server until there is something, and has it run.
+    fn seek(&self, name: String, settings: RunSettings, port: u16) {
+        let (standing, given_up) = (watch::Sender::new(Standing::Looking), self.inner.stop.child_token());
+        let search = Arc::new(Search { given_up, standing });
+        self.searches().insert(name.clone(), Arc::clone(&search));
+        let models = self.clone();
+        self.inner.tasks.spawn(async move {
+            let looking = models.look(&name, &settings, &search);
+            let found = tokio::select! {
+                () = search.given_up.cancelled() => None,
+                command = looking => Some(command),
+            };
+            if let Some(command) = found {
+                models.found(&name, &search, command.filled(&settings.gguf, port), port);
+            }
+            search.standing.send_replace(Standing::Over);
+        });
+    }
+
+    async fn look(&self, name: &str, settings: &RunSettings, search: &Search) -> CommandLine {
+        let Restart { first, longest, .. } = Restart::default();
+        let mut pause = first;
+        loop {
+            if let Some(command) = command_line(settings, &search.given_up).await {
+                return command;
+            }
+            if search.standing.send_replace(Standing::Missing) == Standing::Looking {
+                let longest_s = longest.as_secs();
+                tracing::warn!(
+                    provider = name,
+                    "the model of {name} is not run, since nothing that runs it is there; it is looked for again, every \
+                     {longest_s} s at the least often"
+                );
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(longest);
+        }
+    }
+
+    /// Runs what was found, unless the server was stopped or replaced meanwhile.
+    fn found(&self, name: &str, search: &Arc<Search>, command: CommandLine, port: u16) {
+        let Some(supervisor) = &self.inner.supervisor else { return };
+        let mut searches = self.searches();
+        if searches.get(name).is_none_or(|now| !Arc::ptr_eq(now, search)) {
+            return;
+        }
+        searches.remove(name);
+        if let Err(error) = supervisor.add(self.spec(service(name), command, port)) {
+            tracing::error!(%error, provider = name, "the model of {name} cannot be run: {error}");
+        }
+    }
+
+    fn give_up(&self, name: &str) {
+        if let Some(search) = self.searches().remove(name) {
+            search.given_up.cancel();
+        }
+    }
+
+    fn searches(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Search>>> {
+        // Nothing panics while holding the lock.
+        self.inner.searches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until it is known whether there is something that runs a server.
+    async fn looked(&self, name: &str) {
+        let search = self.searches().get(name).cloned();
+        if let Some(search) = search {
+            // The sender is in there.
+            let _ = search.standing.subscribe().wait_for(|standing| *standing != Standing::Looking).await;
+        }
     }
 
     fn spec(&self, service: String, command: CommandLine, port: u16) -> Spec {
@@ -129,18 +228,6 @@ impl LocalModels {
             ..Spec::new(service, command.program.into(), log_file, Arc::new(ready))
         }
     }
-
-    fn note(&self, name: &str, trouble: Option<String>) {
-        let mut troubles = self.inner.troubles.lock().unwrap_or_else(PoisonError::into_inner);
-        match trouble {
-            Some(trouble) => drop(troubles.insert(name.to_owned(), trouble)),
-            None => drop(troubles.remove(name)),
-        }
-    }
-
-    fn trouble(&self, name: &str) -> Option<String> {
-        self.inner.troubles.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
-    }
 }
 
 impl Runner for LocalModels {
@@ -150,7 +237,7 @@ impl Runner for LocalModels {
             let looked = tokio::task::spawn_blocking(move || check_file(&gguf)).await;
             let found = looked.unwrap_or_else(|_| Err("could not be looked at".to_owned()));
             found.map_err(|problem| CannotRun { field: "gguf", problem })?;
-            match (command_line(settings).await, settings.command.first()) {
+            match (command_line(settings, &self.inner.stop).await, settings.command.first()) {
                 (None, _) => Err(CannotRun { field: "command", problem: INSTALL.to_owned() }),
                 (Some(_), Some(program)) if !is_there(program) => {
                     let problem = format!("names {program}, which is not a program here: give its path, or install it");
@@ -167,6 +254,7 @@ impl Runner for LocalModels {
 
     fn until_ready<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), String>> {
         Box::pin(async move {
+            self.looked(name).await;
             let supervised = self.inner.supervisor.as_ref().and_then(|supervisor| supervisor.get(&service(name)));
             let Some(supervised) = supervised else { return self.state(name) };
             loop {
@@ -181,7 +269,7 @@ impl Runner for LocalModels {
 
     fn stop<'a>(&'a self, name: &'a str) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            self.note(name, None);
+            self.give_up(name);
             if let Some(supervisor) = &self.inner.supervisor {
                 supervisor.remove(&service(name)).await;
             }
@@ -197,7 +285,11 @@ impl Runner for LocalModels {
                     Err(supervised.situation().health.reason.unwrap_or_else(|| format!("it is {}", state.as_str())))
                 }
             },
-            None => Err(self.trouble(name).unwrap_or_else(|| "it is not run".to_owned())),
+            None => Err(match self.searches().get(name).map(|search| *search.standing.borrow()) {
+                Some(Standing::Looking) => "what runs it is being looked for".to_owned(),
+                Some(Standing::Missing) => format!("it is not run: its command {INSTALL}"),
+                Some(Standing::Over) | None => "it is not run".to_owned(),
+            }),
         }
     }
 }
@@ -210,26 +302,33 @@ fn url(port: u16) -> String {
     format!("http://{HOST}:{port}/v1")
 }
 
-/// What runs a model, with its places still to be filled; nothing where none of the usual programs is there.
-async fn command_line(settings: &RunSettings) -> Option<CommandLine> {
-    let words = |program: &str, arguments: &[&str]| CommandLine {
-        program: program.to_owned(),
-        arguments: arguments.iter().map(|word| (*word).to_owned()).collect(),
-    };
+/// What runs a model, with its places still to be filled, where that can be told at once.
+fn at_hand(settings: &RunSettings) -> Option<CommandLine> {
     if let Some((program, arguments)) = settings.command.split_first() {
         return Some(CommandLine { program: program.clone(), arguments: arguments.to_vec() });
     }
-    if is_there(LLAMA_SERVER) {
-        return Some(words(LLAMA_SERVER, &LLAMA_SERVER_ARGUMENTS));
+    is_there(LLAMA_SERVER).then(|| CommandLine::of(LLAMA_SERVER, &LLAMA_SERVER_ARGUMENTS))
+}
+
+/// The same with a trial; nothing where none of the usual programs is there.
+async fn command_line(settings: &RunSettings, stop: &CancellationToken) -> Option<CommandLine> {
+    if let Some(command) = at_hand(settings) {
+        return Some(command);
     }
     if !is_there(PYTHON) {
         return None;
     }
-    let has_server = tokio::task::spawn_blocking(python_has_server).await.unwrap_or(false);
-    has_server.then(|| words(PYTHON, &PYTHON_ARGUMENTS))
+    let stop = stop.clone();
+    let has_server = tokio::task::spawn_blocking(move || python_has_server(&stop)).await.unwrap_or(false);
+    has_server.then(|| CommandLine::of(PYTHON, &PYTHON_ARGUMENTS))
 }
 
 impl CommandLine {
+    fn of(program: &str, arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().map(|word| (*word).to_owned()).collect();
+        Self { program: program.to_owned(), arguments }
+    }
+
     /// With everything in its place.
     fn filled(self, gguf: &Path, port: u16) -> Self {
         let (file, port) = (gguf.to_string_lossy(), port.to_string());
@@ -292,14 +391,14 @@ fn is_there(program: &str) -> bool {
     std::env::split_paths(&path).any(|folder| is_program(&folder.join(program)))
 }
 
-/// Whether Python has that server, with all that it needs. Blocks while it tries.
-fn python_has_server() -> bool {
+/// Whether Python has that server, with all that it needs. Blocks while it tries, until nobody wants to know any more.
+fn python_has_server(stop: &CancellationToken) -> bool {
     #[expect(clippy::disallowed_methods, reason = "a trial that this function owns and ends in time, not a service")]
     let mut command = std::process::Command::new(PYTHON);
     command.args(["-c", PYTHON_TRIAL]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let Ok(mut child) = command.spawn() else { return false };
     let began = Instant::now();
-    while began.elapsed() < PYTHON_TRIAL_WITHIN {
+    while began.elapsed() < PYTHON_TRIAL_WITHIN && !stop.is_cancelled() {
         match child.try_wait() {
             Ok(Some(status)) => return status.success(),
             Ok(None) => std::thread::sleep(LOOK_EVERY),
@@ -393,10 +492,14 @@ mod tests {
         assert!(!is_there("/etc/passwd") && !is_there("no-such-program") && !is_there("/no/such"));
     }
 
+    fn left_alone() -> LocalModels {
+        LocalModels::new(None, "/nowhere".into(), TaskTracker::new(), CancellationToken::new()).unwrap()
+    }
+
     #[tokio::test]
     async fn what_is_left_alone_is_not_started() {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let models = LocalModels::new(None, "/nowhere".into()).unwrap();
+        let models = left_alone();
         let settings = RunSettings { gguf: "/m.gguf".into(), command: vec!["false".into()] };
         models.start("local", &settings).await.unwrap();
         assert!(models.state("local").unwrap_err().contains("not run for this command"));
@@ -407,7 +510,7 @@ mod tests {
     #[tokio::test]
     async fn a_command_that_is_not_there_is_refused_at_once() {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let models = LocalModels::new(None, "/nowhere".into()).unwrap();
+        let models = left_alone();
         let folder = tempfile::tempdir().unwrap();
         let gguf = folder.path().join("m.gguf");
         std::fs::write(&gguf, "GGUF").unwrap();

@@ -80,6 +80,11 @@ impl Holding {
         self.directory.root()
     }
 
+    /// The file of the record of turns, and of what was spent.
+    pub fn events(&self) -> PathBuf {
+        self.directory.events()
+    }
+
     /// The database file in it.
     pub fn database(&self) -> PathBuf {
         self.directory.database()
@@ -165,7 +170,8 @@ impl Program {
 
         let logs = holding.root().join(LOGS);
         let supervisor = supervisor(settings.local_models, for_local_models)?;
-        let local_models = LocalModels::new(supervisor.clone(), logs)?;
+        let (tasks, stop) = (for_local_models.tasks.clone(), for_local_models.stop.clone());
+        let local_models = LocalModels::new(supervisor.clone(), logs, tasks, stop)?;
         let coordinator = Coordinator::start(holdfast_coordinator::Parts {
             config: settings.turns,
             knowledge: knowledge.clone(),

@@ -278,12 +278,16 @@ impl Catalog {
     }
 
     fn chosen(&self, entry: &Entry, model: &Model) -> Chosen {
-        let is_available = match (&entry.settings.run, &self.runner) {
-            (Some(_), Some(runner)) => runner.state(&entry.settings.name).is_ok(),
-            (Some(_), None) => false,
-            (None, _) => true,
-        };
-        Chosen { model: model.clone(), is_available }
+        Chosen { model: model.clone(), is_available: self.trouble(entry).is_none() }
+    }
+
+    /// Why the server of a provider takes no requests, where it is run here and does not.
+    pub(crate) fn trouble(&self, entry: &Entry) -> Option<String> {
+        match (&entry.settings.run, &self.runner) {
+            (Some(_), Some(runner)) => runner.state(&entry.settings.name).err(),
+            (Some(_), None) => Some("it is not run by this process".to_owned()),
+            (None, _) => None,
+        }
     }
 
     fn all(&self) -> impl Iterator<Item = (&Entry, &Model)> {
@@ -311,7 +315,11 @@ impl Catalog {
         if models.is_empty() {
             // A provider that is there and has not told its models yet is another matter than a name that nobody has.
             if let Some(entry) = self.waiting(&names) {
-                let reason = format!("the provider {} has not told its models yet", entry.settings.name);
+                let name = &entry.settings.name;
+                let reason = match self.trouble(entry) {
+                    Some(trouble) => format!("the model of {name} does not run: {trouble}"),
+                    None => format!("the provider {name} has not told its models yet"),
+                };
                 let last = holdfast_llm::CallError::new(holdfast_llm::ErrorKind::Refused, reason);
                 return Err(TurnError::Failed { last, attempts: 0 });
             }

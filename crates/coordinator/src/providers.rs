@@ -206,11 +206,7 @@ impl Coordinator {
     /// Why the server of a provider takes no requests, where it is run here and does not.
     pub(crate) fn unavailable_reason(&self, provider: &str) -> Option<String> {
         let entry = self.entry(provider)?;
-        match (&entry.settings.run, &self.shared.runner) {
-            (Some(_), Some(runner)) => runner.state(provider).err(),
-            (Some(_), None) => Some("it is not run by this process".to_owned()),
-            (None, _) => None,
-        }
+        self.shared.catalog.load().trouble(&entry)
     }
 
     /// Asks a provider's first model, or the one that is named, for a token or a few. One that begins to run here is waited
@@ -299,7 +295,7 @@ impl Coordinator {
             price: model.spec().price,
             context_tokens: model.spec().context_tokens,
         });
-        let stopped = self.unavailable_reason(&entry.settings.name);
+        let stopped = self.shared.catalog.load().trouble(entry);
         ProviderReport {
             settings: entry.settings.clone(),
             models: models.collect(),

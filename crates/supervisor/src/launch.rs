@@ -24,6 +24,7 @@ use tokio::{
 use crate::{
     child::{ASKED, Step},
     failure::Cause,
+    orders::{self, Orders},
     process::Process,
     spec::Spec,
 };
@@ -57,6 +58,20 @@ pub(crate) struct Launched {
     pub(crate) output: pipe::Receiver,
 }
 
+/// Why there is no such process.
+pub(crate) enum NotLaunched {
+    /// It could not be.
+    Failed(Cause),
+    /// Somebody wants something else meanwhile.
+    Told(orders::Order),
+}
+
+impl From<Cause> for NotLaunched {
+    fn from(cause: Cause) -> Self {
+        Self::Failed(cause)
+    }
+}
+
 /// A command that the caller sees to the end of.
 #[expect(clippy::disallowed_methods, reason = "this is the place the lint points to")]
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
@@ -70,19 +85,27 @@ impl Launcher {
         Ok(Self { orders, own_program: own_program.into_os_string().into(), environment: environment.into() })
     }
 
-    /// Starts a service's program, and returns when the process has become it.
-    pub(crate) async fn launch(&self, spec: &Spec) -> Result<Launched, Cause> {
+    /// Starts a service's program, and returns when the process has become it, or its user wants something else.
+    pub(crate) async fn launch(&self, spec: &Spec, orders: &mut Orders) -> Result<Launched, NotLaunched> {
+        // Not to be interrupted: a process that nobody receives would run on.
         let (output, report, child) = self.spawn(spec).await.map_err(|error| Cause::no_process(&error))?;
         let process = Process::new(child).map_err(|error| Cause::no_process(&error))?;
-        let read = tokio::time::timeout(BECOMES_WITHIN, read(report)).await;
-        let cause = match read {
-            Ok(Ok(said)) if said.is_empty() => return Ok(Launched { process, output }),
-            Ok(Ok(said)) => not_started(&said),
-            Ok(Err(error)) => Cause::no_process(&error),
-            Err(_) => Cause::NotStarted { what: format!("nothing within {} s", BECOMES_WITHIN.as_secs()) },
+        let read = tokio::select! {
+            biased;
+            order = orders.next() => Err(order),
+            read = tokio::time::timeout(BECOMES_WITHIN, read(report)) => Ok(read),
+        };
+        let why = match read {
+            Ok(Ok(Ok(said))) if said.is_empty() => return Ok(Launched { process, output }),
+            Ok(Ok(Ok(said))) => not_started(&said).into(),
+            Ok(Ok(Err(error))) => Cause::no_process(&error).into(),
+            Ok(Err(_)) => NotLaunched::Failed(Cause::NotStarted {
+                what: format!("nothing within {} s", BECOMES_WITHIN.as_secs()),
+            }),
+            Err(order) => NotLaunched::Told(order),
         };
         process.end(Duration::ZERO).await;
-        Err(cause)
+        Err(why)
     }
 
     async fn spawn(&self, spec: &Spec) -> io::Result<(pipe::Receiver, pipe::Receiver, std::process::Child)> {

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     backoff::Backoff,
     failure::{Cause, Failure, How},
-    launch::{Launched, Launcher},
+    launch::{Launched, Launcher, NotLaunched},
     log::{Copying, Tail},
     orders::{Aim, Order, Orders},
     ports,
@@ -107,7 +107,8 @@ impl Service {
         self.board.show(State::Starting { since: SystemTime::now(), attempt: self.backoff.attempt() });
         let mut running = match self.launch().await {
             Ok(running) => running,
-            Err(cause) => return Next::BackOff(Failure::silent(cause)),
+            Err(NotLaunched::Failed(cause)) => return Next::BackOff(Failure::silent(cause)),
+            Err(NotLaunched::Told(order)) => return self.turn_to(order),
         };
         let within = self.spec.checks.start_within;
         let mut answer = "it was never asked".to_owned();
@@ -133,11 +134,11 @@ impl Service {
         }
     }
 
-    async fn launch(&self) -> Result<Running, Cause> {
+    async fn launch(&mut self) -> Result<Running, NotLaunched> {
         if let Some(port) = self.spec.port {
             ports::check(port).map_err(|kind| Cause::Port { port, kind })?;
         }
-        let Launched { process, output } = self.launcher.launch(&self.spec).await?;
+        let Launched { process, output } = self.launcher.launch(&self.spec, &mut self.orders).await?;
         let copying = Copying::start(output, &self.spec, &self.tail, &self.tasks);
         Ok(Running { process, copying, ready_at: None })
     }

@@ -178,7 +178,7 @@ def test_why_tells_of_it(oai, server):
     raw = oai.chat.completions.with_raw_response.create(model="auto", messages=ask("hello"))
     interaction = raw.headers["x-holdfast-interaction"]
     why = server.request("GET", f"/api/v1/interactions/{interaction}/why").json()
-    assert why["outcome"] == "answered" and why["attempts"][0]["outcome"] == "ok", why
+    assert why["result"]["outcome"] == "answered" and why["result"]["attempts"][0]["outcome"] == "ok", why
 
 
 def test_without_a_provider_the_error_says_how_to_add_one(binary, tmp_path):

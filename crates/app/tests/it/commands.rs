@@ -189,6 +189,11 @@ fn the_schema_goes_down_and_up_again() -> Result<()> {
     error: version 99 is not up from here
     hint: give a version from 6 to 6
     "#);
+    // The record of turns has a schema of its own.
+    assert_eq!(before["events"]["version"], before["events"]["newest"]);
+    let down = home.json(&["db", "down", "--to", "0", "--events"])?;
+    assert_eq!((&down["events"]["version"], &down["version"]), (&serde_json::json!(0), &before["newest"]));
+    assert_eq!(home.json(&["db", "up"])?["events"]["version"], before["events"]["newest"]);
     let _server = home.up(&[])?;
     let refused = home.run(&["db", "status"])?;
     assert_eq!(refused.status.code(), Some(1), "a server has it");

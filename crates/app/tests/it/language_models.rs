@@ -4,6 +4,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt,
     path::PathBuf,
     process::{Child, Command, Stdio},
 };
@@ -210,6 +211,41 @@ fn answering(home: &Home) -> Result<Option<Pid>> {
     let said = String::from_utf8(output.stdout)?;
     let number = said.split(' ').next().context("nothing was said")?.parse()?;
     Ok(Pid::from_raw(number))
+}
+
+/// What runs a model may be put there, or mended, after the server has started.
+#[test]
+fn a_program_that_is_missing_is_looked_for_again() -> Result<()> {
+    let home = Home::new()?;
+    let (script, model, bin) = (script(&home)?, home.path("model.gguf"), home.path("bin"));
+    fs::write(&model, "GGUF and so on")?;
+    fs::create_dir_all(&bin)?;
+    let program = bin.join("llama-server");
+    let put = || {
+        fs::write(&program, format!("#!/bin/sh\nexec {PYTHON} {} \"$8\"\n", script.display()))?;
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o700))
+    };
+    put()?;
+    let serve = || {
+        let mut command = home.command(&["up", "--listen", "127.0.0.1:0", "--json"]);
+        command.env("PATH", &bin);
+        home.up_as(command, Stdio::inherit())
+    };
+    let model = model.to_str().context("not UTF-8")?;
+    let server = serve()?;
+    home.succeed(&["providers", "add", "local", "--gguf", model])?;
+    ensure!(server.stop(Signal::TERM)? == Some(0));
+    fs::remove_file(&program)?;
+    let _server = serve()?;
+    ensure!(answering(&home)?.is_none());
+    until("it says what is missing", || {
+        let listed = home.json(&["providers", "list"])?;
+        let trouble = listed["providers"][0]["trouble"].as_str().unwrap_or_default();
+        Ok(trouble.contains("neither llama-server is in PATH").then_some(()))
+    })?;
+    put()?;
+    until("the model answers", || answering(&home))?;
+    Ok(())
 }
 
 #[test]

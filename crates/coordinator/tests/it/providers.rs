@@ -97,8 +97,17 @@ async fn what_ran_for_a_provider_ends_with_it_and_not_before() -> Result<()> {
     assert_eq!(house.text(turn("own", "hello")).await?, "here");
     let recorded = house.providers_on_record()?;
     assert!(recorded.len() == 1 && recorded[0].contains("/one.gguf"), "{recorded:?}");
-    house.add_as(run("own", "/two.gguf")).await?;
+    house.add_as(ProviderSettings { models: Vec::new(), ..run("own", "/two.gguf") }).await?;
     assert_eq!(notes.running(), running("/two.gguf"));
+    // Until it told its models, it is its server that is asked why.
+    notes.running.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    house.add_as(ProviderSettings { models: Vec::new(), ..run("other", "/two.gguf") }).await?;
+    notes.running.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    match house.text(turn("other", "hello")).await {
+        Err(TurnError::Failed { last, .. }) if last.reason.contains("does not run: it is not run") => {}
+        other => panic!("{other:?}"),
+    }
+    assert!(house.coordinator.remove_provider("other").await?);
     house.add("own", &upstream.url()).await?;
     assert_eq!(notes.running(), BTreeMap::new());
     house.close().await

@@ -109,6 +109,50 @@ async fn nothing_comes_in_time() {
 }
 
 #[tokio::test]
+async fn a_connection_that_is_kept_alive_is_no_answer() {
+    let kept_alive = |script: Script, after: usize, frame: &'static str| {
+        let pings = (0..200).flat_map(|_| [Step::Body(frame.into()), Step::Wait(SHORT / 6)]);
+        script.then_after(after, pings)
+    };
+    for frame in [": ping\n\n", "event: ping\ndata: {\"type\": \"ping\"}\n\n"] {
+        let shapes: &[Shape] = if frame.starts_with(':') { &SHAPES } else { &[Shape::Anthropic] };
+        for &shape in shapes {
+            let first = Deadlines { first_byte: SHORT, ..PATIENT };
+            let error = failure(shape, Manner::Streamed, kept_alive(pieces(shape), 0, frame), first).await;
+            assert_eq!(error.kind, ErrorKind::FirstByteTimeout, "{shape:?} {frame}");
+            let gap = Deadlines { gap: SHORT, ..PATIENT };
+            let error = failure(shape, Manner::Streamed, kept_alive(pieces(shape), 4, frame), gap).await;
+            assert_eq!(error.kind, ErrorKind::GapTimeout, "{shape:?} {frame}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_words_of_a_failure_are_not_waited_for_for_long() {
+    let began = std::time::Instant::now();
+    let hangs = |status, media_type| Script::typed(status, media_type, "words").then_after(0, [Step::Hang]);
+    check("a failure", |_, _| hangs(500, "application/json"), PATIENT, ErrorKind::ServerError).await;
+    check("another type", |_, _| hangs(200, "text/html"), PATIENT, ErrorKind::Malformed).await;
+    // Eight answers, each of which would have been waited for for twenty seconds.
+    assert!(began.elapsed() < 4 * PATIENT.first_byte, "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_stream_is_no_longer_than_an_answer_may_be() {
+    let piece = "x".repeat(1_000_000);
+    let script = |shape| answer(shape, Manner::Streamed, &[piece.as_str(); 34]);
+    check_stream("endless", script, PATIENT, ErrorKind::Malformed).await;
+}
+
+#[tokio::test]
+async fn a_body_that_is_called_what_it_is_is_read() {
+    let upstream = upstream().await;
+    upstream.push(Script::openai("a").with_header("content-encoding", "identity"));
+    let provider = provider_at(Shape::OpenAi, upstream.url());
+    assert_eq!(said(&*provider, &call(question("hi")), Manner::Whole).await.unwrap(), "a");
+}
+
+#[tokio::test]
 async fn it_says_so_with_a_status() {
     let say = |status, kind: &'static str, message: &'static str, expected| {
         check(kind, move |_, _| Script::failure(status, kind, message), PATIENT, expected)

@@ -249,10 +249,14 @@ async fn it_is_known_to_be_well_again() {
 
 #[tokio::test(start_paused = true)]
 async fn counting_is_guarded_too() {
-    let told = Told::turns((0..3).map(|_| fails(ErrorKind::Overloaded)));
+    let told = Told::turns((0..6).map(|_| fails(ErrorKind::Malformed)));
     let model = model(&told);
     for _ in 0..3 {
-        assert_eq!(model.count_tokens(&ask()).await.unwrap_err().kind, ErrorKind::Overloaded);
+        assert_eq!(model.count_tokens(&ask()).await.unwrap_err().kind, ErrorKind::Malformed);
+    }
+    assert_eq!(model.standing(Instant::now().into_std()).breaker, State::Closed);
+    for _ in 0..3 {
+        model.complete(&ask()).await.outcome.unwrap_err();
     }
     assert_eq!(model.count_tokens(&ask()).await.unwrap_err().kind, ErrorKind::BreakerOpen);
     model.revived();

@@ -1,6 +1,6 @@
 //! Answers of servers that speak OpenAI's shape, as they really come.
 
-use holdfast_llm::{Delta, Event, Finish, Listed, Part, Shape, Usage};
+use holdfast_llm::{Delta, ErrorKind, Event, Finish, Listed, Part, Shape, Usage};
 use holdfast_testkit::upstream::{Framing, Script, Step, words};
 use serde_json::{Value, json};
 
@@ -262,9 +262,31 @@ async fn what_ends_without_its_last_frame_gets_one() {
 }
 
 #[tokio::test]
-async fn a_last_frame_without_a_reason_is_an_end() {
-    let frames = vec![words::openai_chunk(&json!({"content": "a"}), None), words::OPENAI_DONE.to_owned()];
-    assert_eq!(collected(&streamed(frames).await).finish, Some(Finish::Stop));
+async fn a_last_frame_without_a_reason_is_a_cut() {
+    let check = async |frames: Vec<String>| {
+        let upstream = upstream().await;
+        upstream.push(Script::stream(frames));
+        let stream = provider_at(Shape::OpenAi, upstream.url()).stream(&call(question("hi"))).await.unwrap();
+        assert_eq!(drained(stream).await.1.map(|error| error.kind), Some(ErrorKind::Cut));
+    };
+    let done = || words::OPENAI_DONE.to_owned();
+    check(vec![words::openai_chunk(&json!({"content": "a"}), None), done()]).await;
+    let called = json!({"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": "{\"a"}}]});
+    check(vec![words::openai_chunk(&called, None), done()]).await;
+    // The second of two answers did not end.
+    let chunk = |index: u64, reason: Value| {
+        let choice = json!({"index": index, "delta": {"content": "a"}, "finish_reason": reason});
+        format!("data: {}\n\n", json!({"id": "x", "model": "m", "choices": [choice]}))
+    };
+    let two = || vec![chunk(1, Value::Null), chunk(0, json!("stop"))];
+    check(two()).await;
+    check([two(), vec![done()]].concat()).await;
+}
+
+#[tokio::test]
+async fn parts_that_are_texts_are_passed_over() {
+    let odd = json!({"content": ["a", 1, {"type": "text", "text": "b"}, {"type": "thinking", "thinking": ["c"]}]});
+    assert_eq!(collected(&streamed(chunks(&[odd], "stop")).await).text(), "b");
 }
 
 #[tokio::test]

@@ -37,6 +37,11 @@ pub fn settings() -> Settings {
     Settings { retries: retry::Settings { backoff, ..retry::Settings::STANDARD }, ..Settings::default() }
 }
 
+/// The same, with one attempt a call.
+fn once() -> Settings {
+    Settings { retries: retry::Settings { attempts_max: 1, ..settings().retries }, ..settings() }
+}
+
 fn model_at(shape: Shape, url: impl Into<String>) -> Model {
     Model::new(spec(), provider_at(shape, url), settings())
 }
@@ -157,7 +162,7 @@ async fn a_server_that_says_later_is_asked_later_or_not_at_all() {
         upstream.always(Script::failure(429, "rate_limit_error", "").with_header("retry-after", "3600"));
         let model = model_at(Shape::OpenAi, upstream.url());
         let tried = said(&model, &ask(), manner).await;
-        assert_eq!((kinds(&tried), tried.given_up), (vec![Some(ErrorKind::RateLimited)], Some(GivenUp::Deadline)));
+        assert_eq!((kinds(&tried), tried.given_up), (vec![Some(ErrorKind::RateLimited)], Some(GivenUp::Wait)));
         assert_eq!(tried.outcome.unwrap_err().retry_after, Some(Duration::from_secs(3600)));
         for _ in 0..5 {
             said(&model, &ask(), manner).await;
@@ -189,9 +194,13 @@ async fn a_breaker_opens_and_one_attempt_decides() {
     let breaker = breaker::Settings { pause, ..breaker::Settings::INFERENCE };
     let model = Model::new(spec(), provider_at(Shape::OpenAi, upstream.url()), Settings { breaker, ..settings() });
     upstream.stop().await;
-    // Three attempts of one call open it.
-    let tried = said(&model, &ask(), Manner::Whole).await;
-    assert_eq!(kinds(&tried), [Some(ErrorKind::Refused); 3]);
+    // Three calls open it, not the three attempts of one.
+    for failed in 1..=3 {
+        let tried = said(&model, &ask(), Manner::Whole).await;
+        assert_eq!(kinds(&tried), [Some(ErrorKind::Refused); 3]);
+        let state = model.standing(std::time::Instant::now()).breaker;
+        assert_eq!(state, if failed < 3 { State::Closed } else { State::Open });
+    }
     let refused = said(&model, &ask(), Manner::Whole).await;
     let error = refused.outcome.unwrap_err();
     assert_eq!((error.kind, refused.attempts.len()), (ErrorKind::BreakerOpen, 0));
@@ -210,12 +219,33 @@ async fn a_breaker_opens_and_one_attempt_decides() {
 }
 
 #[tokio::test]
+async fn counting_decides_nothing() {
+    let upstream = upstream().await;
+    let pause = Duration::from_millis(50);
+    let breaker = breaker::Settings { failures: Some(1), pause, ..breaker::Settings::INFERENCE };
+    for shape in SHAPES {
+        let model = Model::new(spec(), provider_at(shape, upstream.url()), Settings { breaker, ..once() });
+        let state = || model.standing(std::time::Instant::now()).breaker;
+        upstream.push(Script::failure(500, "api_error", ""));
+        assert_eq!(model.count_tokens(&ask()).await.is_err(), shape == Shape::Anthropic);
+        assert_eq!(state(), State::Closed);
+        if shape == Shape::Anthropic {
+            upstream.push(Script::failure(500, "api_error", ""));
+        }
+        said(&model, &ask(), Manner::Whole).await;
+        tokio::time::sleep(pause).await;
+        assert_eq!(model.count_tokens(&ask()).await.unwrap_err().kind, ErrorKind::BreakerOpen);
+        assert_eq!(state(), State::Open, "whoever asks for an answer decides");
+    }
+}
+
+#[tokio::test]
 async fn it_dies_while_it_decides() {
     for manner in MANNERS {
         let upstream = upstream().await;
         let pause = Duration::from_millis(50);
         let breaker = breaker::Settings { failures: Some(1), pause, ..breaker::Settings::INFERENCE };
-        let model = Model::new(spec(), provider_at(Shape::OpenAi, upstream.url()), Settings { breaker, ..settings() });
+        let model = Model::new(spec(), provider_at(Shape::OpenAi, upstream.url()), Settings { breaker, ..once() });
         upstream.push(Script::reset());
         assert_eq!(kinds(&said(&model, &ask(), manner).await), [Some(ErrorKind::Reset)]);
         tokio::time::sleep(pause).await;
@@ -246,7 +276,7 @@ async fn a_stream_decides_with_its_first_piece_and_counts_with_its_end() {
     let upstream = upstream().await;
     let pause = Duration::from_millis(50);
     let breaker = breaker::Settings { failures: Some(1), pause, ..breaker::Settings::INFERENCE };
-    let model = Model::new(spec(), provider_at(Shape::OpenAi, upstream.url()), Settings { breaker, ..settings() });
+    let model = Model::new(spec(), provider_at(Shape::OpenAi, upstream.url()), Settings { breaker, ..once() });
     let state = || model.standing(std::time::Instant::now()).breaker;
     upstream.push(Script::reset());
     said(&model, &ask(), Manner::Streamed).await;
@@ -331,7 +361,9 @@ async fn a_model_that_can_be_reached_again_is_noticed() {
     let model = model_at(Shape::OpenAi, upstream.url());
     upstream.stop().await;
     let watching = async {
-        said(&model, &ask(), Manner::Whole).await;
+        for _ in 0..3 {
+            said(&model, &ask(), Manner::Whole).await;
+        }
         assert_eq!(model.standing(std::time::Instant::now()).breaker, State::Open);
         upstream.always(Script::json(200, r#"{"data":[]}"#));
         upstream.resume().await.unwrap();

@@ -97,6 +97,65 @@ async fn options_of_streams_go_with_streams() {
 }
 
 #[tokio::test]
+async fn what_a_session_says_of_the_system_becomes_part_of_its_words() {
+    let added = |shape, body: Value| Request {
+        history: vec![Message::text(Role::System, "Before: kelp."), Message::text(Role::User, "before")],
+        context: Some("[1] kelp".into()),
+        ..original(shape, &body)
+    };
+    let own = json!({"role": "user", "content": "now"});
+    for (first, words) in
+        [(None, "Before: kelp.\n\n[1] kelp"), (Some("Be brief."), "Be brief.\n\nBefore: kelp.\n\n[1] kelp")]
+    {
+        let system = first.map(|words| json!({"role": "system", "content": words}));
+        let messages: Vec<Value> = system.into_iter().chain([own.clone()]).collect();
+        let came = sent_for(Shape::OpenAi, added(Shape::OpenAi, json!({"messages": messages}))).await;
+        let expected = json!([{"role": "system", "content": words}, {"role": "user", "content": "before"}, own]);
+        assert_eq!(came["messages"], expected);
+        let body = json!({"messages": [own], "system": first});
+        let came = sent_for(Shape::Anthropic, added(Shape::Anthropic, body)).await;
+        assert_eq!((&came["system"], came["messages"].as_array().unwrap().len()), (&json!(words), 2));
+    }
+}
+
+#[tokio::test]
+async fn the_most_tokens_of_a_model_bound_an_answer_that_nobody_bounded() {
+    let bounded = async |request: Request| {
+        let call = Call { max_output_tokens: Some(7), ..call(request) };
+        let came = sent(Shape::OpenAi, Manner::Whole, &call).await.unwrap();
+        (came["max_tokens"].clone(), came["max_completion_tokens"].clone())
+    };
+    let own = |body: Value| original(Shape::OpenAi, &body);
+    assert_eq!(bounded(question("hi")).await, (json!(7), Value::Null));
+    assert_eq!(bounded(own(json!({"messages": [], "max_tokens": null}))).await, (json!(7), Value::Null));
+    assert_eq!(bounded(own(json!({"messages": [], "max_tokens": 3}))).await, (json!(3), Value::Null));
+    assert_eq!(bounded(own(json!({"messages": [], "max_completion_tokens": 3}))).await, (Value::Null, json!(3)));
+}
+
+#[tokio::test]
+async fn thoughts_without_a_signature_are_left_out_of_a_body_of_anthropics_shape() {
+    let thought = |signature: &str| json!({"type": "thinking", "thinking": "hm", "signature": signature});
+    let said = json!({"type": "text", "text": "yes"});
+    let body = json!({"max_tokens": 1, "messages": [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": [thought(""), thought("c2ln"), said]},
+        {"role": "assistant", "content": [thought("")]},
+    ]});
+    let came = sent_for(Shape::Anthropic, original(Shape::Anthropic, &body)).await;
+    let expected =
+        json!([{"role": "user", "content": "hi"}, {"role": "assistant", "content": [thought("c2ln"), said]}]);
+    assert_eq!(came["messages"], expected);
+}
+
+#[tokio::test]
+async fn ids_that_differ_in_what_is_not_allowed_stay_two() {
+    let calls = vec![tool_call("a:1", "{}"), tool_call("a.1", "{}")];
+    let request = Request { messages: vec![message(Role::Assistant, calls)], ..Request::default() };
+    let came = sent_for(Shape::Anthropic, request).await;
+    assert_ne!(came["messages"][0]["content"][0]["id"], came["messages"][0]["content"][1]["id"]);
+}
+
+#[tokio::test]
 async fn history_and_context_come_between_in_openais_shape() {
     let added = |body: Value| Request {
         history: vec![Message::text(Role::User, "before"), Message::text(Role::Assistant, "answer")],
@@ -237,8 +296,8 @@ async fn details_of_messages_in_anthropics_words() {
     check(
         vec![message(Role::Assistant, vec![tool_call("functions.look:0", " ")]), message(Role::Tool, vec![failed])],
         json!([
-            {"role": "assistant", "content": [{"type": "tool_use", "id": "functions_look_0", "name": "look", "input": {}}]},
-            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "functions_look_0", "content": [], "is_error": true}]},
+            {"role": "assistant", "content": [{"type": "tool_use", "id": "functions_look_0_9a3a9af1", "name": "look", "input": {}}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "functions_look_0_9a3a9af1", "content": [], "is_error": true}]},
         ]),
     )
     .await;
@@ -367,7 +426,7 @@ async fn an_answer_is_bounded_by_what_the_model_can() {
         (openai, sent(Shape::Anthropic, Manner::Whole, &call).await.unwrap()["max_tokens"].clone())
     };
     assert_eq!(bound(None, None).await, (Value::Null, json!(4_096)));
-    assert_eq!(bound(None, Some(64_000)).await, (Value::Null, json!(64_000)));
+    assert_eq!(bound(None, Some(64_000)).await, (json!(64_000), json!(64_000)));
     assert_eq!(bound(Some(5), Some(64_000)).await, (json!(5), json!(5)));
 }
 
@@ -443,7 +502,9 @@ async fn what_the_vocabulary_has_no_word_for_is_refused_or_named() {
     assert_eq!(refused_openai(json!({"tools": [{"type": "custom"}]})), "tools that are no functions");
     assert_eq!(refused_openai(json!({"tool_choice": {"type": "allowed_tools"}})), "tool_choice.allowed_tools");
     assert_eq!(refused_openai(json!({"messages": [{"role": "function", "content": "x"}]})), "messages.function_call");
-    let nothing = json!({"logprobs": false, "top_logprobs": 0, "modalities": ["text"], "logit_bias": {}, "functions": [], "audio": null});
+    // Off may be what was asked for.
+    assert_eq!(refused_openai(json!({"enable_thinking": false})), "enable_thinking");
+    let nothing = json!({"logprobs": false, "store": false, "echo": false, "top_logprobs": 0, "modalities": ["text"], "logit_bias": {}, "functions": [], "audio": null});
     assert_eq!(check_openai(nothing), Ok(vec![]));
     let hints = json!({
         "user": "u", "metadata": {"a": "b"}, "store": true, "store_": null, "prompt_cache_key": "k",

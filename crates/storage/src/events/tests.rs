@@ -304,11 +304,13 @@ fn nobody_waits_for_a_writer_that_broke_off() {
 async fn a_batch_that_is_reverted_is_told_of_until_another_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let log = open(folder.path());
-    log.append(vec![event(0)]).await.unwrap();
-    // An id that is there already.
+    let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON events WHEN NEW.at_ms = 0
+                  BEGIN SELECT RAISE(ABORT, 'no'); END";
+    log.inner.database.write(move |connection| Ok(connection.execute_batch(refuse)?)).await.unwrap();
     assert!(log.append(vec![event(0)]).await.is_err());
     assert!(log.failure().is_some());
-    log.append(vec![event(1)]).await.unwrap();
+    // What comes while the failure is still being told fails with it.
+    while log.append(vec![event(1)]).await.is_err() {}
     assert_eq!(log.failure(), None);
     tokio::task::block_in_place(|| log.close());
 }

@@ -77,6 +77,23 @@ async fn what_cannot_be_started_says_why() {
 }
 
 #[tokio::test]
+async fn one_that_never_becomes_its_program_can_be_stopped_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut lifeline = Lifeline::new(folder.path());
+    let program = folder.path().join("program");
+    fs::write(&program, format!("#!/bin/sh\n{}exec sleep 1000\n", lifeline.held())).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let rig = Rig::through(program);
+    let service = rig.supervisor.add(rig.spec("s", "")).unwrap();
+    lifeline.pid().await;
+    // Sooner than it is given up.
+    tokio::time::timeout(Duration::from_secs(8), service.stop()).await.unwrap();
+    assert_eq!(lifeline.next().await, Heard::Gone);
+    assert!(matches!(service.state(), State::Stopped { .. }));
+    rig.end().await;
+}
+
+#[tokio::test]
 async fn pauses_grow_and_begin_anew_after_a_while_of_health() {
     let rig = Rig::new();
     let is_good = Arc::new(AtomicBool::new(false));

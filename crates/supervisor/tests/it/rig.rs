@@ -36,9 +36,18 @@ impl Rig {
     }
 
     pub fn with_environment(environment: &[(&str, &str)]) -> Self {
+        Self::started(PROGRAM.into(), environment)
+    }
+
+    /// One that starts services through another program.
+    pub fn through(own_program: PathBuf) -> Self {
+        Self::started(own_program, &[])
+    }
+
+    fn started(own_program: PathBuf, environment: &[(&str, &str)]) -> Self {
         let path = [("PATH", "/usr/local/bin:/usr/bin:/bin")];
         let environment = path.iter().chain(environment).map(|(name, value)| (name.into(), value.into())).collect();
-        let config = Config { own_program: PROGRAM.into(), environment };
+        let config = Config { own_program, environment };
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let supervisor = Supervisor::start(config, tasks.clone(), stop.clone()).unwrap();
         Self { folder: tempfile::tempdir().unwrap(), tasks, stop, supervisor }
