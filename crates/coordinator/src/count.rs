@@ -5,7 +5,7 @@ use std::sync::Arc;
 use holdfast_llm::{Ask, Request, tokens};
 use holdfast_storage::Caller;
 
-use crate::{Coordinator, TurnError, session::blocking, turn::features};
+use crate::{Coordinator, TurnError, route::features, session::blocking};
 
 impl Coordinator {
     /// Tokens of a request, by the count of the model that would be asked first; by ours, which is near to most, where that

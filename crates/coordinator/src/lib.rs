@@ -13,6 +13,7 @@ mod interactions;
 mod providers;
 pub mod record;
 mod requests;
+mod route;
 mod run;
 mod session;
 mod sessions;

@@ -22,6 +22,8 @@ struct Notes {
     running: Mutex<BTreeMap<String, String>>,
     url: String,
     is_refusing: AtomicBool,
+    /// One was asked to start.
+    is_asked: AtomicBool,
     /// As many may start.
     starts: Semaphore,
 }
@@ -29,7 +31,13 @@ struct Notes {
 impl Notes {
     fn new(url: &str, starts: usize) -> Arc<Self> {
         let (running, starts) = (Mutex::default(), Semaphore::new(starts));
-        Arc::new(Self { running, url: url.to_owned(), is_refusing: AtomicBool::new(false), starts })
+        Arc::new(Self {
+            running,
+            url: url.to_owned(),
+            is_refusing: AtomicBool::new(false),
+            is_asked: AtomicBool::new(false),
+            starts,
+        })
     }
 
     fn running(&self) -> BTreeMap<String, String> {
@@ -47,6 +55,7 @@ impl Runner for Notes {
             if self.is_refusing.load(Ordering::SeqCst) {
                 return Err("cannot be run today".to_owned());
             }
+            self.is_asked.store(true, Ordering::SeqCst);
             self.starts.acquire().await.map_err(|_| "it is over".to_owned())?.forget();
             let file = settings.gguf.display().to_string();
             self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), file);
@@ -121,6 +130,9 @@ async fn a_change_whose_client_leaves_is_carried_out() -> Result<()> {
     let mut adding = Box::pin(house.coordinator.add_provider(run("own", "/one.gguf")));
     assert!(futures::poll!(&mut adding).is_pending());
     drop(adding);
+    while !notes.is_asked.load(Ordering::SeqCst) {
+        tokio::task::yield_now().await;
+    }
     notes.starts.add_permits(1);
     // It waits for its turn.
     assert!(house.coordinator.remove_provider("own").await?);

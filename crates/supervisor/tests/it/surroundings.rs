@@ -24,7 +24,7 @@ async fn ran(rig: &Rig, mut spec: holdfast_supervisor::Spec) -> holdfast_supervi
 #[tokio::test]
 async fn the_environment_has_what_is_passed_on_and_what_is_specified() {
     let rig = Rig::with_environment(&[
-        ("HOME", "/home/somebody"),
+        ("HOME", "/srv/somebody"),
         ("LANG", "C.UTF-8"),
         ("HOLDFAST_PROVIDERS__KEY", "secret"),
         ("OPENAI_API_KEY", "secret"),
@@ -40,7 +40,7 @@ async fn the_environment_has_what_is_passed_on_and_what_is_specified() {
     let of_shell = ["PWD", "OLDPWD", "SHLVL", "_"];
     let given: BTreeMap<_, _> = variables.into_iter().filter(|(name, _)| !of_shell.contains(name)).collect();
     let expected = [
-        ("HOME", "/home/somebody"),
+        ("HOME", "/srv/somebody"),
         ("LANG", "de_DE.UTF-8"),
         ("MODEL", "a b\nc"),
         ("PATH", "/usr/local/bin:/usr/bin:/bin"),

@@ -159,7 +159,7 @@ fn interactions(schemas: &mut Schemas) -> [Operation; 3] {
     const TAG: Tag = Tag::LanguageModels;
     let citation = json!({
         "number": 1, "collection": "default", "document_id": "doc_7b", "chunk_id": "9f2c1b7d3e4f5a60",
-        "title": "Pinning", "path": "/home/me/notes/pinning.md", "heading": "Pinning › Flakes", "score": 0.87,
+        "title": "Pinning", "path": "/srv/notes/pinning.md", "heading": "Pinning › Flakes", "score": 0.87,
         "tokens": 96,
     });
     let refused = json!({ "chunk_id": "0a1b2c3d4e5f6071", "score": 0.81, "reason": "near_duplicate" });
