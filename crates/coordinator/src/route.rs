@@ -163,7 +163,11 @@ impl Coordinator {
 
     /// Every model that could answer is left alone for a while.
     fn left_alone(&self, choice: &Choice) -> TurnError {
-        let reason = "no model that could answer is asked for a while, since they failed";
+        // One that is run here and is not up yet has not failed.
+        let mut reasons = choice.models.iter().map(|chosen| self.unavailable_reason(&chosen.model.spec().provider));
+        let reason = reasons
+            .find_map(|reason| reason)
+            .unwrap_or_else(|| "no model that could answer is asked for a while, since they failed".to_owned());
         let mut last = CallError::new(ErrorKind::BreakerOpen, reason);
         let now = Instant::now();
         last.retry_after = choice.models.iter().filter_map(|chosen| chosen.model.standing(now).refuses_for).min();

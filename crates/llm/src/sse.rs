@@ -310,7 +310,7 @@ mod tests {
             assert_eq!(events(stream.chunks(16)).len(), 1);
             began.elapsed()
         };
-        let (short, long) = (stream(30_000), stream(1_920_000));
+        let (short, long) = (stream(15_000), stream(960_000));
         let mut best = (Duration::MAX, Duration::MAX);
         for _ in 0..10 {
             best = (best.0.min(took(&short)), best.1.min(took(&long)));

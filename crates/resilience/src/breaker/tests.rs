@@ -476,8 +476,12 @@ fn however_many_come_at_once_one_probes() {
             let (breaker, probing, probes, passed) = (&breaker, &probing, &probes, &passed);
             scope.spawn(move || {
                 let mut random = fastrand::Rng::with_seed(seed + worker);
-                for _ in 0..20_000 {
-                    let Ok(attempt) = breaker.try_enter_owned(start) else { continue };
+                // Until enough was tried, however the threads take turns.
+                while probes.load(Ordering::Relaxed) < 2_000 || passed.load(Ordering::Relaxed) < 200 {
+                    let Ok(attempt) = breaker.try_enter_owned(start) else {
+                        thread::yield_now();
+                        continue;
+                    };
                     let is_probe = attempt.is_deciding();
                     if !is_probe {
                         // Opened again, for the next to probe.
@@ -500,8 +504,6 @@ fn however_many_come_at_once_one_probes() {
             });
         }
     });
-    let (probes, passed) = (probes.into_inner(), passed.into_inner());
-    assert!(probes > 1_000 && passed > 100, "{probes} probes, {passed} passed: hardly anything was tried");
     // Whatever happened, the next one may probe, or passes.
     breaker.try_enter(start).unwrap().succeeded(start);
 }
