@@ -13,6 +13,7 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from conftest import FIXTURES, furnish, running
+from scripted import Scripted
 
 HERE = Path(__file__).resolve().parent
 COMMITTED = HERE.parents[1] / "openapi" / "holdfast.json"
@@ -60,7 +61,12 @@ def test_every_operation_says_what_it_asks_for(description):
 def own_server(binary, tmp_path, monkeypatch):
     """A server that may be spoilt, and that answers however often and with whatever key it is asked."""
     monkeypatch.setenv("HOLDFAST_LIMITS__ENABLED", "false")
-    with running(binary, furnish(tmp_path / "data"), FIXTURES / "docs") as server:
+    # With a language model, since without one the server says 503, and rightly.
+    with (
+        Scripted(lambda _: {"content": "Hello."}) as upstream,
+        running(binary, furnish(tmp_path / "data"), FIXTURES / "docs") as server,
+    ):
+        server.command("providers", "add", "scripted", "--url", upstream.url, "--model", "scripted")
         yield server
 
 
