@@ -77,7 +77,9 @@ class Bench:
         self.address = self.url.removeprefix("http://")
         self.key = listening["admin_key"]
         threading.Thread(target=lambda: all(self.server.process.stdout), daemon=True).start()
-        self.server.cli("providers", "add", "mock", "--url", f"http://{self.upstream}/v1", "--model", "mock")
+        add = ["providers", "add", "mock", "--url", f"http://{self.upstream}/v1", "--model", "mock"]
+        # More than the streams at once: waiting for a place is not what is measured.
+        self.server.cli(*add, "--concurrency", str(2 * STREAMS))
         self.pid = self.server.process.pid
 
     def end(self):
