@@ -390,6 +390,9 @@ pub enum Keys {
         /// A collection that it may see; may be given several times [default: all]
         #[arg(long = "collection", value_name = "NAME")]
         collections: Vec<String>,
+        /// A language model, provider or alias that it may ask; may be given several times [default: all]
+        #[arg(long = "model", value_name = "NAME")]
+        models: Vec<String>,
         /// An address or a range that it may be used from; may be given several times [default: anywhere]
         #[arg(long = "address", value_name = "RANGE")]
         addresses: Vec<String>,
@@ -543,7 +546,7 @@ pub struct AddProvider {
     #[arg(long, requires = "gguf")]
     pub no_wait: bool,
 
-    /// What runs the file, to the end of the line: {gguf}, {model}, {host} and {port} are put in
+    /// What runs the file, to the end of the line: {gguf}, {model}, {host}, {port} and {context} are put in
     /// [default: llama-server, or llama_cpp.server of Python]
     #[arg(long, value_name = "CMD", num_args = 1.., allow_hyphen_values = true, requires = "gguf")]
     pub command: Vec<String>,

@@ -10,8 +10,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{DirBuilder, File},
-    io::{self, Read},
+    fs::DirBuilder,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     process::Stdio,
@@ -20,28 +19,44 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use holdfast_coordinator::{CannotRun, RunSettings, Runner};
+use holdfast_coordinator::{CannotRun, RunSettings, Runner, Served};
 use holdfast_supervisor::{NotReady, Restart, Spec, State, Supervisor, ports};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::settings::environment;
+use crate::{gguf, settings::environment};
 
-/// What a file of this format begins with (<https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>).
-const MAGIC: [u8; 4] = *b"GGUF";
 /// Where servers listen.
 const HOST: &str = "127.0.0.1";
 /// What runs models, where nothing else is said: llama.cpp's own server,
 const LLAMA_SERVER: &str = "llama-server";
 /// with these arguments,
-const LLAMA_SERVER_ARGUMENTS: [&str; 8] =
-    ["-m", "{gguf}", "--alias", "{model}", "--host", "{host}", "--port", "{port}"];
+const LLAMA_SERVER_ARGUMENTS: [&str; 10] =
+    ["-m", "{gguf}", "--alias", "{model}", "--host", "{host}", "--port", "{port}", "-c", "{context}"];
 /// or that of the Python package,
 const PYTHON: &str = "python3";
 /// with these.
-const PYTHON_ARGUMENTS: [&str; 10] =
-    ["-m", "llama_cpp.server", "--model", "{gguf}", "--model_alias", "{model}", "--host", "{host}", "--port", "{port}"];
+const PYTHON_ARGUMENTS: [&str; 12] = [
+    "-m",
+    "llama_cpp.server",
+    "--model",
+    "{gguf}",
+    "--model_alias",
+    "{model}",
+    "--host",
+    "{host}",
+    "--port",
+    "{port}",
+    "--n_ctx",
+    "{context}",
+];
+/// Tokens that a model is run to read at most, where it can read more: they take memory, whether used or not.
+const CONTEXT_TOKENS_MAX: u64 = 8_192;
+/// The same where its file does not say what it can read.
+const CONTEXT_TOKENS_UNKNOWN: u64 = 4_096;
+/// The place for that in a command.
+const CONTEXT: &str = "{context}";
 /// What Python imports to show that the server of that package is there, and all that it needs.
 const PYTHON_TRIAL: &str = "import llama_cpp.server.app";
 /// How long that may take: it loads the library, from a cold disk.
@@ -120,10 +135,14 @@ impl LocalModels {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    async fn launch(&self, name: &str, settings: &RunSettings) -> Result<String, String> {
+    async fn launch(&self, name: &str, settings: &RunSettings) -> Result<Served, String> {
+        let context = context_tokens(&settings.gguf).await;
+        // What the command of somebody else makes of it is not known.
+        let is_told = settings.command.is_empty() || settings.command.iter().any(|word| word.contains(CONTEXT));
+        let served = |port| Served { url: url(port), context_tokens: is_told.then_some(context) };
         let Some(supervisor) = &self.inner.supervisor else {
             // Nobody asks it: `state` says that it does not run.
-            return Ok(url(1));
+            return Ok(served(1));
         };
         let port = ports::free().map_err(|error| format!("cannot be given a port: {}", error.kind()))?;
         let logs = &self.inner.logs;
@@ -133,17 +152,17 @@ impl LocalModels {
         supervisor.remove(&service(name)).await;
         match at_hand(settings) {
             Some(command) => {
-                let spec = self.spec(service(name), command.filled(&settings.gguf, port), port);
+                let spec = self.spec(service(name), command.filled(&settings.gguf, port, context), port);
                 supervisor.add(spec).map_err(|error| format!("cannot be run: {error}"))?;
             }
             // It takes seconds, and this may be one of several when the program starts.
-            None => self.seek(name.to_owned(), settings.clone(), port),
+            None => self.seek(name.to_owned(), settings.clone(), port, context),
         }
-        Ok(url(port))
+        Ok(served(port))
     }
 
     /// Looks for what runs a server until there is something, and has it run.
-    fn seek(&self, name: String, settings: RunSettings, port: u16) {
+    fn seek(&self, name: String, settings: RunSettings, port: u16, context: u64) {
         let (standing, given_up) = (watch::Sender::new(Standing::Looking), self.inner.stop.child_token());
         let search = Arc::new(Search { given_up, standing });
         self.searches().insert(name.clone(), Arc::clone(&search));
@@ -155,7 +174,7 @@ impl LocalModels {
                 command = looking => Some(command),
             };
             if let Some(command) = found {
-                models.found(&name, &search, command.filled(&settings.gguf, port), port);
+                models.found(&name, &search, command.filled(&settings.gguf, port, context), port);
             }
             search.standing.send_replace(Standing::Over);
         });
@@ -234,7 +253,7 @@ impl Runner for LocalModels {
     fn check<'a>(&'a self, settings: &'a RunSettings) -> BoxFuture<'a, Result<(), CannotRun>> {
         Box::pin(async move {
             let gguf = settings.gguf.clone();
-            let looked = tokio::task::spawn_blocking(move || check_file(&gguf)).await;
+            let looked = tokio::task::spawn_blocking(move || gguf::check(&gguf)).await;
             let found = looked.unwrap_or_else(|_| Err("could not be looked at".to_owned()));
             found.map_err(|problem| CannotRun { field: "gguf", problem })?;
             match (command_line(settings, &self.inner.stop).await, settings.command.first()) {
@@ -248,7 +267,7 @@ impl Runner for LocalModels {
         })
     }
 
-    fn start<'a>(&'a self, name: &'a str, settings: &'a RunSettings) -> BoxFuture<'a, Result<String, String>> {
+    fn start<'a>(&'a self, name: &'a str, settings: &'a RunSettings) -> BoxFuture<'a, Result<Served, String>> {
         Box::pin(self.launch(name, settings))
     }
 
@@ -294,6 +313,13 @@ impl Runner for LocalModels {
     }
 }
 
+/// How many tokens a model is run to read.
+async fn context_tokens(gguf: &Path) -> u64 {
+    let gguf = gguf.to_owned();
+    let read = tokio::task::spawn_blocking(move || gguf::context_length(&gguf)).await.ok().flatten();
+    read.map_or(CONTEXT_TOKENS_UNKNOWN, |read| read.clamp(1, CONTEXT_TOKENS_MAX))
+}
+
 fn service(provider: &str) -> String {
     format!("model-{provider}")
 }
@@ -330,10 +356,16 @@ impl CommandLine {
     }
 
     /// With everything in its place.
-    fn filled(self, gguf: &Path, port: u16) -> Self {
-        let (file, port) = (gguf.to_string_lossy(), port.to_string());
+    fn filled(self, gguf: &Path, port: u16, context: u64) -> Self {
+        let (file, port, context) = (gguf.to_string_lossy(), port.to_string(), context.to_string());
         let model = gguf.file_stem().unwrap_or_default().to_string_lossy();
-        let places = [("{gguf}", file.as_ref()), ("{model}", model.as_ref()), ("{host}", HOST), ("{port}", &port)];
+        let places = [
+            ("{gguf}", file.as_ref()),
+            ("{model}", model.as_ref()),
+            ("{host}", HOST),
+            ("{port}", &port),
+            (CONTEXT, &context),
+        ];
         Self { program: self.program, arguments: self.arguments.iter().map(|word| fill(word, &places)).collect() }
     }
 }
@@ -358,25 +390,6 @@ fn fill(word: &str, places: &[(&str, &str)]) -> String {
     }
     filled.push_str(rest);
     filled
-}
-
-/// Whether a file is of the format that these servers read, by its first bytes.
-fn check_file(path: &Path) -> Result<(), String> {
-    let unreadable = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => "names a file that is not there".to_owned(),
-        kind => format!("names a file that cannot be read: {kind}"),
-    };
-    // Opening a pipe that nobody writes into would wait for ever.
-    if !path.metadata().map_err(unreadable)?.is_file() {
-        return Err("names what is not a file".to_owned());
-    }
-    let mut magic = [0; MAGIC.len()];
-    let mut file = File::open(path).map_err(unreadable)?;
-    match file.read_exact(&mut magic) {
-        Ok(()) if magic == MAGIC => Ok(()),
-        Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => Err(unreadable(error)),
-        _ => Err("names a file that is not GGUF: it does not begin with these letters".to_owned()),
-    }
 }
 
 /// Whether there is such a program: a path, or a name that `PATH` has.
@@ -462,28 +475,22 @@ mod tests {
         let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         let command = CommandLine {
             program: "serve".into(),
-            arguments: words(&["-m", "{gguf}", "--port={port}", "{host}:{port}", "{model}", "{other}", "{", "a{port"]),
+            arguments: words(&[
+                "-m",
+                "{gguf}",
+                "--port={port}",
+                "{host}:{port}",
+                "{model}",
+                "{other}",
+                "{",
+                "a{port",
+                "{context}",
+            ]),
         };
-        let filled = command.filled(Path::new("/models/{port}.v1.gguf"), 81);
+        let filled = command.filled(Path::new("/models/{port}.v1.gguf"), 81, 512);
         let expected =
-            ["-m", "/models/{port}.v1.gguf", "--port=81", "127.0.0.1:81", "{port}.v1", "{other}", "{", "a{port"];
+            ["-m", "/models/{port}.v1.gguf", "--port=81", "127.0.0.1:81", "{port}.v1", "{other}", "{", "a{port", "512"];
         assert_eq!(filled.arguments, expected);
-    }
-
-    #[test]
-    fn only_a_gguf_file_is_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let check = |name: &str, content: &[u8]| {
-            let path = folder.path().join(name);
-            std::fs::write(&path, content).unwrap();
-            check_file(&path)
-        };
-        assert_eq!(check("good", b"GGUF\x03\0\0\0"), Ok(()));
-        for (name, content) in [("zip", &b"PK\x03\x04"[..]), ("short", b"GGU"), ("empty", b""), ("ggml", b"ggjt1234")] {
-            assert!(check(name, content).unwrap_err().contains("not GGUF"), "{name}");
-        }
-        assert!(check_file(folder.path()).unwrap_err().contains("not a file"));
-        assert!(check_file(&folder.path().join("none")).unwrap_err().contains("not there"));
     }
 
     #[test]

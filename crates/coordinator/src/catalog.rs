@@ -10,6 +10,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 use futures::future::BoxFuture;
 use holdfast_llm::{Location, Model, Price, Provider, Shape};
 use holdfast_routing::Policy;
+use holdfast_storage::{Caller, Grants};
 use serde::{Deserialize, Serialize};
 
 use crate::{ModelInfo, TurnError};
@@ -139,12 +140,11 @@ pub trait Runner: Send + Sync + fmt::Debug {
     /// Refuses what could not be run here. Asked before a provider is put on record, and no longer: a file can come and go.
     fn check<'a>(&'a self, settings: &'a RunSettings) -> BoxFuture<'a, Result<(), CannotRun>>;
 
-    /// Has a server run from now on, in the place of the one of that name, and gives its address, such as
-    /// `http://127.0.0.1:40123/v1`. It need not be ready.
+    /// Has a server run from now on, in the place of the one of that name. It need not be ready.
     ///
     /// # Errors
     /// Why it cannot be; then the one of that name runs on.
-    fn start<'a>(&'a self, name: &'a str, settings: &'a RunSettings) -> BoxFuture<'a, Result<String, String>>;
+    fn start<'a>(&'a self, name: &'a str, settings: &'a RunSettings) -> BoxFuture<'a, Result<Served, String>>;
 
     /// Waits until it takes requests.
     ///
@@ -157,6 +157,15 @@ pub trait Runner: Send + Sync + fmt::Debug {
 
     /// Whether it takes requests, or else why not.
     fn state(&self, name: &str) -> Result<(), String>;
+}
+
+/// A server that is run here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// Its address, such as `http://127.0.0.1:40123/v1`.
+    pub url: String,
+    /// Tokens that it reads, where it was told so.
+    pub context_tokens: Option<u64>,
 }
 
 /// What an alias stands for.
@@ -205,6 +214,8 @@ pub(crate) struct Entry {
     pub(crate) provider: Arc<dyn Provider>,
     pub(crate) models: Vec<Model>,
     pub(crate) created_at_ms: i64,
+    /// Tokens that the server which is run for it reads.
+    pub(crate) reads: Option<u64>,
     /// Why it has no models yet.
     pub(crate) trouble: Option<String>,
 }
@@ -239,6 +250,8 @@ pub(crate) struct Chosen {
     pub(crate) model: Model,
     /// Whether the server that has it runs.
     pub(crate) is_available: bool,
+    /// Whether whoever asks may use it.
+    pub(crate) is_granted: bool,
 }
 
 impl Policies {
@@ -277,8 +290,23 @@ impl Catalog {
         }
     }
 
-    fn chosen(&self, entry: &Entry, model: &Model) -> Chosen {
-        Chosen { model: model.clone(), is_available: self.trouble(entry).is_none() }
+    fn chosen(&self, caller: &Caller, entry: &Entry, model: &Model) -> Chosen {
+        Chosen {
+            model: model.clone(),
+            is_available: self.trouble(entry).is_none(),
+            is_granted: self.is_granted(caller, entry, model),
+        }
+    }
+
+    /// Whether a caller may ask a model: one of the words that their key has stands for it.
+    fn is_granted(&self, caller: &Caller, entry: &Entry, model: &Model) -> bool {
+        match caller.models() {
+            Grants::All => true,
+            Grants::Only(words) => words.iter().any(|word| match self.aliases.get(word) {
+                Some(alias) => is_among(entry, model, &alias.of),
+                None => is_called(entry, model, word),
+            }),
+        }
     }
 
     /// Why the server of a provider takes no requests, where it is run here and does not.
@@ -294,8 +322,9 @@ impl Catalog {
         self.entries.iter().flat_map(|entry| entry.models.iter().map(move |model| (entry.as_ref(), model)))
     }
 
-    /// The models that a name stands for.
-    pub(crate) fn choose(&self, asked: &str) -> Result<Choice, TurnError> {
+    /// The models that a name stands for. One that the caller may not ask is there under an alias only, for the record;
+    /// by its own name it is unknown to them.
+    pub(crate) fn choose(&self, caller: &Caller, asked: &str) -> Result<Choice, TurnError> {
         if self.entries.is_empty() {
             return Err(TurnError::NoProvider);
         }
@@ -304,17 +333,18 @@ impl Catalog {
             None if asked == AUTO || asked.is_empty() => (Vec::new(), None, false),
             None => (vec![asked.to_owned()], None, false),
         };
-        let models: Vec<Chosen> = match names.as_slice() {
-            [] => self.all().map(|(entry, model)| self.chosen(entry, model)).collect(),
-            names => self
-                .all()
-                .filter(|(entry, model)| names.iter().any(|name| is_called(entry, model, name)))
-                .map(|(entry, model)| self.chosen(entry, model))
-                .collect(),
-        };
+        let is_word = self.aliases.contains_key(asked) || [AUTO, LOCAL, REMOTE, ""].contains(&asked);
+        let meant = self.all().filter(|(entry, model)| is_among(entry, model, &names));
+        let models: Vec<Chosen> = meant.map(|(entry, model)| self.chosen(caller, entry, model)).collect();
+        if !models.is_empty() && models.iter().all(|chosen| !chosen.is_granted) {
+            if is_word {
+                return Err(TurnError::NotGranted { asked: asked.to_owned() });
+            }
+            return Err(TurnError::UnknownModel { model: asked.to_owned() });
+        }
         if models.is_empty() {
             // A provider that is there and has not told its models yet is another matter than a name that nobody has.
-            if let Some(entry) = self.waiting(&names) {
+            if let Some(entry) = self.waiting(caller, &names) {
                 let name = &entry.settings.name;
                 let reason = match self.trouble(entry) {
                     Some(trouble) => format!("the model of {name} does not run: {trouble}"),
@@ -330,34 +360,53 @@ impl Catalog {
         Ok(Choice { asked: asked.to_owned(), models, policy, policy_name, by_rules, continues })
     }
 
-    fn waiting(&self, names: &[String]) -> Option<&Arc<Entry>> {
+    /// A provider that has not told its models yet, and may have what is asked for.
+    fn waiting(&self, caller: &Caller, names: &[String]) -> Option<&Arc<Entry>> {
+        let may_have = |entry: &Entry, name: &str| match name {
+            AUTO => true,
+            LOCAL => location(&entry.settings) == Location::Local,
+            REMOTE => location(&entry.settings) == Location::Remote,
+            name => name == entry.settings.name || name.strip_prefix(&format!("{}/", entry.settings.name)).is_some(),
+        };
         let concerns = |entry: &&Arc<Entry>| {
-            names.is_empty()
-                || names.iter().any(|name| match name.as_str() {
-                    LOCAL => location(&entry.settings) == Location::Local,
-                    REMOTE => location(&entry.settings) == Location::Remote,
-                    name => {
-                        name == entry.settings.name || name.strip_prefix(&format!("{}/", entry.settings.name)).is_some()
-                    }
-                })
+            let is_meant = names.is_empty() || names.iter().any(|name| may_have(entry, name));
+            is_meant
+                && match caller.models() {
+                    Grants::All => true,
+                    Grants::Only(words) => words.iter().any(|word| may_have(entry, word)),
+                }
         };
         self.entries.iter().filter(|entry| entry.models.is_empty()).find(concerns)
     }
 
-    /// What clients can ask for: words first, then models.
-    pub(crate) fn infos(&self) -> Vec<ModelInfo> {
-        if self.entries.is_empty() {
+    /// What a caller can ask for: words first, then models.
+    pub(crate) fn infos(&self, caller: &Caller) -> Vec<ModelInfo> {
+        let is_limited = *caller.models() != Grants::All;
+        let granted: Vec<_> = self.all().filter(|(entry, model)| self.is_granted(caller, entry, model)).collect();
+        if self.entries.is_empty() || is_limited && granted.is_empty() {
             return Vec::new();
         }
         let word = |name: &str| ModelInfo { name: name.to_owned(), provider: None, context_tokens: None, created_s: 0 };
         let mut words = vec![word(AUTO)];
-        let has = |place| self.entries.iter().any(|entry| location(&entry.settings) == place);
+        let has = |place| {
+            let mut entries = self.entries.iter();
+            let is_there = |entry: &Entry| location(&entry.settings) == place;
+            // A provider that has not told its models yet counts for whoever may ask whatever it will have.
+            if is_limited {
+                granted.iter().any(|(entry, _)| is_there(entry))
+            } else {
+                entries.any(|entry| is_there(entry))
+            }
+        };
         words.extend(has(Location::Local).then(|| word(LOCAL)));
         words.extend(has(Location::Remote).then(|| word(REMOTE)));
         // An alias may give one of these words another meaning.
-        let others = self.aliases.keys().filter(|name| ![AUTO, LOCAL, REMOTE].contains(&name.as_str()));
-        words.extend(others.map(|name| word(name)));
-        let models = self.all().map(|(entry, model)| ModelInfo {
+        let others = self.aliases.iter().filter(|(name, alias)| {
+            let is_for_them = !is_limited || granted.iter().any(|(entry, model)| is_among(entry, model, &alias.of));
+            is_for_them && ![AUTO, LOCAL, REMOTE].contains(&name.as_str())
+        });
+        words.extend(others.map(|(name, _)| word(name)));
+        let models = granted.into_iter().map(|(entry, model)| ModelInfo {
             name: model.spec().name.clone(),
             provider: Some(entry.settings.name.clone()),
             context_tokens: model.spec().context_tokens,
@@ -365,6 +414,11 @@ impl Catalog {
         });
         words.into_iter().chain(models).collect()
     }
+}
+
+/// Whether a model is among those that names stand for; where there are no names, all are.
+fn is_among(entry: &Entry, model: &Model, names: &[String]) -> bool {
+    names.is_empty() || names.iter().any(|name| is_called(entry, model, name))
 }
 
 /// Whether a name means this model: where it is, or `provider/model`, the model's own name, or its provider's. The words

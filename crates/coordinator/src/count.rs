@@ -14,7 +14,7 @@ impl Coordinator {
     /// # Errors
     /// [`TurnError::NoProvider`] and [`TurnError::UnknownModel`].
     pub async fn count_tokens(&self, caller: &Caller, asked: &str, request: Request) -> Result<u64, TurnError> {
-        let choice = self.shared.catalog.load().choose(asked)?;
+        let choice = self.shared.catalog.load().choose(caller, asked)?;
         let request = Arc::new(request);
         let counting = Arc::clone(&request);
         let counted = blocking(move || tokens::count_request(&counting)).await?;

@@ -33,7 +33,7 @@ pub use budgets::{BudgetReport, NewBudget};
 pub use cache::CacheMode;
 pub use catalog::{
     AUTO, Alias, Api, CannotRun, LOCAL, ModelSettings, Place, PolicyName, ProviderSettings, REMOTE, RunSettings,
-    Runner, is_name,
+    Runner, Served, is_name,
 };
 pub use interactions::{InteractionPage, InteractionSummary};
 pub use providers::{ModelReport, ProviderReport, TestReport};
@@ -170,9 +170,9 @@ impl Coordinator {
         Ok(coordinator)
     }
 
-    /// What clients can ask for.
-    pub fn models(&self, _caller: &Caller) -> Vec<ModelInfo> {
-        self.shared.catalog.load().infos()
+    /// What the caller can ask for.
+    pub fn models(&self, caller: &Caller) -> Vec<ModelInfo> {
+        self.shared.catalog.load().infos(caller)
     }
 
     /// Finds passages for a query, within a budget of tokens.

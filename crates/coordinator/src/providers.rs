@@ -336,9 +336,11 @@ impl Coordinator {
         mut endpoint: Endpoint,
         created_at_ms: i64,
     ) -> Result<Entry, TurnError> {
+        let mut reads = None;
         if let (Some(run), Some(runner)) = (&settings.run, &self.shared.runner) {
             let invalid = |problem| TurnError::Invalid { field: "gguf".to_owned(), problem };
-            endpoint.url = runner.start(&settings.name, run).await.map_err(invalid)?;
+            let served = runner.start(&settings.name, run).await.map_err(invalid)?;
+            (endpoint.url, reads) = (served.url, served.context_tokens);
         }
         let provider = match connect(&settings, &endpoint) {
             Ok(provider) => provider,
@@ -347,11 +349,18 @@ impl Coordinator {
                 return Err(error);
             }
         };
-        let models = settings.models.iter().map(|model| self.model(&settings, &provider, model)).collect();
-        Ok(Entry { settings, provider, models, created_at_ms, trouble: None })
+        let models = settings.models.iter().map(|model| self.model(&settings, &provider, model, reads)).collect();
+        Ok(Entry { settings, provider, models, created_at_ms, reads, trouble: None })
     }
 
-    fn model(&self, of: &ProviderSettings, provider: &Arc<dyn Provider>, model: &ModelSettings) -> Model {
+    /// `reads` are the tokens that a server run here reads, whatever its model could.
+    fn model(
+        &self,
+        of: &ProviderSettings,
+        provider: &Arc<dyn Provider>,
+        model: &ModelSettings,
+        reads: Option<u64>,
+    ) -> Model {
         let config = &self.shared.config;
         let place = location(of);
         let is_remote = place == holdfast_llm::Location::Remote;
@@ -363,7 +372,7 @@ impl Coordinator {
             provider: of.name.clone(),
             upstream: model.name.clone(),
             location: place,
-            context_tokens: model.context_tokens,
+            context_tokens: model.context_tokens.into_iter().chain(reads).min(),
             max_output_tokens: model.max_output_tokens,
             tools: able(model.tools, true),
             images: able(model.images, is_remote),
@@ -455,7 +464,7 @@ impl Coordinator {
                             context_tokens: listed.context_tokens,
                             ..ModelSettings::default()
                         };
-                        let model = self.model(&entry.settings, &entry.provider, &settings);
+                        let model = self.model(&entry.settings, &entry.provider, &settings, entry.reads);
                         self.watch_model(model.clone());
                         model
                     })
@@ -477,6 +486,7 @@ impl Coordinator {
             provider: Arc::clone(&entry.provider),
             models,
             created_at_ms: entry.created_at_ms,
+            reads: entry.reads,
             trouble,
         }));
         is_told

@@ -18,6 +18,9 @@ pub const TURN_FINISHED: &str = "turn_finished";
 /// The version of their bodies.
 pub const VERSION: u16 = 1;
 
+/// Bytes of most bodies: there is room for them from the beginning.
+const BODY_BYTES_USUAL: usize = 2 << 10;
+
 /// What becomes of texts in the record. The default is full: it is the user's own disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TextPolicy {
@@ -369,7 +372,11 @@ impl Text {
 
 /// A body as JSON. Our own types always have one.
 fn body(of: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(of).unwrap_or_else(|_| Value::Null.to_string().into_bytes())
+    let mut body = Vec::with_capacity(BODY_BYTES_USUAL);
+    match serde_json::to_writer(&mut body, of) {
+        Ok(()) => body,
+        Err(_) => Value::Null.to_string().into_bytes(),
+    }
 }
 
 /// Unix milliseconds.

@@ -208,6 +208,13 @@ pub enum TurnError {
         model: String,
     },
 
+    /// The word stands for models, none of which the caller may ask.
+    #[error("the key may ask none of the models that {asked} stands for")]
+    NotGranted {
+        /// The word.
+        asked: String,
+    },
+
     /// No model can answer this request, whoever is well.
     #[error("no model can answer this request")]
     NoneFits {

@@ -102,7 +102,7 @@ impl Coordinator {
             let standing = chosen.model.standing(now);
             let candidate = candidate(chosen, standing.refuses_for.is_none(), &verdict);
             let mut ruled: Vec<Ruled> = admit(features, &candidate).into_iter().map(Ruled::By).collect();
-            if let Some(over) = verdict.and_then(Verdict::over) {
+            if let Some(over) = verdict.and_then(Verdict::over).filter(|_| chosen.is_granted) {
                 ruled.retain(|ruled| !matches!(ruled, Ruled::By(Obstacle::OverBudget)));
                 ruled.push(over);
             }
@@ -111,7 +111,7 @@ impl Coordinator {
                 said_in.push((shape, check(shape, request).err()));
             }
             let unsayable = said_in.iter().find(|(known, _)| *known == shape).and_then(|(_, error)| error.clone());
-            ruled.extend(unsayable.map(Ruled::Inexpressible));
+            ruled.extend(unsayable.filter(|_| chosen.is_granted).map(Ruled::Inexpressible));
             routed.candidates.push(RecordedCandidate {
                 model: candidate.name.clone(),
                 location: if candidate.location == holdfast_routing::Location::Local { "local" } else { "remote" }
@@ -162,23 +162,25 @@ impl Coordinator {
     }
 
     /// Every model that could answer is left alone for a while.
-    fn left_alone(&self, choice: &Choice) -> TurnError {
+    fn left_alone(&self, models: &[&Chosen]) -> TurnError {
         // One that is run here and is not up yet has not failed.
-        let mut reasons = choice.models.iter().map(|chosen| self.unavailable_reason(&chosen.model.spec().provider));
+        let mut reasons = models.iter().map(|chosen| self.unavailable_reason(&chosen.model.spec().provider));
         let reason = reasons
             .find_map(|reason| reason)
             .unwrap_or_else(|| "no model that could answer is asked for a while, since they failed".to_owned());
         let mut last = CallError::new(ErrorKind::BreakerOpen, reason);
         let now = Instant::now();
-        last.retry_after = choice.models.iter().filter_map(|chosen| chosen.model.standing(now).refuses_for).min();
+        last.retry_after = models.iter().filter_map(|chosen| chosen.model.standing(now).refuses_for).min();
         TurnError::Failed { last, attempts: 0 }
     }
 
-    /// Why nobody can answer.
-    pub(crate) fn nobody(&self, mut obstacles: Vec<Vec<Ruled>>, choice: &Choice, features: &Features) -> TurnError {
+    /// Why nobody can answer. Of models that may not be asked nothing is told.
+    pub(crate) fn nobody(&self, obstacles: Vec<Vec<Ruled>>, choice: &Choice, features: &Features) -> TurnError {
+        let granted = choice.models.iter().zip(obstacles).filter(|(chosen, _)| chosen.is_granted);
+        let (models, mut obstacles): (Vec<&Chosen>, Vec<Vec<Ruled>>) = granted.unzip();
         let all = |is: fn(&Ruled) -> bool| obstacles.iter().all(|ruled| ruled.iter().any(is));
         if all(|ruled| matches!(ruled, Ruled::By(Obstacle::ContextTooShort { .. }))) {
-            let limit = choice.models.iter().filter_map(|chosen| chosen.model.spec().context_tokens).max().unwrap_or(0);
+            let limit = models.iter().filter_map(|chosen| chosen.model.spec().context_tokens).max().unwrap_or(0);
             return TurnError::ContextTooLong { tokens: holdfast_routing::tokens_needed(features, limit), limit };
         }
         if all(|ruled| matches!(ruled, Ruled::Budget { .. })) {
@@ -190,7 +192,7 @@ impl Coordinator {
             return TurnError::BudgetExceeded { budget, resets_at_ms };
         }
         if all(|ruled| matches!(ruled, Ruled::By(Obstacle::NoPrice))) {
-            let model = choice.models.first().map(|chosen| chosen.model.spec().name.clone()).unwrap_or_default();
+            let model = models.first().map(|chosen| chosen.model.spec().name.clone()).unwrap_or_default();
             return TurnError::MissingPrice { model };
         }
         if all(|ruled| matches!(ruled, Ruled::Inexpressible(_))) {
@@ -204,7 +206,7 @@ impl Coordinator {
             return TurnError::NoProvider;
         }
         if all(|ruled| matches!(ruled, Ruled::By(Obstacle::BreakerOpen))) {
-            return self.left_alone(choice);
+            return self.left_alone(&models);
         }
         // One that only time rules out: it is worth coming again.
         let passing = |ruled: &Vec<Ruled>| {
@@ -215,13 +217,13 @@ impl Coordinator {
                 Ruled::Budget { budget, resets_at_ms } => Some(TurnError::BudgetExceeded { budget, resets_at_ms }),
                 _ => None,
             });
-            return over.unwrap_or_else(|| self.left_alone(choice));
+            return over.unwrap_or_else(|| self.left_alone(&models));
         }
-        let told = |(chosen, ruled): (&Chosen, Vec<Ruled>)| {
+        let told = |(chosen, ruled): (&&Chosen, Vec<Ruled>)| {
             let why: Vec<String> = ruled.iter().map(Ruled::sentence).collect();
             (chosen.model.spec().name.clone(), why.join("; "))
         };
-        TurnError::NoneFits { obstacles: choice.models.iter().zip(obstacles).map(told).collect() }
+        TurnError::NoneFits { obstacles: models.iter().zip(obstacles).map(told).collect() }
     }
 }
 
@@ -270,7 +272,7 @@ fn candidate(chosen: &Chosen, is_passing: bool, verdict: &Option<Verdict>) -> Ca
         tools: spec.tools.is_able(),
         images: spec.images.is_able(),
         formats: spec.formats.is_able(),
-        is_granted: true,
+        is_granted: chosen.is_granted,
         is_within_budget: !matches!(verdict, Some(Verdict::Over { .. })),
         is_passing: chosen.is_available && is_passing,
         price: spec.price.map(|price| (price.input, price.output)),

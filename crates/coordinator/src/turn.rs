@@ -2,7 +2,8 @@
 //! failures.
 //!
 //! Nothing runs here by itself: a turn lives in the future or the stream that its caller holds, and ends when that is
-//! dropped.
+//! dropped. What few turns do (sessions, passages, kept answers, going on elsewhere) is boxed, or the future of every turn
+//! would have room for it.
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
@@ -53,7 +54,7 @@ impl Coordinator {
     pub async fn complete(&self, caller: &Caller, turn: Turn) -> Result<Completed, TurnError> {
         let mut run = self.begin(caller, turn).await?;
         if let Some(hit) = run.hit.take() {
-            return run.kept_before(hit).await;
+            return Box::pin(run.kept_before(hit)).await;
         }
         let answer = run.whole().await?;
         run.finish_whole(answer).await
@@ -67,13 +68,13 @@ impl Coordinator {
     pub async fn stream(&self, caller: &Caller, turn: Turn) -> Result<Streaming, TurnError> {
         let mut run = self.begin(caller, turn).await?;
         if let Some(hit) = run.hit.take() {
-            let completed = run.kept_before(hit).await?;
+            let completed = Box::pin(run.kept_before(hit)).await?;
             let events = futures::stream::iter(pieces(&completed.answer).map(TurnEvent::Piece));
             return Ok(Streaming { about: completed.about, shape: None, events: Box::pin(events) });
         }
         let (model, stream) = run.opened().await?;
         let (about, shape) = (run.about.clone(), Some(model.shape()));
-        let relay = Relay { run, model, stream: Some(stream) };
+        let relay = Box::new(Relay { run, model, stream: Some(stream) });
         let events = futures::stream::unfold(relay, |mut relay| async move {
             let event = relay.next().await?;
             Some((event, relay))
@@ -86,9 +87,9 @@ impl Coordinator {
         let began = Instant::now();
         let Turn { model: asked, mut request, session, augmentation, cache, request_id, trace } = turn;
         let catalog = self.shared.catalog.load();
-        let choice = catalog.choose(&asked)?;
+        let choice = catalog.choose(caller, &asked)?;
         let mut session = match session {
-            Some(id) => Some(self.open_session(caller, &id).await?),
+            Some(id) => Some(Box::pin(self.open_session(caller, &id)).await?),
             None => None,
         };
         if let Some(open) = &mut session {
@@ -99,7 +100,7 @@ impl Coordinator {
                 let sent = session.as_ref().map(|open| open.sent().clone()).unwrap_or_default();
                 let query = last_question(&request);
                 let found = crate::augment::augment(&self.shared.knowledge, caller, &query, asked, &sent);
-                Some((found.await?, asked.budget_tokens))
+                Some((Box::pin(found).await?, asked.budget_tokens))
             }
             None => None,
         };
@@ -180,7 +181,7 @@ impl Run {
         about.model = model.to_string();
         record.answered_before(&model, &answer);
         if let Some(open) = session {
-            coordinator.remember(open, &request, &answer.parts, &about.model).await?;
+            Box::pin(coordinator.remember(open, &request, &answer.parts, &about.model)).await?;
         }
         Ok(Completed { about, answer })
     }
@@ -305,7 +306,7 @@ impl Run {
             coordinator.shared.cache.put(plan, &about.model, &answer);
         }
         if let Some(open) = session {
-            coordinator.remember(open, &request, &answer.parts, &about.model).await?;
+            Box::pin(coordinator.remember(open, &request, &answer.parts, &about.model)).await?;
         }
         Ok(Completed { about, answer })
     }
@@ -339,7 +340,7 @@ impl Relay {
         };
         self.stream = None;
         self.run.record.broke(&self.model.spec().name, &error);
-        if let Some(continued) = self.go_on(&error).await {
+        if let Some(continued) = Box::pin(self.go_on(&error)).await {
             return Some(continued);
         }
         self.run.record.over(Outcome::Cut);
@@ -395,7 +396,7 @@ impl Relay {
         match self.run.session.take() {
             Some(open) => {
                 let Run { coordinator, request, about, .. } = &self.run;
-                coordinator.remember(open, request, &answer.parts, &about.model).await
+                Box::pin(coordinator.remember(open, request, &answer.parts, &about.model)).await
             }
             None => Ok(()),
         }

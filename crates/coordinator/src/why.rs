@@ -1,5 +1,6 @@
 //! Why a turn went as it did: what its two events say, read back.
 
+use holdfast_routing::Obstacle;
 use holdfast_storage::{
     Caller, Scope,
     events::{Event, EventFilter},
@@ -40,7 +41,13 @@ impl Coordinator {
         let owner = (!caller.may(Scope::InteractionsRead)).then(|| caller.id().to_owned());
         let filter = EventFilter { caller: owner, ..EventFilter::default() };
         let events = blocking(move || log.of_interaction(interaction, &filter)).await??;
-        why(interaction, &events).ok_or(TurnError::InteractionNotFound)
+        let mut why = why(interaction, &events).ok_or(TurnError::InteractionNotFound)?;
+        if !caller.may(Scope::InteractionsRead) {
+            // For whom a model is not granted, it is not there.
+            let is_hidden = |obstacle: &String| obstacle == Obstacle::NotGranted.as_str();
+            why.started.candidates.retain(|candidate| !candidate.obstacles.iter().any(is_hidden));
+        }
+        Ok(why)
     }
 }
 

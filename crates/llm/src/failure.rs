@@ -146,9 +146,18 @@ impl Told {
 pub(crate) fn of_answer(status: StatusCode, after: RetryAfter, body: &[u8], redactor: &Redactor) -> CallError {
     let told = Told::of(body).unwrap_or_default();
     let kind = by_status(status, told.kind());
+    let meaning = match kind {
+        ErrorKind::ContextTooLong => ": the conversation is longer than it reads",
+        ErrorKind::ModelNotFound => ": it does not have the model, or does not give it",
+        ErrorKind::Unauthorized => ": our key does not do there",
+        ErrorKind::RateLimited => ": it wants to be asked less often",
+        ErrorKind::Overloaded => ": it has too much to do",
+        ErrorKind::ContentFilter => ": it withholds an answer",
+        _ => "",
+    };
     CallError {
         kind,
-        reason: format!("it answered {}", status.as_u16()),
+        reason: format!("it answered {}{meaning}", status.as_u16()),
         words: redactor.clean(&told.message),
         status: Some(status.as_u16()),
         retry_after: after.0,
@@ -343,7 +352,7 @@ mod tests {
         let body = br#"{"error":{"message":"Incorrect API key provided: sk-abcdefgh","code":"invalid_api_key"}}"#;
         let error = of_answer(StatusCode::UNAUTHORIZED, RetryAfter(None), body, &Redactor::new(None));
         assert_eq!(error.words.as_deref(), Some("Incorrect API key provided: [redacted]"));
-        assert_eq!(error.reason, "it answered 401");
+        assert_eq!(error.reason, "it answered 401: our key does not do there");
     }
 
     #[test]

@@ -8,6 +8,9 @@ use serde_json::{Map, Value};
 
 use crate::{CallError, ErrorKind};
 
+/// Bytes of most bodies: there is room for them from the beginning.
+const BODY_BYTES_USUAL: usize = 4 << 10;
+
 /// What is sent: all of a body but what is replaced or left out.
 pub(crate) struct Passed<'a> {
     /// What came, or was made.
@@ -43,6 +46,8 @@ impl Passed<'_> {
     pub(crate) fn to_bytes(&self) -> Result<Bytes, CallError> {
         // Maps with names that are strings can always be written.
         let unwritable = |_| CallError::new(ErrorKind::Rejected, "the request cannot be written as JSON");
-        serde_json::to_vec(self).map(Bytes::from).map_err(unwritable)
+        let mut body = Vec::with_capacity(BODY_BYTES_USUAL);
+        serde_json::to_writer(&mut body, self).map_err(unwritable)?;
+        Ok(body.into())
     }
 }

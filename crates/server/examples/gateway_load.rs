@@ -86,6 +86,13 @@ struct Asked {
     stream: bool,
     max_tokens: Option<u64>,
     seed: Option<u64>,
+    stream_options: Option<StreamOptions>,
+}
+
+#[derive(Deserialize)]
+struct StreamOptions {
+    #[serde(default)]
+    include_usage: bool,
 }
 
 fn serve(connection: TcpStream) -> Result<()> {
@@ -100,7 +107,8 @@ fn serve(connection: TcpStream) -> Result<()> {
         }
         let asked: Asked = serde_json::from_slice(&body)?;
         if asked.stream {
-            write_stream(&mut writer, asked.max_tokens.unwrap_or(16), asked.seed.unwrap_or(20_000))?;
+            let wants_usage = asked.stream_options.is_some_and(|options| options.include_usage);
+            write_stream(&mut writer, asked.max_tokens.unwrap_or(16), asked.seed.unwrap_or(20_000), wants_usage)?;
         } else {
             write_json(&mut writer, &whole())?;
         }
@@ -120,15 +128,17 @@ fn write_json(writer: &mut TcpStream, body: &str) -> Result<()> {
     Ok(())
 }
 
-fn write_stream(writer: &mut TcpStream, events: u64, gap_us: u64) -> Result<()> {
+fn write_stream(writer: &mut TcpStream, events: u64, gap_us: u64, wants_usage: bool) -> Result<()> {
     writer.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")?;
     let began = now_ns();
-    let chunk = |delta: &str, finish: &str| {
+    let frame = |choices: &str, rest: &str| {
         let data = format!(
-            "data: {{\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"mock\",\"choices\":[{{\"index\":0,\"delta\":{delta},\"finish_reason\":{finish}}}]}}\n\n"
+            "data: {{\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"mock\",\"choices\":[{choices}]{rest}}}\n\n"
         );
         format!("{:x}\r\n{data}\r\n", data.len())
     };
+    let chunk =
+        |delta: &str, finish: &str| frame(&format!("{{\"index\":0,\"delta\":{delta},\"finish_reason\":{finish}}}"), "");
     for event in 0..events {
         let due = began + event * gap_us * 1_000;
         sleep_until(due);
@@ -136,7 +146,12 @@ fn write_stream(writer: &mut TcpStream, events: u64, gap_us: u64) -> Result<()> 
         writer.write_all(chunk(&delta, "null").as_bytes())?;
     }
     let end = "data: [DONE]\n\n";
-    let last = format!("{}{:x}\r\n{end}\r\n0\r\n\r\n", chunk("{}", "\"stop\""), end.len());
+    // As every server does that knows the wish.
+    let total = events + 250;
+    let counts =
+        format!(",\"usage\":{{\"prompt_tokens\":250,\"completion_tokens\":{events},\"total_tokens\":{total}}}");
+    let usage = if wants_usage { frame("", &counts) } else { String::new() };
+    let last = format!("{}{usage}{:x}\r\n{end}\r\n0\r\n\r\n", chunk("{}", "\"stop\""), end.len());
     writer.write_all(last.as_bytes())?;
     Ok(())
 }

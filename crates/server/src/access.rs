@@ -8,9 +8,8 @@
 use std::{net::IpAddr, time::Duration};
 
 use axum::{
-    extract::{Request, State},
+    extract::Request,
     http::{Extensions, HeaderMap, HeaderName, Method, Uri, header},
-    middleware::Next,
     response::{IntoResponse, Response},
 };
 use holdfast_storage::{
@@ -24,9 +23,9 @@ use crate::{
     edge::Peer,
     error::{Code, Failure},
     face::Face,
-    forwarded, gate,
+    forwarded,
     limits::Meter,
-    routes::{self, Entry, WITHOUT_KEY},
+    routes::{Entry, Route, WITHOUT_KEY},
 };
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -43,33 +42,33 @@ const NOTED_EVERY: Duration = Duration::from_secs(30);
 
 /// Lets in whoever may come in to do what they may do, and notes who that is.
 pub(crate) async fn check(
-    State((server, entry)): State<(Server, Entry)>,
+    (server, entry): (&Server, Entry),
+    route: &'static Route,
     mut request: Request,
-    next: Next,
+    next: impl AsyncFnOnce(Request) -> Result<Response, Failure>,
 ) -> Result<Response, Failure> {
-    let route = gate::route(&request);
-    let address = client_address(&server, request.headers(), request.extensions());
-    let face = routes::find(route).map_or(Face::Own, |route| route.face);
+    let address = client_address(server, request.headers(), request.extensions());
     let caller = match entry {
         Entry::Owner => Caller::owner(),
-        Entry::Network if WITHOUT_KEY.contains(&route) => return Ok(next.run(request).await),
-        Entry::Metrics => return Ok(next.run(request).await),
+        Entry::Network if WITHOUT_KEY.contains(&route.path) => return next(request).await,
+        Entry::Metrics => return next(request).await,
         Entry::Network => {
-            match authenticate(&server, Credential::of(request.headers(), request.uri()), address, face).await? {
+            let credential = Credential::of(request.headers(), request.uri());
+            match authenticate(server, credential, address, route.face).await? {
                 Ok(caller) => caller,
                 Err(refused) => return Ok(*refused),
             }
         }
     };
-    let meter = match server.limits().admit(&caller, address, face) {
+    let meter = match server.limits().admit(&caller, address, route.face) {
         Ok(meter) => meter,
         Err(refused) => return Ok(*refused),
     };
     authorise(&caller, route, request.method())?;
     request.extensions_mut().insert(caller);
     request.extensions_mut().insert::<Meter>(meter.clone());
-    let mut response = next.run(request).await;
-    meter.put(&mut response, face);
+    let mut response = next(request).await.unwrap_or_else(IntoResponse::into_response);
+    meter.put(&mut response, route.face);
     Ok(response)
 }
 
@@ -186,8 +185,7 @@ pub(crate) fn client_address(server: &Server, headers: &HeaderMap, extensions: &
 
 /// Refuses what the caller's scopes do not allow. What the table does not know is left to the router, which answers that
 /// there is no such route or method; no handler is behind that.
-fn authorise(caller: &Caller, route: &str, method: &Method) -> Result<(), Failure> {
-    let Some(route) = routes::find(route) else { return Ok(()) };
+fn authorise(caller: &Caller, route: &Route, method: &Method) -> Result<(), Failure> {
     match route.action(method) {
         None => Ok(()),
         Some(Some(scope)) => permit(caller, scope),

@@ -38,7 +38,7 @@ use crate::{
         life::{Answer, Life, Paced, Turn},
         redirect::Doorman,
     },
-    routes::{self, NEED_NO_PLACE},
+    routes::{self, NEED_NO_PLACE, NOWHERE},
     shield::Shield,
 };
 
@@ -116,7 +116,7 @@ impl Edge {
         let started = Instant::now();
         let mut response = doorman.answer(request);
         gate::id_of(request.headers(), Uuid::now_v7()).put(&mut response, Face::Own);
-        gate::record(gate::NO_ROUTE, gate::method(request.method()), &response, started);
+        gate::record(NOWHERE.path, gate::method(request.method()), &response, started);
         Some(response)
     }
 

@@ -1,10 +1,11 @@
 //! What every request passes, from the outside in: admitted, observed, caught when it panics, found to be meant for this
 //! server (`site`), let in (`access`), timed. Every answer is shielded (`shield`) on its way out.
 //!
-//! One function wraps the whole router, fallbacks included, so nothing is reachable beside it. Bodies, query strings
-//! and keys appear in no log line, span or metric made here.
+//! One function wraps the whole router, fallbacks included, so nothing is reachable beside it. It is one layer too: each
+//! of its own would box the request's future anew and be polled through. Bodies, query strings and keys appear in no log
+//! line, span or metric made here.
 
-use std::{any::Any, fmt, time::Instant};
+use std::{any::Any, fmt, panic::AssertUnwindSafe, time::Instant};
 
 use axum::{
     Router,
@@ -13,8 +14,8 @@ use axum::{
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
 };
+use futures::FutureExt;
 use holdfast_resilience::admission::Permit;
-use tower_http::catch_panic::CatchPanicLayer;
 use tracing::{Instrument, Span, field::Empty};
 use uuid::Uuid;
 
@@ -22,7 +23,7 @@ use crate::{
     Server, access,
     error::{Code, Failure, SOMETHING_WENT_WRONG, Shed},
     face::Face,
-    routes::{self, Entry, NEED_NO_PLACE, Patience},
+    routes::{self, Entry, NEED_NO_PLACE, NOWHERE, Patience, Route},
     shield::Shield,
     site,
 };
@@ -33,19 +34,9 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// The longest request id that is taken over.
 const REQUEST_ID_BYTES_MAX: usize = 128;
-/// The route in logs and metrics of a request that matched none.
-pub(crate) const NO_ROUTE: &str = "none";
-
 /// Puts a router behind the gate.
 pub(crate) fn wrap(router: Router<Server>, server: &Server, entry: Entry) -> Router {
-    // The last layer is the outermost.
-    router
-        .layer(from_fn_with_state(server.clone(), time))
-        .layer(from_fn_with_state((server.clone(), entry), access::check))
-        .layer(from_fn_with_state((server.clone(), entry), site::check))
-        .layer(CatchPanicLayer::custom(on_panic))
-        .layer(from_fn_with_state(server.clone(), observe))
-        .with_state(server.clone())
+    router.layer(from_fn_with_state((server.clone(), entry), pass)).with_state(server.clone())
 }
 
 /// Names a request in every line that is about it; in the extensions of each.
@@ -104,10 +95,10 @@ pub(crate) fn trace(headers: &HeaderMap) -> Vec<(&'static str, String)> {
     [parent, state].into_iter().filter_map(|(name, known)| Some((name, header(known)?))).collect()
 }
 
-/// The request as it may be shown: its template, not its path.
-pub(crate) fn route(request: &Request) -> &'static str {
+/// Where a request leads. It is shown as its template, not as its path.
+fn route(request: &Request) -> &'static Route {
     let matched = request.extensions().get::<MatchedPath>();
-    matched.and_then(|path| routes::find(path.as_str())).map_or(NO_ROUTE, |route| route.path)
+    matched.and_then(|path| routes::find(path.as_str())).unwrap_or(&NOWHERE)
 }
 
 /// Clients may invent methods, and a metric's labels are bounded.
@@ -142,27 +133,27 @@ impl Drop for InFlight {
 
 /// Lets in as many requests at once as may be, and writes down how each ended. What is turned away costs as little as it
 /// can; whoever had to wait for that would find others turned away too.
-async fn observe(State(server): State<Server>, request: Request, next: Next) -> Response {
+async fn pass(State((server, entry)): State<(Server, Entry)>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = RequestId::of(request.headers());
     let (route, method) = (route(&request), method(request.method()));
-    let shield = Shield::of(&request, route);
+    let shield = Shield::of(&request, route.path);
     let mut response = match enter(&server, route) {
-        Ok(_place) => serve(&server, &id, (route, method), started, request, next).await,
+        Ok(_place) => serve((&server, entry), &id, (route, method), started, request, next).await,
         Err(refused) => {
-            let response = shape(route, refused.into_response(), &id);
-            record(route, method, &response, started);
+            let response = route.face.reshape(refused.into_response(), &id.0);
+            record(route.path, method, &response, started);
             response
         }
     };
-    id.put(&mut response, face(route));
+    id.put(&mut response, route.face);
     shield.put(&mut response);
     response
 }
 
 /// A place among those that are worked on. Probes and metrics need none: they are asked most when it is full.
-fn enter(server: &Server, route: &'static str) -> Result<Option<Permit>, Failure> {
-    if NEED_NO_PLACE.contains(&route) {
+fn enter(server: &Server, route: &Route) -> Result<Option<Permit>, Failure> {
+    if NEED_NO_PLACE.contains(&route.path) {
         return Ok(None);
     }
     server.admission().try_enter().map(Some).map_err(|_| full())
@@ -178,34 +169,46 @@ pub(crate) fn id_of(headers: &HeaderMap, otherwise: Uuid) -> RequestId {
     RequestId::given(headers).unwrap_or_else(|| RequestId(otherwise.simple().to_string()))
 }
 
-fn shape(route: &'static str, response: Response, id: &RequestId) -> Response {
-    face(route).reshape(response, &id.0)
-}
-
-fn face(route: &str) -> Face {
-    routes::find(route).map_or(Face::Own, |route| route.face)
-}
-
 /// Works on a request in a span of its own.
 async fn serve(
-    server: &Server,
+    (server, entry): (&Server, Entry),
     id: &RequestId,
-    (route, method): (&'static str, &'static str),
+    (route, method): (&'static Route, &'static str),
     started: Instant,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let span = tracing::info_span!("request", request_id = %id, method, route, trace_id = Empty, status = Empty);
+    let path = route.path;
+    let span = tracing::info_span!("request", request_id = %id, method, route = path, trace_id = Empty, status = Empty);
     join_trace(server, &span, request.headers());
     // MCP answers in a task of its own, and streams go on after their headers: they have to find their way back to this.
     request.extensions_mut().insert(span.clone());
     request.extensions_mut().insert(id.clone());
 
     let in_flight = InFlight::enter();
-    let response = shape(route, next.run(request).instrument(span.clone()).await, id);
+    let answering = survived(admitted(server, entry, route, request, next));
+    let response = route.face.reshape(answering.instrument(span.clone()).await, &id.0);
     drop(in_flight);
     span.record("status", response.status().as_u16());
-    span.in_scope(|| record(route, method, &response, started));
+    span.in_scope(|| record(path, method, &response, started));
+    response
+}
+
+/// Works on a request that is meant for this server, for whoever may ask for it.
+async fn admitted(server: &Server, entry: Entry, route: &'static Route, request: Request, next: Next) -> Response {
+    let page = match site::check(server, entry, route, &request) {
+        Ok(page) => page,
+        Err(refused) => return refused.into_response(),
+    };
+    let mut response = match page.preflight(route, &request) {
+        Some(response) => response,
+        None => {
+            access::check((server, entry), route, request, async |request| time(server, route, request, next).await)
+                .await
+                .unwrap_or_else(IntoResponse::into_response)
+        }
+    };
+    page.put(&mut response);
     response
 }
 
@@ -246,8 +249,10 @@ pub(crate) fn record(route: &'static str, method: &'static str, response: &Respo
 }
 
 /// The process survives a defect in a handler, and the client hears of it.
-fn on_panic(panic: Box<dyn Any + Send + 'static>) -> Response {
-    panicked(panic.as_ref()).into_response()
+async fn survived(answering: impl Future<Output = Response>) -> Response {
+    // A handler leaves nothing half done that others share, or the lock that guards it says so.
+    let answered = AssertUnwindSafe(answering).catch_unwind().await;
+    answered.unwrap_or_else(|panic| panicked(panic.as_ref()).into_response())
 }
 
 /// What a panic is to the caller; its message is for the log.
@@ -261,10 +266,10 @@ pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Failure {
 }
 
 /// Works on a request for so long.
-async fn time(State(server): State<Server>, request: Request, next: Next) -> Result<Response, Failure> {
-    let deadline = match routes::find(route(&request)).map(|route| route.patience) {
-        Some(Patience::Long) => server.config().long_request_timeout,
-        Some(Patience::Usual) | None => server.config().request_timeout,
+async fn time(server: &Server, route: &Route, request: Request, next: Next) -> Result<Response, Failure> {
+    let deadline = match route.patience {
+        Patience::Long => server.config().long_request_timeout,
+        Patience::Usual => server.config().request_timeout,
     };
     tokio::time::timeout(deadline, next.run(request))
         .await
@@ -273,19 +278,13 @@ async fn time(State(server): State<Server>, request: Request, next: Next) -> Res
 
 #[cfg(test)]
 mod tests {
-    use axum::{body::Body, routing::get};
     use http_body_util::BodyExt;
-    use tower::ServiceExt;
 
     use super::*;
 
     #[tokio::test]
     async fn a_panic_is_a_failed_request_and_no_more() {
-        async fn defect() {
-            panic!("the secret reason")
-        }
-        let router = Router::new().route("/", get(defect)).layer(CatchPanicLayer::custom(on_panic));
-        let response = router.oneshot(Request::new(Body::empty())).await.unwrap();
+        let response = survived(async { panic!("the secret reason") }).await;
         assert_eq!(response.status(), 500);
         let body = response.into_body().collect().await.unwrap().to_bytes();
         let told = String::from_utf8_lossy(&body);

@@ -27,13 +27,17 @@ use crate::{
 /// The longest `Idempotency-Key`, in bytes.
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 
-/// A JSON body, and the hash of its bytes.
+/// A JSON body.
 pub(crate) struct Body<T> {
     /// What it says.
     pub(crate) value: T,
     /// How long it was as it came.
     pub(crate) bytes: usize,
-    /// BLAKE3 of it as it came.
+}
+
+/// One with the BLAKE3 hash of it as it came.
+pub(crate) struct Hashed<T> {
+    pub(crate) body: Body<T>,
     pub(crate) hash: [u8; 32],
 }
 
@@ -53,16 +57,30 @@ impl<T: DeserializeOwned> FromRequest<Server> for Body<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, server: &Server) -> Result<Self, Failure> {
-        if !is_json(request.headers()) {
-            return Err(Failure::new(Code::UnsupportedMediaType, "the body has to be application/json"));
-        }
-        let turn = request.extensions().get::<Turn>().cloned();
-        let bytes = bounded(request, server).await?;
-        check_depth(&bytes, server.config().max_json_depth)?;
-        let (value, values) = counting(|| parse(&bytes));
-        take_room(turn.as_ref(), values)?;
-        Ok(Self { value: value?, bytes: bytes.len(), hash: *blake3::hash(&bytes).as_bytes() })
+        read(request, server).await.map(|(body, _)| body)
     }
+}
+
+impl<T: DeserializeOwned> FromRequest<Server> for Hashed<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, server: &Server) -> Result<Self, Failure> {
+        let (body, bytes) = read(request, server).await?;
+        Ok(Self { body, hash: *blake3::hash(&bytes).as_bytes() })
+    }
+}
+
+/// A body, and the bytes of it.
+async fn read<T: DeserializeOwned>(request: Request, server: &Server) -> Result<(Body<T>, Bytes), Failure> {
+    if !is_json(request.headers()) {
+        return Err(Failure::new(Code::UnsupportedMediaType, "the body has to be application/json"));
+    }
+    let turn = request.extensions().get::<Turn>().cloned();
+    let bytes = bounded(request, server).await?;
+    check_depth(&bytes, server.config().max_json_depth)?;
+    let (value, values) = counting(|| parse(&bytes));
+    take_room(turn.as_ref(), values)?;
+    Ok((Body { value: value?, bytes: bytes.len() }, bytes))
 }
 
 impl<T: DeserializeOwned> FromRequestParts<Server> for Params<T> {

@@ -245,6 +245,9 @@ pub(crate) const ROUTES: &[Route] = &[
     Route::new("/mcp/stdio", &[get_with(Mcp)], || get(mcp::stream::upgrade)).owner_only(),
 ];
 
+/// Where a request leads that matches no route, in logs and metrics.
+pub(crate) static NOWHERE: Route = Route::new("none", &[], MethodRouter::new);
+
 /// The route of a path as the router matched it.
 pub(crate) fn find(path: &str) -> Option<&'static Route> {
     ROUTES.iter().find(|route| route.path == path)

@@ -12,9 +12,8 @@ use std::net::IpAddr;
 
 use axum::{
     body::Body,
-    extract::{Request, State},
+    extract::Request,
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
-    middleware::Next,
     response::Response,
 };
 
@@ -22,8 +21,7 @@ use crate::{
     Server,
     edge::Peer,
     error::{Code, Failure},
-    gate,
-    routes::{self, Entry, PROBES},
+    routes::{Entry, PROBES, Route},
 };
 
 /// The longest name of a host, RFC 1035, section 2.3.4.
@@ -46,15 +44,10 @@ const ANSWER_HEADERS: &str = "allow, ratelimit, ratelimit-policy, retry-after, w
                               x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, \
                               x-request-id";
 
-/// Refuses requests that are meant for somebody else, and answers for the pages that may call from elsewhere.
-pub(crate) async fn check(
-    State((server, entry)): State<(Server, Entry)>,
-    request: Request,
-    next: Next,
-) -> Result<Response, Failure> {
-    let route = gate::route(&request);
-    if entry == Entry::Owner || PROBES.contains(&route) {
-        return Ok(next.run(request).await);
+/// Refuses requests that are meant for somebody else. Gives the page that may read the answer, though it is not ours.
+pub(crate) fn check(server: &Server, entry: Entry, route: &Route, request: &Request) -> Result<Reader, Failure> {
+    if entry == Entry::Owner || PROBES.contains(&route.path) {
+        return Ok(Reader(None));
     }
     let config = server.config();
     let host = host(request.uri(), request.headers())?;
@@ -64,19 +57,29 @@ pub(crate) async fn check(
         return Err(Failure::new(Code::ForbiddenHost, "the server is not known by the host that the request names"));
     }
     let is_tls = request.extensions().get::<Peer>().is_some_and(|peer| peer.is_tls);
-    let page = match page(request.headers(), host, is_tls, &config.allowed_origins)? {
-        Page::None | Page::Own => return Ok(next.run(request).await),
-        Page::Allowed(origin) => origin.clone(),
-    };
-    let mut response = match preflight(route, &request) {
-        Some(response) => response,
-        None => next.run(request).await,
-    };
-    let headers = response.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, page);
-    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(ANSWER_HEADERS));
-    headers.append(header::VARY, HeaderValue::from_static("origin"));
-    Ok(response)
+    Ok(Reader(match page(request.headers(), host, is_tls, &config.allowed_origins)? {
+        Page::None | Page::Own => None,
+        Page::Allowed(origin) => Some(origin.clone()),
+    }))
+}
+
+/// The origin of a page elsewhere that may read an answer, if there is one.
+pub(crate) struct Reader(Option<HeaderValue>);
+
+impl Reader {
+    /// What the page may do at a route, where its browser asks that before the request itself.
+    pub(crate) fn preflight(&self, route: &Route, request: &Request) -> Option<Response> {
+        self.0.as_ref().and_then(|_| preflight(route, request))
+    }
+
+    /// Has its browser let it read the answer.
+    pub(crate) fn put(self, response: &mut Response) {
+        let Some(origin) = self.0 else { return };
+        let headers = response.headers_mut();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(ANSWER_HEADERS));
+        headers.append(header::VARY, HeaderValue::from_static("origin"));
+    }
 }
 
 /// Who is meant by a request.
@@ -202,10 +205,11 @@ fn page<'a>(headers: &'a HeaderMap, host: Host<'_>, is_tls: bool, allowed: &[Str
     own.then_some(Page::Own).ok_or_else(refused)
 }
 
-/// What a page may do at a route, where its browser asks that before the request itself.
-fn preflight(route: &'static str, request: &Request) -> Option<Response> {
+fn preflight(route: &Route, request: &Request) -> Option<Response> {
     let asked = request.headers().get(header::ACCESS_CONTROL_REQUEST_METHOD);
-    let route = routes::find(route).filter(|_| request.method() == Method::OPTIONS && asked.is_some())?;
+    if request.method() != Method::OPTIONS || asked.is_none() || route.methods.is_empty() {
+        return None;
+    }
     let methods: Vec<_> = route.methods.iter().map(|(verb, _)| verb.method().to_string()).collect();
     let wanted = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS).and_then(|value| value.to_str().ok());
     let wanted = wanted.unwrap_or_default().split(',').map(str::trim);

@@ -2,9 +2,12 @@
 //! authenticated, and every façade method that reads or changes a person's data demands one.
 //!
 //! A key has roles, a role stands for scopes, and a route or tool asks for one scope. Which collections a caller may see
-//! is decided inside the queries of this crate: for whom a collection is not granted, it does not exist.
+//! is decided inside the queries of this crate: for whom a collection is not granted, it does not exist. Which language
+//! models one may ask is kept here too, and decided where models are known.
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
+
+use crate::keys::KeyTerms;
 
 macro_rules! scopes {
     ($($(#[$doc:meta])* $variant:ident = $word:literal;)*) => {
@@ -195,7 +198,7 @@ impl Role {
     }
 }
 
-/// Which collections a caller may see.
+/// Which collections a caller may see, or which language models ask.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Grants {
     /// All, those to come included.
@@ -210,11 +213,11 @@ impl Grants {
         Self::Only(Arc::new(names.into_iter().collect()))
     }
 
-    /// Whether the collection of that name is among them.
-    pub fn include(&self, collection: &str) -> bool {
+    /// Whether what has that name is among them.
+    pub fn include(&self, name: &str) -> bool {
         match self {
             Self::All => true,
-            Self::Only(names) => names.contains(collection),
+            Self::Only(names) => names.contains(name),
         }
     }
 
@@ -248,6 +251,7 @@ struct Identity {
     id: String,
     scopes: Scopes,
     grants: Grants,
+    models: Grants,
 }
 
 /// No key's id is like it: those begin with `key_`.
@@ -256,7 +260,7 @@ const OWNER: &str = "owner";
 impl Caller {
     /// The owner of the data directory, at the control socket or in this very process.
     pub fn owner() -> Self {
-        Self::new(OWNER.to_owned(), Scopes::ALL, Grants::All)
+        Self::new(OWNER.to_owned(), Scopes::ALL, Grants::All, Grants::All)
     }
 
     /// Whether this is the owner, and not somebody with a key.
@@ -265,12 +269,12 @@ impl Caller {
     }
 
     /// A key that [`crate::Storage::authenticate`] found valid.
-    pub(crate) fn key(id: String, scopes: Scopes, grants: Grants) -> Self {
-        Self::new(id, scopes, grants)
+    pub(crate) fn key(id: String, terms: KeyTerms) -> Self {
+        Self::new(id, terms.scopes(), terms.grants, terms.models)
     }
 
-    fn new(id: String, scopes: Scopes, grants: Grants) -> Self {
-        Self(Arc::new(Identity { id, scopes, grants }))
+    fn new(id: String, scopes: Scopes, grants: Grants, models: Grants) -> Self {
+        Self(Arc::new(Identity { id, scopes, grants, models }))
     }
 
     /// A stable name for records: the key's id, or `owner`.
@@ -291,6 +295,11 @@ impl Caller {
     /// The collections that may be seen.
     pub fn grants(&self) -> &Grants {
         &self.0.grants
+    }
+
+    /// The language models that may be asked, in the words of [`KeyTerms::models`].
+    pub fn models(&self) -> &Grants {
+        &self.0.models
     }
 }
 

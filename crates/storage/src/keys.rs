@@ -62,6 +62,8 @@ pub struct KeyTerms {
     pub roles: Vec<Role>,
     /// Which collections it may see.
     pub grants: Grants,
+    /// Which language models it may ask: their names, those of their providers, or aliases.
+    pub models: Grants,
     /// Where it may be used from; anywhere where empty.
     pub addresses: Vec<IpNet>,
     /// Until when it may be used; Unix milliseconds.
@@ -71,7 +73,14 @@ pub struct KeyTerms {
 impl KeyTerms {
     /// A key that may do what the role stands for, everywhere and for ever.
     pub fn of(name: impl Into<String>, role: Role) -> Self {
-        Self { name: name.into(), roles: vec![role], grants: Grants::All, addresses: Vec::new(), expires_at_ms: None }
+        Self {
+            name: name.into(),
+            roles: vec![role],
+            grants: Grants::All,
+            models: Grants::All,
+            addresses: Vec::new(),
+            expires_at_ms: None,
+        }
     }
 
     /// What it may do.
@@ -86,7 +95,8 @@ impl KeyTerms {
         let in_place = other.addresses.is_empty()
             || !self.addresses.is_empty()
                 && self.addresses.iter().all(|range| other.addresses.iter().any(|around| around.contains(range)));
-        other.scopes().covers(self.scopes()) && other.grants.cover(&self.grants) && in_time && in_place
+        let in_reach = other.grants.cover(&self.grants) && other.models.cover(&self.models);
+        other.scopes().covers(self.scopes()) && in_reach && in_time && in_place
     }
 
     /// The same, ending with `other` and used where `other` is, unless they say something narrower.
@@ -279,17 +289,18 @@ fn required(connection: &Connection, caller: &Caller, id: &str) -> Result<ApiKey
 }
 
 fn insert(connection: &Connection, key: &ApiKey) -> Result<(), StorageError> {
-    let KeyTerms { name, roles, grants, addresses, expires_at_ms } = &key.terms;
+    let KeyTerms { name, roles, grants, models, addresses, expires_at_ms } = &key.terms;
     let roles: Vec<_> = roles.iter().map(|role| role.as_str()).collect();
     let addresses = (!addresses.is_empty()).then(|| addresses.iter().map(IpNet::to_string).collect::<Vec<_>>());
     connection.execute(
-        "INSERT INTO api_keys (id, name, roles, collections, addresses, created_at_ms, expires_at_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO api_keys (id, name, roles, collections, models, addresses, created_at_ms, expires_at_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         (
             &key.id,
             name,
             json(&roles),
             grants.parameter(),
+            models.parameter(),
             addresses.map(|a| json(&a)),
             key.created_at_ms,
             expires_at_ms,
@@ -317,11 +328,11 @@ fn forget_ended(connection: &Connection) -> Result<(), StorageError> {
 
 const KEY: &str = "SELECT k.id, k.name, k.roles, k.collections, k.addresses, k.created_at_ms, k.expires_at_ms,
         k.revoked_at_ms, k.last_used_at_ms,
-        (SELECT max(s.valid_until_ms) FROM api_key_secrets s WHERE s.key_id = k.id)
+        (SELECT max(s.valid_until_ms) FROM api_key_secrets s WHERE s.key_id = k.id), k.models
     FROM api_keys k";
 
 fn key_row(row: &Row<'_>) -> rusqlite::Result<ApiKey> {
-    let collections: Option<Vec<String>> = list(row, 3)?;
+    let [collections, models]: [Option<Vec<String>>; 2] = [list(row, 3)?, list(row, 10)?];
     let roles: Vec<String> = list(row, 2)?.unwrap_or_default();
     Ok(ApiKey {
         id: row.get(0)?,
@@ -330,6 +341,7 @@ fn key_row(row: &Row<'_>) -> rusqlite::Result<ApiKey> {
             // A role that a newer version knows stands for nothing here.
             roles: roles.iter().filter_map(|word| Role::parse(word)).collect(),
             grants: collections.map_or(Grants::All, Grants::only),
+            models: models.map_or(Grants::All, Grants::only),
             addresses: list(row, 4)?.unwrap_or_default(),
             expires_at_ms: row.get(6)?,
         },
@@ -349,13 +361,13 @@ fn entries(connection: &Connection) -> Result<Entries, StorageError> {
     let rows = statement.query_map([], |row| {
         let key = key_row(row)?;
         let entry = Entry {
-            caller: Caller::key(key.id, key.terms.scopes(), key.terms.grants),
             is_revoked: key.revoked_at_ms.is_some(),
-            valid_until_ms: row.get(11)?,
+            valid_until_ms: row.get(12)?,
             expires_at_ms: key.terms.expires_at_ms,
-            addresses: Arc::from(key.terms.addresses),
+            addresses: Arc::from(key.terms.addresses.as_slice()),
+            caller: Caller::key(key.id, key.terms),
         };
-        Ok((blake3::Hash::from_bytes(row.get(10)?), entry))
+        Ok((blake3::Hash::from_bytes(row.get(11)?), entry))
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

@@ -1,6 +1,7 @@
 """A real llama.cpp server that Holdfast runs: it becomes ready, streams, is left, is cut, is killed, and comes back."""
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -17,7 +18,7 @@ DATA = Path(os.environ.get("HOLDFAST_DATA", Path(__file__).resolve().parents[3] 
 STORIES = DATA / "models" / "stories260K.gguf"
 COMMAND = [
     sys.executable, "-m", "llama_cpp.server", "--model", "{gguf}", "--host", "{host}", "--port", "{port}",
-    "--chat_format", "chatml",
+    "--chat_format", "chatml", "--n_ctx", "{context}",
 ]  # fmt: skip
 
 
@@ -75,6 +76,13 @@ def test_it_answers_and_streams(client):
     chunks = list(stream)
     assert any(chunk.choices and chunk.choices[0].delta.content for chunk in chunks)
     assert chunks[-1].choices[0].finish_reason in ("length", "stop")
+
+
+def test_what_is_too_long_for_it_is_refused_with_counts(client):
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.chat.completions.create(model="local", messages=ask("word " * 20_000), max_tokens=16)
+    assert refused.value.code == "context_too_long", refused.value
+    assert len(re.findall(r"\d+", str(refused.value.body["message"]))) >= 2, refused.value
 
 
 def test_a_client_that_leaves_frees_the_model(client):

@@ -10,11 +10,12 @@ use crate::{
     transport::{Request, encode},
 };
 
-const COLUMNS: [(&str, &str); 7] = [
+const COLUMNS: [(&str, &str); 8] = [
     ("ID", "id"),
     ("NAME", "name"),
     ("ROLES", "roles"),
     ("COLLECTIONS", "collections"),
+    ("MODELS", "models"),
     ("LAST USED", "last_used_at"),
     ("EXPIRES", "expires_at"),
     ("REVOKED", "revoked_at"),
@@ -26,9 +27,11 @@ pub async fn run(session: &Session, action: Keys) -> Result<()> {
     session
         .with_program(async |transport| {
             match &action {
-                Keys::Create { name, roles, collections, addresses, expires_in_s } => {
+                Keys::Create { name, roles, collections, models, addresses, expires_in_s } => {
                     let mut body = json!({ "name": name, "expires_in_s": expires_in_s });
-                    for (field, list) in [("roles", roles), ("collections", collections), ("addresses", addresses)] {
+                    let lists =
+                        [("roles", roles), ("collections", collections), ("models", models), ("addresses", addresses)];
+                    for (field, list) in lists {
                         if !list.is_empty() {
                             body[field] = json!(list);
                         }

@@ -1,11 +1,15 @@
 //! Who answers, what is kept, what is looked up, and what is on record of it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use holdfast_coordinator::{Augmentation, CacheMode, CacheUse, Config, ModelSettings, PolicyName, Turn, TurnError};
 use holdfast_knowledge::{NewDocument, PutDocuments};
 use holdfast_llm::{Image, Message, Part, Price, Role, Sampling, Tool};
+use holdfast_storage::{Caller, Grants, Role as KeyRole, keys::KeyTerms};
 use holdfast_testkit::upstream::{Script, Upstream};
 use serde_json::json;
 use uuid::Uuid;
@@ -49,6 +53,69 @@ async fn names_aliases_and_policies_choose() -> Result<()> {
     }
     // The provider is asked for its own name of the model.
     assert!(near.received().iter().all(|received| received.json()["model"] == "mock"));
+    house.close().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_asks_the_models_it_was_made_for_and_hears_of_no_other() -> Result<()> {
+    let house = House::with(Config { policy: PolicyName::RemoteFirst, ..config() }).await?;
+    let (near, far) = (Upstream::start().await?, Upstream::start().await?);
+    near.always(Script::openai("near"));
+    far.always(Script::openai("far"));
+    house.add("near", &near.url()).await?;
+    let mut settings = provider("far", &far.url());
+    settings.location = Some(holdfast_coordinator::Place::Remote);
+    house.add_as(settings).await?;
+    let limited = async |words: &[&str]| {
+        let models = Grants::only(words.iter().map(|word| (*word).to_owned()));
+        house.key(KeyTerms { models, ..KeyTerms::of("limited", KeyRole::Reader) }).await
+    };
+    let names = |caller: &Caller| house.coordinator.models(caller).into_iter().map(|model| model.name).collect();
+    // By a word, a provider, a model, and an alias of the settings, which stands for all.
+    for (words, known) in [
+        (&["local"][..], &["auto", "local", "steady", "near/mock"][..]),
+        (&["near"], &["auto", "local", "steady", "near/mock"]),
+        (&["far/mock", "gone"], &["auto", "remote", "steady", "far/mock"]),
+        (&["steady"], &["auto", "local", "remote", "steady", "near/mock", "far/mock"]),
+        (&["gone"], &[]),
+        (&[], &[]),
+    ] {
+        let found: Vec<String> = names(&limited(words).await?);
+        let expected: BTreeSet<_> = known.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), expected, "{words:?}");
+    }
+    let caller = limited(&["near"]).await?;
+    // What comes first for others is passed by.
+    let answered = house.coordinator.complete(&caller, turn("auto", "who?")).await?;
+    assert_eq!((text(&answered).as_str(), far.received().len()), ("near", 0));
+    // By its name one is as unknown as one that is not there; under a word that is there, none of them may be asked.
+    for (asked, refused) in
+        [("far", "UnknownModel"), ("far/mock", "UnknownModel"), ("gone", "UnknownModel"), ("remote", "NotGranted")]
+    {
+        let error = house.coordinator.complete(&caller, turn(asked, "who?")).await.unwrap_err();
+        assert_eq!(word(&error), refused, "{asked}");
+        let error = house.coordinator.stream(&caller, turn(asked, "who?")).await.err().context("it was answered")?;
+        assert_eq!(word(&error), refused, "{asked}");
+        let counted = house.coordinator.count_tokens(&caller, asked, turn(asked, "who?").request).await;
+        assert_eq!(word(&counted.unwrap_err()), refused, "{asked}");
+    }
+    // The one it may not ask is on record, for who may read all.
+    let mine = house.coordinator.why(&caller, answered.about.interaction).await?;
+    assert_eq!(mine.started.candidates.iter().map(|found| found.model.as_str()).collect::<Vec<_>>(), ["near/mock"]);
+    let all = house.coordinator.why(&house.caller, answered.about.interaction).await?;
+    let other = all.started.candidates.iter().find(|found| found.model == "far/mock").context("it is not on record")?;
+    assert_eq!((other.obstacles.as_slice(), other.rank), (&["not_granted".to_owned()][..], None));
+    // What rules the others out is told of those alone.
+    let mut pictured = turn("auto", "who?");
+    pictured.request.original = None;
+    pictured.request.messages[0].parts.push(Part::Image(Image::Url("https://example.com/bird.png".into())));
+    match house.coordinator.complete(&caller, pictured).await {
+        Err(TurnError::NoneFits { obstacles }) => {
+            assert_eq!(obstacles.iter().map(|(model, _)| model.as_str()).collect::<Vec<_>>(), ["near/mock"]);
+        }
+        other => anyhow::bail!("{other:?}"),
+    }
+    assert!(far.received().is_empty());
     house.close().await
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Result;
 use futures::future::BoxFuture;
-use holdfast_coordinator::{CannotRun, ProviderSettings, RunSettings, Runner, TurnError};
+use holdfast_coordinator::{CannotRun, ProviderSettings, RunSettings, Runner, Served, TurnError};
 use holdfast_testkit::upstream::{Script, Step, Upstream};
 use tokio::sync::Semaphore;
 
@@ -50,7 +50,7 @@ impl Runner for Notes {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    fn start<'a>(&'a self, name: &'a str, settings: &'a RunSettings) -> BoxFuture<'a, Result<String, String>> {
+    fn start<'a>(&'a self, name: &'a str, settings: &'a RunSettings) -> BoxFuture<'a, Result<Served, String>> {
         Box::pin(async move {
             if self.is_refusing.load(Ordering::SeqCst) {
                 return Err("cannot be run today".to_owned());
@@ -59,7 +59,7 @@ impl Runner for Notes {
             self.starts.acquire().await.map_err(|_| "it is over".to_owned())?.forget();
             let file = settings.gguf.display().to_string();
             self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), file);
-            Ok(self.url.clone())
+            Ok(Served { url: self.url.clone(), context_tokens: Some(2_048) })
         })
     }
 
@@ -104,6 +104,11 @@ async fn what_ran_for_a_provider_ends_with_it_and_not_before() -> Result<()> {
     notes.is_refusing.store(false, Ordering::SeqCst);
     assert_eq!(notes.running(), running("/one.gguf"));
     assert_eq!(house.text(turn("own", "hello")).await?, "here");
+    // It was told how much to read, so what is longer is refused before it is asked.
+    match house.text(turn("own", &"word ".repeat(3_000))).await {
+        Err(TurnError::ContextTooLong { tokens, limit: 2_048 }) if tokens > 3_000 => {}
+        other => panic!("{other:?}"),
+    }
     let recorded = house.providers_on_record()?;
     assert!(recorded.len() == 1 && recorded[0].contains("/one.gguf"), "{recorded:?}");
     house.add_as(ProviderSettings { models: Vec::new(), ..run("own", "/two.gguf") }).await?;

@@ -146,7 +146,8 @@ impl Packer<'_> {
             // The heading had to drop its outer end, and with it what the context says.
             context = self.label(None);
         }
-        let mut piece = Piece { start: group.range.start, fresh_from: group.range.start, broken: false };
+        let start = group.range.start;
+        let mut piece = Piece { start, fresh_from: start, broken: self.is_inside_word(start) };
         while piece.fresh_from < group.range.end {
             let cut = self.next_cut(&piece, group.range.end, &context)?;
             let range = self.trimmed(piece.start..cut.at);
@@ -168,7 +169,7 @@ impl Packer<'_> {
         let max_bytes = self.config.max_tokens * MAX_BYTES_PER_TOKEN;
         let rest = piece.start..end;
         let rest_tokens = self.tokens.count(&rest);
-        if rest_tokens <= room && rest.len() <= max_bytes && !piece.broken {
+        if rest_tokens <= room && rest.len() <= max_bytes && !piece.broken && !self.is_inside_word(end) {
             return Ok(PieceEnd { at: end, clean: true, broken: false, tokens: rest_tokens });
         }
         let byte_limit = self.text.floor_char_boundary(piece.start + max_bytes);
@@ -218,12 +219,17 @@ impl Packer<'_> {
             let tokens = self.counter.token_offsets(&self.text[piece.start..at])?.len();
             let shorter = self.text.floor_char_boundary(piece.start + (at - piece.start) / 2);
             if tokens <= room || shorter <= piece.fresh_from {
-                let inside_word = !self.text.as_bytes().get(at).is_none_or(u8::is_ascii_whitespace);
-                let broken = inside_word && !self.text[..at].ends_with(|last: char| last.is_ascii_whitespace());
-                return Ok(PieceEnd { at, clean: true, broken, tokens });
+                return Ok(PieceEnd { at, clean: true, broken: self.is_inside_word(at), tokens });
             }
             at = shorter;
         }
+    }
+
+    /// Whether a cut there goes through a word, as it does where a language sees an item begin in the middle of one.
+    fn is_inside_word(&self, at: usize) -> bool {
+        let is_space = |byte: Option<&u8>| byte.is_none_or(u8::is_ascii_whitespace);
+        let bytes = self.text.as_bytes();
+        !is_space(bytes.get(at)) && !is_space(at.checked_sub(1).and_then(|before| bytes.get(before)))
     }
 
     /// Where the piece after a cut at `fresh_from` begins, so that it repeats the end of `piece`.

@@ -128,13 +128,15 @@ pub(super) fn usage(value: &Value) -> Option<Usage> {
     if !value.is_object() {
         return None;
     }
-    let number = |pointers: &[&str]| pointers.iter().find_map(|pointer| value.pointer(pointer)?.as_u64());
+    let number = |name: &str| value.get(name)?.as_u64();
+    let detail = |of: &str, name: &str| value.get(of)?.get(name)?.as_u64();
     Some(Usage {
-        input_tokens: number(&["/prompt_tokens"]),
-        output_tokens: number(&["/completion_tokens"]),
-        cached_input_tokens: number(&["/prompt_tokens_details/cached_tokens", "/prompt_cache_hit_tokens"]),
-        cache_write_tokens: number(&["/prompt_tokens_details/cache_write_tokens"]),
-        reasoning_tokens: number(&["/completion_tokens_details/reasoning_tokens"]),
+        input_tokens: number("prompt_tokens"),
+        output_tokens: number("completion_tokens"),
+        cached_input_tokens: detail("prompt_tokens_details", "cached_tokens")
+            .or_else(|| number("prompt_cache_hit_tokens")),
+        cache_write_tokens: detail("prompt_tokens_details", "cache_write_tokens"),
+        reasoning_tokens: detail("completion_tokens_details", "reasoning_tokens"),
     })
 }
 

@@ -17,7 +17,7 @@ use crate::{
     api::{DEFAULT_COLLECTION, PAGE_DEFAULT, PAGE_MAX, Trouble},
     description, distinct,
     error::Failure,
-    input::{Authenticated, Body, Idempotency, Params, Segment, at_most, within},
+    input::{Authenticated, Hashed, Idempotency, Params, Segment, at_most, within},
     limits::{self, Meter},
     timestamp,
 };
@@ -149,7 +149,7 @@ pub(crate) async fn put(
     Authenticated(caller): Authenticated,
     meter: Meter,
     idempotency: Idempotency,
-    body: Body<PutBody>,
+    Hashed { body, hash }: Hashed<PutBody>,
 ) -> Result<Response, Failure> {
     at_most("documents", &body.value.documents, server.config().max_documents)?;
     meter.charge(limits::texts(body.value.documents.iter().map(|document| document.content.len())))?;
@@ -157,7 +157,7 @@ pub(crate) async fn put(
         collection: body.value.collection.unwrap_or_else(|| DEFAULT_COLLECTION.to_owned()),
         documents: body.value.documents.into_iter().map(NewDocument::from).collect(),
         wait: body.value.wait.then_some(server.config().document_wait),
-        idempotency: idempotency.of("POST /api/v1/documents", body.hash),
+        idempotency: idempotency.of("POST /api/v1/documents", hash),
     };
     let report = server.knowledge().put_documents(&caller, request).await?;
     let status = if report.job.state.is_final() { StatusCode::OK } else { StatusCode::ACCEPTED };

@@ -21,7 +21,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Server, description,
+    Server,
+    chat::MODEL_CHARS_MAX,
+    description,
     error::Failure,
     input::{Authenticated, Body, Segment, at_most, one_of, within},
     timestamp,
@@ -29,8 +31,9 @@ use crate::{
 
 /// The longest name of a key, in characters.
 const NAME_CHARS_MAX: usize = 100;
-/// The most collections a key may be made for.
+/// The most collections a key may be made for, and models.
 const COLLECTIONS_MAX: usize = 256;
+const MODELS_MAX: usize = 256;
 /// The most ranges of addresses a key may be used from.
 const ADDRESSES_MAX: usize = 64;
 /// How long a key may be made for, and a former secret be taken: ten years and thirty days.
@@ -51,6 +54,9 @@ pub(crate) struct CreateBody {
     /// The collections it may see; all where absent
     #[schemars(length(max = COLLECTIONS_MAX), inner(regex(pattern = description::COLLECTION_NAME)))]
     collections: Option<Vec<String>>,
+    /// The language models it may ask: models, providers, aliases, `local` or `remote`; all where absent
+    #[schemars(length(max = MODELS_MAX), inner(length(min = 1, max = MODEL_CHARS_MAX)))]
+    models: Option<Vec<String>>,
     /// The addresses or ranges it may be used from; anywhere where absent
     #[schemars(length(min = 1, max = ADDRESSES_MAX))]
     addresses: Option<Vec<String>>,
@@ -95,6 +101,8 @@ pub(crate) struct KeyAnswer {
     roles: Vec<&'static str>,
     /// The collections it may see; null for all
     collections: Option<Vec<String>>,
+    /// The language models it may ask; null for all
+    models: Option<Vec<String>>,
     /// Where it may be used from; null for anywhere
     addresses: Option<Vec<String>>,
     #[schemars(extend("format" = "date-time"))]
@@ -174,6 +182,7 @@ impl CreateBody {
             name: name.to_owned(),
             roles: roles(self.roles.as_deref())?,
             grants: grants(self.collections)?,
+            models: models(self.models)?,
             addresses: addresses(self.addresses.as_deref())?,
             expires_at_ms,
         })
@@ -202,6 +211,31 @@ fn grants(names: Option<Vec<String>>) -> Result<Grants, Failure> {
     Ok(Grants::only(names))
 }
 
+/// A model need not be there yet: its name has only to be one that a model could have.
+fn models(names: Option<Vec<String>>) -> Result<Grants, Failure> {
+    let Some(names) = names else { return Ok(Grants::All) };
+    at_most("models", &names, MODELS_MAX)?;
+    let is_name = |name: &String| {
+        let fits = !name.trim().is_empty() && name.chars().count() <= MODEL_CHARS_MAX;
+        fits && !name.chars().any(char::is_control)
+    };
+    if !names.iter().all(is_name) {
+        return Err(Failure::field(
+            "models",
+            format_args!("must be names of 1 to {MODEL_CHARS_MAX} printable characters"),
+        ));
+    }
+    Ok(Grants::only(names))
+}
+
+/// The names, in order; nothing for all.
+fn listed(grants: Grants) -> Option<Vec<String>> {
+    match grants {
+        Grants::All => None,
+        Grants::Only(names) => Some(names.iter().cloned().collect()),
+    }
+}
+
 fn addresses(ranges: Option<&[String]>) -> Result<Vec<ipnet::IpNet>, Failure> {
     let Some(ranges) = ranges else { return Ok(Vec::new()) };
     at_most("addresses", ranges, ADDRESSES_MAX)?;
@@ -219,15 +253,13 @@ fn addresses(ranges: Option<&[String]>) -> Result<Vec<ipnet::IpNet>, Failure> {
 
 impl From<ApiKey> for KeyAnswer {
     fn from(key: ApiKey) -> Self {
-        let KeyTerms { name, roles, grants, addresses, expires_at_ms } = key.terms;
+        let KeyTerms { name, roles, grants, models, addresses, expires_at_ms } = key.terms;
         Self {
             id: key.id,
             name,
             roles: roles.into_iter().map(Role::as_str).collect(),
-            collections: match grants {
-                Grants::All => None,
-                Grants::Only(names) => Some(names.iter().cloned().collect()),
-            },
+            collections: listed(grants),
+            models: listed(models),
             addresses: (!addresses.is_empty()).then(|| addresses.iter().map(ToString::to_string).collect()),
             created_at: timestamp::from_ms(key.created_at_ms),
             expires_at: expires_at_ms.map(timestamp::from_ms),

@@ -66,7 +66,7 @@ pub(crate) struct NewBody {
     models: Vec<ModelBody>,
     /// A model's file that is to be run; the owner of the data directory alone can name one
     gguf: Option<PathBuf>,
-    /// What runs it, with `{gguf}`, `{model}`, `{host}` and `{port}` in their places; a usual program where absent
+    /// What runs it, with `{gguf}`, `{model}`, `{host}`, `{port}` and `{context}` in their places; a usual program where absent
     #[schemars(length(max = WORDS_MAX))]
     command: Option<Vec<String>>,
     /// Requests to it at once; `llm.provider_concurrency` of the settings where absent

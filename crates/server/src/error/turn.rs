@@ -36,6 +36,9 @@ fn told(error: &TurnError) -> Failure {
                 .at("model")
                 .hint(Some("GET /v1/models lists those there are".to_owned()))
         }
+        TurnError::NotGranted { .. } => Failure::new(Code::Forbidden, detail).at("model").hint(Some(
+            "use a key that has one of them among its models; GET /v1/models lists what this one may ask".to_owned(),
+        )),
         TurnError::NoneFits { obstacles } => Failure::new(Code::NoModelFits, none_fits(obstacles)),
         TurnError::ContextTooLong { tokens, limit } => {
             // The words by which clients of both APIs know it, so that they shorten the conversation by themselves.

@@ -73,7 +73,7 @@ impl Values {
             Self::Words(words) => Some(words.to_vec()),
             Self::Routes => {
                 let templates = routes::ROUTES.iter().map(|route| route.path);
-                Some(templates.chain([crate::gate::NO_ROUTE]).collect())
+                Some(templates.chain([crate::routes::NOWHERE.path]).collect())
             }
             Self::Codes => Some(Code::ALL.iter().map(|code| code.as_str()).collect()),
             Self::Tools => Some(mcp::tools::TOOLS.map(|(name, _)| name).to_vec()),

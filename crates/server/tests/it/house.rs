@@ -14,7 +14,7 @@ use axum::{
     http::{HeaderMap, Method, Request, header},
 };
 use futures::future::BoxFuture;
-use holdfast_coordinator::{CannotRun, Coordinator, RunSettings, Runner};
+use holdfast_coordinator::{CannotRun, Coordinator, RunSettings, Runner, Served};
 use holdfast_embedding::{FetchLimits, ModelSource, ModelState, Models};
 use holdfast_knowledge::{Knowledge, Watch};
 use holdfast_server::{Config, Observation, Parts, Server};
@@ -59,8 +59,8 @@ impl Runner for RunsNothing {
         }))
     }
 
-    fn start<'a>(&'a self, _: &'a str, _: &'a RunSettings) -> BoxFuture<'a, Result<String, String>> {
-        Box::pin(std::future::ready(Ok("http://127.0.0.1:1/v1".to_owned())))
+    fn start<'a>(&'a self, _: &'a str, _: &'a RunSettings) -> BoxFuture<'a, Result<Served, String>> {
+        Box::pin(std::future::ready(Ok(Served { url: "http://127.0.0.1:1/v1".to_owned(), context_tokens: None })))
     }
 
     fn until_ready<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), String>> {

@@ -298,6 +298,52 @@ async fn passages_come_with_citations_that_resolve() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_for_some_models_sees_and_asks_those() -> Result<()> {
+    let (house, upstream) = (House::new().await?, Upstream::open().await?);
+    for (name, location) in [("birds", "local"), ("fish", "remote")] {
+        add(&house, json!({ "name": name, "url": upstream.url, "location": location })).await?.expect(201)?;
+    }
+    let made = house.post("/api/v1/keys", json!({ "name": "app", "roles": ["reader"], "models": ["birds"] })).await?;
+    let made = made.expect(201)?;
+    ensure!(made["models"] == json!(["birds"]) && made["collections"].is_null(), "{made}");
+    let key = made["key"].as_str().unwrap_or_default();
+    let listed = with_key(&house, key, Method::GET, "/v1/models").await?.expect(200)?;
+    let names: Vec<_> = listed["data"].as_array().into_iter().flatten().map(|model| model["id"].clone()).collect();
+    ensure!(names.contains(&json!("birds/parrot")) && !listed.to_string().contains("fish"), "{listed}");
+    with_key(&house, key, Method::GET, "/v1/models/birds/parrot").await?.expect(200)?;
+    with_key(&house, key, Method::GET, "/v1/models/fish/parrot").await?.expect(404)?;
+    for (model, status, code) in [("birds", 200, ""), ("fish", 404, "model_not_found"), ("remote", 403, "forbidden")] {
+        for path in ["/v1/chat/completions", "/v1/messages"] {
+            let body = json!({ "model": model, "max_tokens": 9, "messages": [{ "role": "user", "content": "hi" }] });
+            let request = Request::post(path).header("x-api-key", key).header("content-type", "application/json");
+            let answer = house.send(request.body(body.to_string().into())?).await?.expect(status)?;
+            ensure!(answer.to_string().contains(code), "{model}: {answer}");
+        }
+    }
+    for (models, told) in [
+        (json!([""]), "models must be names"),
+        (json!(["a\nb"]), "models must be names"),
+        (json!(["x".repeat(257)]), "models must be names"),
+        (json!(vec!["x"; 257]), "models has 257 entries"),
+        (json!("birds"), "models"),
+    ] {
+        let refused = house.post("/api/v1/keys", json!({ "name": "app", "models": models })).await?;
+        let problem = refused.problem(422, "invalid_field")?;
+        ensure!(problem["detail"].as_str().is_some_and(|detail| detail.contains(told)), "{models}: {problem}");
+    }
+    // A key for some models makes none for more.
+    let made = house.post("/api/v1/keys", json!({ "name": "narrow", "models": ["birds"] })).await?.expect(201)?;
+    let narrow = made["key"].as_str().unwrap_or_default();
+    for (models, status) in [(json!(["birds"]), 201), (json!(null), 403), (json!(["birds", "fish"]), 403)] {
+        let request =
+            Request::post("/api/v1/keys").header("x-api-key", narrow).header("content-type", "application/json");
+        let body = json!({ "name": "app", "models": models }).to_string();
+        house.send(request.body(body.into())?).await?.expect(status)?;
+    }
+    house.close().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_turn_is_explained_to_whoever_asked_and_to_nobody_else() -> Result<()> {
     let (house, upstream) = (House::new().await?, Upstream::open().await?);
     house.furnish().await?;

@@ -199,11 +199,11 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::{super::Secret, *};
-    use crate::{Grants, Scopes};
+    use crate::{Role, keys::KeyTerms};
 
     fn entry() -> Entry {
         Entry {
-            caller: Caller::key("key_1".to_owned(), Scopes::ALL, Grants::All),
+            caller: Caller::key("key_1".to_owned(), KeyTerms::of("one", Role::Admin)),
             is_revoked: false,
             valid_until_ms: None,
             expires_at_ms: None,

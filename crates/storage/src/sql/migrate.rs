@@ -53,6 +53,7 @@ pub const MAIN: Schema = Schema {
         migration!("sqlite", 4, "0004_grants"),
         migration!("sqlite", 5, "0005_sessions"),
         migration!("sqlite", 6, "0006_providers"),
+        migration!("sqlite", 7, "0007_model_grants"),
     ],
 };
 

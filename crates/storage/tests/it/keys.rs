@@ -116,16 +116,20 @@ async fn nobody_gives_away_more_than_they_have() {
     let storage = &bench.storage;
     let terms = KeyTerms {
         grants: Grants::only(["a".to_owned(), "b".to_owned()]),
+        models: Grants::only(["local".to_owned()]),
         addresses: vec!["10.0.0.0/8".parse().unwrap()],
         expires_at_ms: in_seconds(60),
         ..admin()
     };
     let secret = bench.key(terms.clone()).await.1;
     let maker = granted(storage.authenticate(&secret, Some([10, 0, 0, 1].into())).unwrap()).unwrap();
+    assert_eq!((maker.grants(), maker.models()), (&terms.grants, &terms.models));
     let (wider, _) = bench.key(admin()).await;
     for too_much in [
         KeyTerms { grants: Grants::All, ..terms.clone() },
         KeyTerms { grants: Grants::only(["c".to_owned()]), ..terms.clone() },
+        KeyTerms { models: Grants::All, ..terms.clone() },
+        KeyTerms { models: Grants::only(["local".to_owned(), "remote".to_owned()]), ..terms.clone() },
         KeyTerms { expires_at_ms: in_seconds(3_600), ..terms.clone() },
         KeyTerms { addresses: vec!["0.0.0.0/0".parse().unwrap()], ..terms.clone() },
     ] {

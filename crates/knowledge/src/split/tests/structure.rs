@@ -136,6 +136,15 @@ fn rust_items_are_found_with_what_documents_them() {
 }
 
 #[test]
+fn an_item_that_begins_inside_a_word_is_counted_as_it_is_cut() {
+    // Names of Nix have no accents, so that one begins in the middle of this word.
+    let text = "{#id}日\néAéaéaAAA===\n日éa A### # <<EOF\nlet x = 1; in ";
+    let split = check(ContentKind::Code(Language::Nix), text, &small());
+    let begins_inside = |chunk: &Chunk| text[..chunk.range.start].ends_with(char::is_alphanumeric);
+    assert!(split.chunks.iter().any(begins_inside), "{:?}", split.chunks);
+}
+
+#[test]
 fn every_language_names_its_items() {
     let cases = [
         (

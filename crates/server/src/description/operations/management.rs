@@ -139,8 +139,8 @@ fn whole(schemas: &mut Schemas) -> [Operation; 3] {
 
 fn key() -> Value {
     json!({
-        "id": UNKNOWN_KEY, "name": "my-app", "roles": ["reader"], "collections": ["default"], "addresses": null,
-        "created_at": "2026-01-31T23:59:59.123Z", "expires_at": "2026-02-01T23:59:59.123Z", "revoked_at": null,
+        "id": UNKNOWN_KEY, "name": "my-app", "roles": ["reader"], "collections": ["default"], "models": ["local"],
+        "addresses": null,        "created_at": "2026-01-31T23:59:59.123Z", "expires_at": "2026-02-01T23:59:59.123Z", "revoked_at": null,
         "last_used_at": null, "former_secret_until": null,
     })
 }
