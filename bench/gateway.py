@@ -2,9 +2,9 @@
 
     gateway.py BINARY LOAD MODELS STATE [PART ...]
 
-LOAD is the program of `crates/server/examples/gateway_load.rs`: it is the upstream and the clients. Parts: `latency` (1 KiB
-prompts at 2 000 and 5 000 requests a second, in turns with direct calls, median of five runs), `streaming` (events of
-streams, in turns with direct ones), `streams` (512 at once for a minute), `throughput` (against nginx and LiteLLM where they are
+LOAD is the program of `crates/server/examples/gateway_load.rs`: it is the upstream and the clients. `bare_proxy` beside it hands
+on and does nothing else: what a way through this machine costs. Parts: `latency` (1 KiB prompts at 2 000 and 5 000 requests a
+second, in turns with direct calls, median of five runs), `streaming` (events of streams, in turns with direct ones), `streams` (512 at once for a minute), `throughput` (against nginx and LiteLLM where they are
 installed: `nginx` in PATH, `litellm` in PATH or named by LITELLM), `memory` (200 000 requests). Prints figures as
 JSON lines; exit code 0 if each is as promised.
 
@@ -56,6 +56,9 @@ class Figures:
         if not fits:
             self.missed.append(name)
 
+    def tell(self, name, value):
+        print(json.dumps({"figure": name, "value": round(value, 1)}), flush=True)
+
     def most(self, name, value, limit):
         self.add(name, round(value, 1), f"at most {limit}", value <= limit)
 
@@ -81,14 +84,23 @@ class Bench:
         # More than the streams at once: waiting for a place is not what is measured.
         self.server.cli(*add, "--concurrency", str(2 * STREAMS))
         self.pid = self.server.process.pid
+        bare = [Path(load).with_name("bare_proxy"), self.upstream]
+        self.bare = subprocess.Popen(bare, stdout=subprocess.PIPE, text=True)
+        self.bare_address = self.bare.stdout.readline().strip()
 
     def end(self):
         self.server.stop()
+        self.bare.terminate()
+        self.bare.wait(30)
         self.upstream_process.stdin.close()
         self.upstream_process.wait(30)
 
-    def ask(self, mode, **command):
-        command |= {"direct": self.upstream, "gateway": self.address, "key": self.key, "pid": self.pid}
+    def ask_bare(self, mode, **command):
+        return self.ask(mode, (self.bare_address, self.bare.pid), **command)
+
+    def ask(self, mode, of=None, **command):
+        address, pid = of or (self.address, self.pid)
+        command |= {"direct": self.upstream, "gateway": address, "key": self.key, "pid": pid}
         run = subprocess.run(
             [self.load, mode], input=json.dumps(command), capture_output=True, text=True, timeout=600
         )
@@ -115,6 +127,8 @@ def latency(bench, figures):
         figures.most(f"{rate}/s: added latency, p99, us", added("p99"), ADDED_P99_US)
         processor = statistics.median(run["processor_us"] for run in runs)
         figures.most(f"{rate}/s: processor time a request, us", processor, PROCESSOR_US)
+        bare = bench.ask_bare("latency", rate=rate, seconds=SECONDS, clients=64)
+        figures.tell(f"{rate}/s: the same of a bare proxy, us", bare["processor_us"])
 
 
 def streaming(bench, figures):
@@ -128,6 +142,8 @@ def streaming(bench, figures):
     # One stream's start is spread over its events here; long streams tell what an event takes.
     long = bench.ask("stream", seconds=SECONDS, streams=32, events=1_000, gap_us=5_000, alone=True)
     figures.most("processor time a relayed event, us", long["processor_us_an_event"], EVENT_US)
+    bare = bench.ask_bare("stream", seconds=SECONDS, streams=32, events=1_000, gap_us=5_000, alone=True)
+    figures.tell("the same of a bare proxy, us", bare["processor_us_an_event"])
 
 
 def streams(bench, figures):

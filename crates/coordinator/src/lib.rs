@@ -8,6 +8,7 @@ mod budgets;
 mod cache;
 mod catalog;
 mod count;
+mod doctor;
 mod health;
 mod interactions;
 mod providers;
@@ -126,6 +127,7 @@ struct Shared {
     storage: Storage,
     log: EventLog,
     ledger: Ledger,
+    turns: record::Turns,
     runner: Option<Arc<dyn Runner>>,
     catalog: ArcSwap<Catalog>,
     /// Held while the catalog is exchanged.
@@ -149,6 +151,7 @@ impl Coordinator {
             cache: AnswerCache::new(config.cache, config.cache_bytes),
             catalog: ArcSwap::from_pointee(Catalog::new(aliases, policies, runner.clone())),
             changing: tokio::sync::Mutex::new(()),
+            turns: record::Turns::new(),
             busy: Busy::default(),
             summarising: Busy::default(),
             health: health::Watch::default(),

@@ -4,10 +4,14 @@
 //! made from these two and nothing else. Recording never makes a turn wait: [`EventLog::record`] takes an event into a
 //! bounded queue, and what is in that queue when the power goes is lost.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use holdfast_llm::{CallError, Part, Request, Usage};
 use holdfast_storage::events::EVENT_BYTES_MAX;
+use metrics::{Counter, counter};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -217,6 +221,36 @@ pub enum Outcome {
     Abandoned,
 }
 
+impl Outcome {
+    /// Each of them.
+    pub const ALL: [Self; 5] = [Self::Answered, Self::Cached, Self::Failed, Self::Cut, Self::Abandoned];
+
+    /// The word for it in records and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Cached => "cached",
+            Self::Failed => "failed",
+            Self::Cut => "cut",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}
+
+/// Counts turns by how they ended.
+#[derive(Clone)]
+pub(crate) struct Turns(Arc<[Counter; Outcome::ALL.len()]>);
+
+impl Turns {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Outcome::ALL.map(|outcome| counter!("holdfast_turns_total", "outcome" => outcome.as_str()))))
+    }
+
+    pub(crate) fn ended(&self, outcome: Outcome) {
+        self.0[outcome as usize].increment(1);
+    }
+}
+
 /// A call to a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RecordedAttempt {
@@ -396,6 +430,13 @@ mod tests {
         let Some(Text::Hash { blake3, bytes }) = TextPolicy::Hashes.text("secret") else { panic!() };
         assert_eq!((blake3.len(), bytes), (64, 6));
         assert_eq!(blake3, ::blake3::hash(b"secret").to_hex().to_string());
+    }
+
+    #[test]
+    fn outcomes_are_called_the_same_everywhere() {
+        for (number, outcome) in Outcome::ALL.into_iter().enumerate() {
+            assert_eq!((serde_json::json!(outcome), outcome as usize), (outcome.as_str().into(), number));
+        }
     }
 
     #[test]

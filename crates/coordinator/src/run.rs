@@ -20,7 +20,7 @@ use holdfast_storage::{
 use uuid::Uuid;
 
 use crate::record::{
-    self, Finished, Outcome, RecordedAttempt, RecordedUsage, Started, TURN_FINISHED, TURN_STARTED, TextPolicy,
+    self, Finished, Outcome, RecordedAttempt, RecordedUsage, Started, TURN_FINISHED, TURN_STARTED, TextPolicy, Turns,
 };
 
 /// The record of one turn.
@@ -28,6 +28,7 @@ pub(crate) struct Record {
     pub(crate) interaction: Uuid,
     log: EventLog,
     ledger: Ledger,
+    turns: Turns,
     policy: TextPolicy,
     caller: Arc<str>,
     session: Option<Arc<str>>,
@@ -78,6 +79,7 @@ pub(crate) struct Beginning<'a> {
     pub(crate) interaction: Uuid,
     pub(crate) log: &'a EventLog,
     pub(crate) ledger: &'a Ledger,
+    pub(crate) turns: &'a Turns,
     pub(crate) policy: TextPolicy,
     pub(crate) caller: &'a Caller,
     pub(crate) session: Option<String>,
@@ -88,11 +90,12 @@ pub(crate) struct Beginning<'a> {
 impl Record {
     /// Writes down that the turn begins.
     pub(crate) fn begin(beginning: Beginning<'_>) -> Self {
-        let Beginning { interaction, log, ledger, policy, caller, session, began, started } = beginning;
+        let Beginning { interaction, log, ledger, turns, policy, caller, session, began, started } = beginning;
         let record = Self {
             interaction,
             log: log.clone(),
             ledger: ledger.clone(),
+            turns: turns.clone(),
             policy,
             caller: caller.id().into(),
             session: session.map(Into::into),
@@ -273,6 +276,7 @@ impl Record {
         if std::mem::replace(&mut self.is_over, true) {
             return;
         }
+        self.turns.ended(outcome);
         let has_begun = !self.said.parts.is_empty() || self.said.finish.is_some();
         match outcome {
             // Who leaves before anything came has the provider work all the same.

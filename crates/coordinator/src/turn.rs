@@ -135,6 +135,7 @@ impl Coordinator {
             interaction,
             log: &self.shared.log,
             ledger: &self.shared.ledger,
+            turns: &self.shared.turns,
             policy: self.shared.config.texts,
             caller,
             session: about.session.clone(),

@@ -58,6 +58,8 @@ holdfast_resilience::words! {
     pub enum FindingCode {
         /// The database file contradicts itself.
         DatabaseDamaged = "database_damaged",
+        /// The file with the record of turns and what was spent contradicts itself.
+        EventsDamaged = "events_damaged",
         /// An index has not what the database has.
         IndexDiffers = "index_differs",
         /// An index's files are damaged.

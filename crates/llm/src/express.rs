@@ -223,7 +223,12 @@ impl Check {
     }
 
     fn openai_details(&mut self, body: &Map<String, Value>) -> Result<(), CallError> {
+        let is_function = |value: &Value| value["type"] == "function";
         for message in list(body.get("messages")) {
+            // Some leave the type of a call out, which then is the only one there long was.
+            if list(message.get("tool_calls")).iter().any(|call| is_there(&call["type"]) && !is_function(call)) {
+                return self.refuse("messages.tool_calls that are no functions");
+            }
             if message["role"] == "function" || is_there(&message["function_call"]) {
                 return self.refuse("messages.function_call");
             }
@@ -241,7 +246,6 @@ impl Check {
                 }
             }
         }
-        let is_function = |value: &Value| value["type"] == "function";
         if !list(body.get("tools")).iter().all(is_function) {
             return self.refuse("tools that are no functions");
         }

@@ -22,14 +22,17 @@ fn documents_come_in_are_found_and_go_without_a_server() -> Result<()> {
         },
         @r##"
         {
-          "cached": false,
-          "degraded": null,
-          "next_cursor": "[cursor]",
           "results": [
             {
+              "document_id": "[id]",
               "chunk_id": "[id]",
               "collection": "default",
-              "document_id": "[id]",
+              "title": "Server",
+              "path": "[path]",
+              "heading": "Server",
+              "snippet": "# Server The option services.nginx.enable starts a web server.",
+              "score": "[score]",
+              "metadata": "[metadata]",
               "explain": {
                 "dense": {
                   "rank": 1,
@@ -39,16 +42,13 @@ fn documents_come_in_are_found_and_go_without_a_server() -> Result<()> {
                   "rank": 1,
                   "score": "[score]"
                 }
-              },
-              "heading": "Server",
-              "metadata": "[metadata]",
-              "path": "[path]",
-              "score": "[score]",
-              "snippet": "# Server The option services.nginx.enable starts a web server.",
-              "title": "Server"
+              }
             }
           ],
-          "took_ms": "[ms]"
+          "next_cursor": "[cursor]",
+          "took_ms": "[ms]",
+          "degraded": null,
+          "cached": false
         }
         "##
     );
@@ -89,30 +89,32 @@ fn keys_are_made_listed_and_revoked() -> Result<()> {
     let made = home.json(&["keys", "create", "laptop"])?;
     insta::assert_json_snapshot!(made, { ".id" => "[id]", ".key" => "[key]", ".created_at" => "[time]" }, @r#"
     {
-      "addresses": null,
-      "collections": null,
-      "created_at": "[time]",
-      "expires_at": null,
-      "former_secret_until": null,
       "id": "[id]",
-      "key": "[key]",
-      "last_used_at": null,
       "name": "laptop",
-      "revoked_at": null,
       "roles": [
         "admin"
-      ]
+      ],
+      "collections": null,
+      "models": null,
+      "addresses": null,
+      "created_at": "[time]",
+      "expires_at": null,
+      "revoked_at": null,
+      "last_used_at": null,
+      "former_secret_until": null,
+      "key": "[key]"
     }
     "#);
     let id = made["id"].as_str().context("no id")?;
     let rotated = home.json(&["keys", "rotate", id, "--grace", "2h"])?;
     assert!(rotated["id"] == made["id"] && rotated["key"] != made["key"]);
     assert!(rotated["former_secret_until"].is_string());
-    let narrow =
-        ["--role", "reader", "--role", "metrics", "--collection", "default", "--address", "::1", "--expires", "90d"];
-    let narrow = home.json(&[&["keys", "create", "app"][..], &narrow].concat())?;
+    let roles = ["--role", "reader", "--role", "metrics"];
+    let limits = ["--collection", "default", "--model", "local", "--address", "::1", "--expires", "90d"];
+    let narrow = home.json(&[&["keys", "create", "app"][..], &roles, &limits].concat())?;
     assert_eq!(narrow["roles"], serde_json::json!(["reader", "metrics"]));
     assert_eq!(narrow["collections"], serde_json::json!(["default"]));
+    assert_eq!(narrow["models"], serde_json::json!(["local"]));
     assert!(narrow["expires_at"].is_string());
     assert_eq!(home.run(&["keys", "create", "x", "--role", "root"])?.status.code(), Some(2));
     assert_eq!(home.run(&["keys", "create", "x", "--expires", "soon"])?.status.code(), Some(2));
@@ -187,7 +189,7 @@ fn the_schema_goes_down_and_up_again() -> Result<()> {
     -- stdout
     -- stderr
     error: version 99 is not up from here
-    hint: give a version from 6 to 6
+    hint: give a version from 7 to 7
     "#);
     // The record of turns has a schema of its own.
     assert_eq!(before["events"]["version"], before["events"]["newest"]);

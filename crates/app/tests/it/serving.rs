@@ -19,16 +19,16 @@ fn a_first_run_sets_up_indexes_serves_and_stops() -> Result<()> {
         { ".job_id" => "[job]", ".job_ids[]" => "[job]", ".seconds" => "[seconds]" },
         @r#"
         {
-          "chunks": 3,
-          "documents": 3,
           "event": "indexed",
-          "failed": 0,
           "job_id": "[job]",
           "job_ids": [
             "[job]"
           ],
-          "seconds": "[seconds]",
-          "skipped": 0
+          "documents": 3,
+          "chunks": 3,
+          "skipped": 0,
+          "failed": 0,
+          "seconds": "[seconds]"
         }
         "#
     );

@@ -87,6 +87,23 @@ async fn a_body_of_the_same_shape_passes_with_what_nobody_knows() {
     }
 }
 
+/// A model that keeps to a schema fills its fields as they come: one that is to think first does not, if `answer` is sorted
+/// before `thoughts`.
+#[tokio::test]
+async fn what_a_schema_asks_for_first_stays_first() {
+    let schema =
+        json!({"type": "object", "properties": {"thoughts": {"type": "string"}, "answer": {"type": "string"}}});
+    let tool = Tool { name: "say".into(), description: None, parameters: schema.clone(), strict: None };
+    let made = Request { tools: vec![tool], ..question("hi") };
+    for shape in [Shape::OpenAi, Shape::Anthropic] {
+        let passed = original(shape, &json!({"messages": [], "z": schema, "a": 1}));
+        for request in [made.clone(), passed] {
+            let came = sent_for(shape, request).await.to_string();
+            assert!(came.contains(&schema.to_string()), "{came}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn options_of_streams_go_with_streams() {
     let body = json!({"messages": [], "stream_options": {"include_usage": false, "chunk_size": 7}});
@@ -502,6 +519,11 @@ async fn what_the_vocabulary_has_no_word_for_is_refused_or_named() {
     assert_eq!(refused_openai(json!({"tools": [{"type": "custom"}]})), "tools that are no functions");
     assert_eq!(refused_openai(json!({"tool_choice": {"type": "allowed_tools"}})), "tool_choice.allowed_tools");
     assert_eq!(refused_openai(json!({"messages": [{"role": "function", "content": "x"}]})), "messages.function_call");
+    let calls = |calls: Value| json!({"messages": [{"role": "assistant", "tool_calls": calls}]});
+    let custom = calls(json!([{"type": "custom", "id": "c", "custom": {"name": "n", "input": "i"}}]));
+    assert_eq!(refused_openai(custom), "messages.tool_calls that are no functions");
+    let untyped = calls(json!([{"id": "c", "function": {"name": "n", "arguments": "{}"}}]));
+    assert_eq!(check_openai(untyped), Ok(vec![]));
     // Off may be what was asked for.
     assert_eq!(refused_openai(json!({"enable_thinking": false})), "enable_thinking");
     let nothing = json!({"logprobs": false, "store": false, "echo": false, "top_logprobs": 0, "modalities": ["text"], "logit_bias": {}, "functions": [], "audio": null});

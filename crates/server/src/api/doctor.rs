@@ -39,7 +39,8 @@ pub(crate) async fn run(
     body: Body<DoctorBody>,
 ) -> Result<Json<DoctorAnswer>, Failure> {
     let fix = if body.value.fix { Fix::Yes } else { Fix::No };
-    let findings = server.knowledge().doctor(&caller, fix).await?;
+    let mut findings = server.knowledge().doctor(&caller, fix).await?;
+    findings.extend(server.coordinator().doctor().await?);
     Ok(Json(DoctorAnswer { findings: findings.into_iter().map(FindingAnswer::from).collect() }))
 }
 

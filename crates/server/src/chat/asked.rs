@@ -135,7 +135,8 @@ pub(super) fn original(shape: Shape, body: Value) -> Original {
         // What is no object was refused when it was read.
         _ => Map::new(),
     };
-    fields.remove(own::FIELD);
+    // The others stay in their order: a model fills a schema's fields as they come.
+    fields.shift_remove(own::FIELD);
     Original { shape, body: fields }
 }
 

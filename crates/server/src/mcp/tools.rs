@@ -278,11 +278,11 @@ pub(crate) fn list() -> &'static [Tool] {
 pub(crate) fn slim(object: &mut JsonObject) {
     for word in ["title", "format", "default", "minimum", "$schema"] {
         if object.get(word).is_some_and(|value| !value.is_object()) {
-            object.remove(word);
+            object.shift_remove(word);
         }
     }
     if object.get("additionalProperties") == Some(&Value::Bool(true)) {
-        object.remove("additionalProperties");
+        object.shift_remove("additionalProperties");
     }
     for value in object.values_mut() {
         if let Value::Object(inner) = value {

@@ -505,6 +505,13 @@ const EMBEDDING: &[Metric] = &[
 /// Language models, those that are run here, and the record of what they were asked.
 const LANGUAGE_MODELS: &[Metric] = &[
     counter(
+        "holdfast_turns_total",
+        "turns",
+        &[Label { name: "outcome", values: Values::Words(&["answered", "cached", "failed", "cut", "abandoned"]) }],
+        "Turns by how they ended: one is answered by the first model of several that can, or from what was kept",
+    )
+    .of("coordinator"),
+    counter(
         "holdfast_llm_calls_total",
         "calls",
         &[

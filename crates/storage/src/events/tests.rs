@@ -97,6 +97,25 @@ pub(crate) fn directory_given() -> Option<std::path::PathBuf> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_file_is_found_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    for first in (0..2_000).step_by(500) {
+        log.append((first..first + 500).map(event).collect()).await.unwrap();
+    }
+    assert_eq!(log.integrity().unwrap(), Vec::<String>::new());
+    tokio::task::block_in_place(|| log.close());
+    let path = folder.path().join("events.db");
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 8_192].fill(0xff);
+    fs::write(&path, bytes).unwrap();
+    let log = open(folder.path());
+    assert!(!log.integrity().unwrap().is_empty());
+    tokio::task::block_in_place(|| log.close());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn events_stand_in_the_order_in_which_they_were_handed_over() {
     let folder = tempfile::tempdir().unwrap();
     let log = open(folder.path());

@@ -258,41 +258,41 @@ fn a_whole_answer_is_a_message() {
     };
     insta::assert_json_snapshot!(whole(&answer(parts, Finish::ToolCalls, usage)).unwrap(), @r#"
     {
+      "id": "msg_00000000000000000000000000000000",
+      "type": "message",
+      "role": "assistant",
+      "model": "tiny",
       "content": [
         {
-          "signature": "",
+          "type": "thinking",
           "thinking": "hm",
-          "type": "thinking"
+          "signature": ""
         },
         {
-          "text": "Let me look.",
-          "type": "text"
+          "type": "text",
+          "text": "Let me look."
         },
         {
+          "type": "tool_use",
           "id": "call_1",
+          "name": "look",
           "input": {
             "at": 1
-          },
-          "name": "look",
-          "type": "tool_use"
+          }
         },
         {
+          "type": "tool_use",
           "id": "call_2",
-          "input": {},
           "name": "now",
-          "type": "tool_use"
+          "input": {}
         }
       ],
-      "id": "msg_00000000000000000000000000000000",
-      "model": "tiny",
-      "role": "assistant",
       "stop_reason": "tool_use",
       "stop_sequence": null,
-      "type": "message",
       "usage": {
+        "input_tokens": 3,
         "cache_creation_input_tokens": 3,
         "cache_read_input_tokens": 4,
-        "input_tokens": 3,
         "output_tokens": 5
       }
     }

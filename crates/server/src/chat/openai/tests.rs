@@ -237,6 +237,15 @@ fn a_body_is_kept_as_it_came_but_for_what_was_for_this_server() {
 }
 
 #[test]
+fn fields_stay_in_their_order() {
+    let fields = r#""z":1,"messages":[{"role":"user","content":"hi"}],"b":{"y":1,"x":{"q":1,"p":2}},"a":2"#;
+    let body = format!(r#"{{"model":"m","holdfast":{{}},{fields}}}"#);
+    let crate::distinct::Distinct(body) = serde_json::from_str(&body).unwrap();
+    let kept = read(body).unwrap().request.original.unwrap();
+    assert_eq!(Value::Object(kept.body).to_string(), format!(r#"{{"model":"m",{fields}}}"#));
+}
+
+#[test]
 fn what_there_is_no_word_for_goes_on_but_into_no_session() {
     let audio = json!([{ "role": "user", "content": [
         { "type": "input_audio", "input_audio": { "data": "aGk=", "format": "wav" } }, { "type": "text", "text": "?" },
@@ -301,43 +310,43 @@ fn a_whole_answer_is_a_completion() {
     };
     insta::assert_json_snapshot!(whole(&answer(parts, Finish::ToolCalls, usage)), @r#"
     {
+      "id": "chatcmpl-00000000000000000000000000000000",
+      "object": "chat.completion",
+      "created": 1,
+      "model": "tiny",
       "choices": [
         {
-          "finish_reason": "tool_calls",
           "index": 0,
-          "logprobs": null,
           "message": {
-            "content": "Let me look.",
-            "reasoning_content": "hm",
-            "refusal": null,
             "role": "assistant",
+            "content": "Let me look.",
+            "refusal": null,
+            "reasoning_content": "hm",
             "tool_calls": [
               {
-                "function": {
-                  "arguments": "{\"at\":1}",
-                  "name": "look"
-                },
                 "id": "toolu_1",
-                "type": "function"
+                "type": "function",
+                "function": {
+                  "name": "look",
+                  "arguments": "{\"at\":1}"
+                }
               }
             ]
-          }
+          },
+          "logprobs": null,
+          "finish_reason": "tool_calls"
         }
       ],
-      "created": 1,
-      "id": "chatcmpl-00000000000000000000000000000000",
-      "model": "tiny",
-      "object": "chat.completion",
       "usage": {
-        "completion_tokens": 5,
-        "completion_tokens_details": {
-          "reasoning_tokens": 2
-        },
         "prompt_tokens": 10,
+        "completion_tokens": 5,
+        "total_tokens": 15,
         "prompt_tokens_details": {
           "cached_tokens": 4
         },
-        "total_tokens": 15
+        "completion_tokens_details": {
+          "reasoning_tokens": 2
+        }
       }
     }
     "#);
