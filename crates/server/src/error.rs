@@ -526,8 +526,9 @@ impl From<StorageError> for Failure {
             StorageError::Superseded => Code::Superseded,
             StorageError::KeyReused => Code::IdempotencyKeyReused,
             StorageError::Closed => Code::ShuttingDown,
-            // At a request these are defects: they belong to opening the data directory.
+            // At a request these are defects: they belong to opening the data directory, or to who follows the log.
             StorageError::Statement(_)
+            | StorageError::Archived { .. }
             | StorageError::Newer { .. }
             | StorageError::ForeignSchema { .. }
             | StorageError::InUse { .. } => return Self::new(Code::Internal, SOMETHING_WENT_WRONG).cause(error),

@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::error::{StorageError, file_error};
 
-const PARTS: [&str; 4] = ["run", "db", "index", "models"];
+const PARTS: [&str; 5] = ["run", "db", "index", "models", "archive"];
 
 /// A data directory that this process holds, until dropped.
 #[derive(Debug)]
@@ -53,6 +53,11 @@ impl DataDirectory {
     /// Where index projections lie; everything below can be rebuilt.
     pub fn index(&self) -> PathBuf {
         self.root.join("index")
+    }
+
+    /// Where events lie that are no longer in their database.
+    pub fn archive(&self) -> PathBuf {
+        self.root.join("archive")
     }
 
     /// Embeddings kept for the next time.

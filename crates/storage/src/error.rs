@@ -130,6 +130,15 @@ pub enum StorageError {
         limit: usize,
     },
 
+    /// The events that were asked for are no longer in the log.
+    #[error("the events after position {position} are archived; the log goes on at {first_position}")]
+    Archived {
+        /// The position behind which they are.
+        position: u64,
+        /// The next position from which the log can be read.
+        first_position: u64,
+    },
+
     /// Storage is shutting down.
     #[error("storage is closed")]
     Closed,
@@ -160,6 +169,7 @@ impl StorageError {
             Self::OtherSpace { held, .. } => Some(format!(
                 "use {held}, or move the collection with `holdfast collections reembed NAME --model MODEL`"
             )),
+            Self::Archived { .. } => Some("read them from the archive, or import it".into()),
             Self::TooManyKeys { .. } => {
                 Some("revoke keys that are no longer used; they are forgotten after 90 days".into())
             }

@@ -10,9 +10,12 @@
 //! While the disk fails, what was recorded stays queued and is tried again, and what somebody waits for fails at once.
 //! Readers go on.
 //!
+//! The oldest events can be moved to files ([`archive`]). Whoever asks for them here is told so.
+//!
 //! What was spent stands in the same database ([`crate::ledger`]), so that it and the event that tells of it are one
 //! transaction.
 
+pub mod archive;
 mod cut;
 mod queue;
 mod recorder;
@@ -347,11 +350,15 @@ impl EventLog {
     }
 
     /// Wanted events after a position, in order. Blocks for as long as the disk takes.
+    ///
+    /// # Errors
+    /// [`StorageError::Archived`] where the next ones are no longer here: nothing is passed over in silence.
     pub fn read_after(&self, position: u64, limit: usize, filter: &EventFilter) -> Result<EventPage, StorageError> {
         self.inner.database.read_snapshot(|connection| rows::read_after(connection, position, limit, filter))
     }
 
-    /// Wanted events before a position, or from the end, newest first. Blocks for as long as the disk takes.
+    /// Wanted events before a position, or from the end, newest first. Blocks for as long as the disk takes. What was
+    /// archived is not among them: where that ends, [`EventLog::first_position`] says.
     pub fn read_before(
         &self,
         position: Option<u64>,
@@ -361,12 +368,14 @@ impl EventLog {
         self.inner.database.read_snapshot(|connection| rows::read_before(connection, position, limit, filter))
     }
 
-    /// The wanted events of an interaction, in order; the first thousand. Blocks for as long as the disk takes.
+    /// The wanted events of an interaction, in order; the first thousand. Blocks for as long as the disk takes. What was
+    /// archived is not among them.
     pub fn of_interaction(&self, interaction: Uuid, filter: &EventFilter) -> Result<Vec<Event>, StorageError> {
         self.inner.database.read_snapshot(|connection| rows::of_interaction(connection, interaction, filter))
     }
 
-    /// The position of the newest event that is durable; 0 where there is none.
+    /// The last position that was given to an event that is durable; 0 where there was none. It is never given again,
+    /// whatever is archived.
     pub fn last_position(&self) -> u64 {
         self.inner.shared.last_position()
     }

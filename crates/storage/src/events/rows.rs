@@ -8,34 +8,98 @@ use std::{
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row};
 use uuid::Uuid;
 
-use super::{Event, EventFilter, EventPage, INTERACTION_EVENTS_MAX, NewEvent, PAGE_BYTES_MAX, SCAN_MAX};
+use super::{
+    Event, EventFilter, EventPage, INTERACTION_EVENTS_MAX, NewEvent, PAGE_BYTES_MAX, SCAN_MAX, archive::rows as archive,
+};
 use crate::error::StorageError;
 
 /// Writes events within a transaction.
 pub(crate) struct Appender<'a> {
     connection: &'a Connection,
     insert: CachedStatement<'a>,
-    /// The numbers of names that were met. Kept for one transaction only, since one that fails takes its names with it.
-    names: HashMap<String, i64>,
+    /// The numbers of names that were met, and whether each is of something that stays. Kept for one transaction only:
+    /// one that fails takes its names with it, and a session's name goes with its last event.
+    names: HashMap<String, (i64, bool)>,
+    /// What the next position must be, where SQLite would give one again that was archived.
+    next: Option<u64>,
     last: Option<u64>,
     count: u64,
+}
+
+/// An event as it is written.
+struct Parts<'a> {
+    id: &'a Uuid,
+    kind: &'a str,
+    version: u16,
+    tenant: &'a str,
+    interaction: Option<&'a Uuid>,
+    session: Option<&'a str>,
+    caller: &'a str,
+    at_ms: i64,
+    body: &'a [u8],
+}
+
+impl<'a> From<&'a NewEvent> for Parts<'a> {
+    fn from(event: &'a NewEvent) -> Self {
+        Self {
+            id: &event.id,
+            kind: &event.kind,
+            version: event.version,
+            tenant: &event.tenant,
+            interaction: event.interaction.as_ref(),
+            session: event.session.as_deref(),
+            caller: &event.caller,
+            at_ms: event.at_ms,
+            body: &event.body,
+        }
+    }
+}
+
+impl<'a> From<&'a Event> for Parts<'a> {
+    fn from(event: &'a Event) -> Self {
+        Self {
+            id: &event.id,
+            kind: &event.kind,
+            version: event.version,
+            tenant: &event.tenant,
+            interaction: event.interaction.as_ref(),
+            session: event.session.as_deref(),
+            caller: &event.caller,
+            at_ms: event.at_ms,
+            body: &event.body,
+        }
+    }
 }
 
 impl<'a> Appender<'a> {
     pub fn new(connection: &'a Connection) -> Result<Self, StorageError> {
         let insert = connection.prepare_cached(
-            "INSERT INTO events (id, kind, version, tenant, caller, session, interaction, at_ms, body)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT INTO events (id, kind, version, tenant, caller, session, interaction, at_ms, body, position)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?;
-        Ok(Self { connection, insert, names: HashMap::new(), last: None, count: 0 })
+        let archived = archive::archived_through(connection)?;
+        let next = (archived > 0 && archived >= newest(connection)?).then_some(archived + 1);
+        Ok(Self { connection, insert, names: HashMap::new(), next, last: None, count: 0 })
     }
 
     /// Writes an event and returns its position.
     pub fn append(&mut self, event: &NewEvent) -> Result<u64, StorageError> {
-        let kind = self.name(&event.kind)?;
-        let tenant = self.name(&event.tenant)?;
-        let caller = self.name(&event.caller)?;
-        let session = event.session.as_deref().map(|session| self.name(session)).transpose()?;
+        let next = self.next.take();
+        let position = self.insert(&event.into(), next)?;
+        self.last = Some(position);
+        Ok(position)
+    }
+
+    /// Writes an event under the position that it had.
+    pub fn restore(&mut self, event: &Event) -> Result<(), StorageError> {
+        self.insert(&event.into(), Some(event.position)).map(drop)
+    }
+
+    fn insert(&mut self, event: &Parts<'_>, position: Option<u64>) -> Result<u64, StorageError> {
+        let kind = self.name(event.kind, true)?;
+        let tenant = self.name(event.tenant, true)?;
+        let caller = self.name(event.caller, true)?;
+        let session = event.session.map(|session| self.name(session, false)).transpose()?;
         let position = self.insert.insert((
             event.id.as_bytes().as_slice(),
             kind,
@@ -43,17 +107,16 @@ impl<'a> Appender<'a> {
             tenant,
             caller,
             session,
-            event.interaction.as_ref().map(|id| id.as_bytes().as_slice()),
+            event.interaction.map(|id| id.as_bytes().as_slice()),
             event.at_ms,
-            &event.body,
+            event.body,
+            position.map(column),
         ))?;
-        let position = position.cast_unsigned();
-        self.last = Some(position);
         self.count += 1;
-        Ok(position)
+        Ok(position.cast_unsigned())
     }
 
-    /// The position of the last event that was written.
+    /// The position of the last event that was appended.
     pub fn last(&self) -> Option<u64> {
         self.last
     }
@@ -63,16 +126,28 @@ impl<'a> Appender<'a> {
         self.count
     }
 
-    fn name(&mut self, name: &str) -> Result<i64, StorageError> {
-        if let Some(number) = self.names.get(name) {
+    /// The number of a name. One that stays does so from then on, whatever else it is of.
+    fn name(&mut self, name: &str, stays: bool) -> Result<i64, StorageError> {
+        if let Some((number, is_lasting)) = self.names.get(name)
+            && (*is_lasting || !stays)
+        {
             return Ok(*number);
         }
-        let number = match number_of(self.connection, name)? {
-            Some(number) => number,
-            None => self.connection.prepare_cached("INSERT INTO names (name) VALUES (?1)")?.insert([name])?,
+        let mut find = self.connection.prepare_cached("SELECT id, is_lasting FROM names WHERE name = ?1")?;
+        let found: Option<(i64, bool)> = find.query_row([name], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        let known = match found {
+            Some((number, false)) if stays => {
+                self.connection.prepare_cached("UPDATE names SET is_lasting = 1 WHERE id = ?1")?.execute([number])?;
+                (number, true)
+            }
+            Some(known) => known,
+            None => {
+                let mut add = self.connection.prepare_cached("INSERT INTO names (name, is_lasting) VALUES (?1, ?2)")?;
+                (add.insert((name, stays))?, stays)
+            }
         };
-        self.names.insert(name.to_owned(), number);
-        Ok(number)
+        self.names.insert(name.to_owned(), known);
+        Ok(known.0)
     }
 }
 
@@ -81,11 +156,16 @@ fn number_of(connection: &Connection, name: &str) -> Result<Option<i64>, Storage
     Ok(statement.query_row([name], |row| row.get(0)).optional()?)
 }
 
-/// The position of the newest event; 0 where there is none.
+/// The last position that was given, whether or not its event was archived since; 0 where none was.
 pub(super) fn last_position(connection: &Connection) -> Result<u64, StorageError> {
-    let last: Option<i64> =
+    Ok(newest(connection)?.max(archive::archived_through(connection)?))
+}
+
+/// The position of the newest event that is here; 0 where there is none.
+fn newest(connection: &Connection) -> Result<u64, StorageError> {
+    let newest: Option<i64> =
         connection.prepare_cached("SELECT max(position) FROM events")?.query_row([], |row| row.get(0))?;
-    Ok(last.unwrap_or(0).cast_unsigned())
+    Ok(newest.unwrap_or(0).cast_unsigned())
 }
 
 /// The ids of the events after a position.
@@ -101,12 +181,19 @@ pub(super) fn read_after(
     limit: usize,
     filter: &EventFilter,
 ) -> Result<EventPage, StorageError> {
-    let end = last_position(connection)?.max(position);
+    let end = match archive::archived_after(connection, position)? {
+        // What is wanted would be missing, and nobody would know.
+        Some(archived) if archived.first <= position.saturating_add(1) => {
+            return Err(StorageError::Archived { position, first_position: archived.last + 1 });
+        }
+        Some(archived) => archived.first - 1,
+        None => last_position(connection)?.max(position),
+    };
     let Some(wanted) = Wanted::of(connection, filter)? else {
         return Ok(EventPage { events: Vec::new(), through: end });
     };
     let condition = wanted.condition();
-    let query = format!("{EVENT} {condition} AND position > ?1 ORDER BY position LIMIT {SCAN_MAX}");
+    let query = format!("{EVENT} {condition} AND position > ?1 AND position <= ?3 ORDER BY position LIMIT {SCAN_MAX}");
     read(connection, &query, (position, end), limit, &wanted)
 }
 
@@ -118,7 +205,8 @@ pub(super) fn read_before(
 ) -> Result<EventPage, StorageError> {
     let Some(wanted) = Wanted::of(connection, filter)? else { return Ok(EventPage::default()) };
     let condition = wanted.condition();
-    let query = format!("{EVENT} {condition} AND position < ?1 ORDER BY position DESC LIMIT {SCAN_MAX}");
+    let query =
+        format!("{EVENT} {condition} AND position < ?1 AND position > ?3 ORDER BY position DESC LIMIT {SCAN_MAX}");
     read(connection, &query, (position.unwrap_or(u64::MAX), 0), limit, &wanted)
 }
 
@@ -141,7 +229,29 @@ pub(super) fn of_interaction(
     Ok(found.events)
 }
 
-/// Reads a page from a position on; `end` is how far it reaches if nothing ends it before.
+/// The first events of some positions.
+pub(super) fn between(
+    connection: &Connection,
+    first: u64,
+    last: u64,
+    limit: usize,
+) -> Result<Vec<Event>, StorageError> {
+    let mut statement =
+        connection.prepare_cached(&format!("{EVENT} WHERE position BETWEEN ?1 AND ?2 ORDER BY position LIMIT ?3"))?;
+    let mut rows = statement.query((column(first), column(last), i64::try_from(limit).unwrap_or(i64::MAX)))?;
+    let mut found = Found::new(connection);
+    while let Some(row) = rows.next()? {
+        found.add(row)?;
+    }
+    Ok(found.events)
+}
+
+/// The event of a position, where it is here.
+pub(super) fn at(connection: &Connection, position: u64) -> Result<Option<Event>, StorageError> {
+    Ok(between(connection, position, position, 1)?.pop())
+}
+
+/// Reads a page from a position on; `end` is how far it reaches if nothing ends it before, and no further.
 fn read(
     connection: &Connection,
     query: &str,
@@ -150,7 +260,7 @@ fn read(
     wanted: &Wanted,
 ) -> Result<EventPage, StorageError> {
     let mut statement = connection.prepare_cached(query)?;
-    let mut rows = statement.query((column(from), wanted.looked_up()))?;
+    let mut rows = statement.query((column(from), wanted.looked_up(), column(end)))?;
     let mut found = Found::new(connection);
     let (mut through, mut looked_at) = (from, 0);
     while !found.is_full(limit) {
@@ -283,6 +393,6 @@ impl<'a> Found<'a> {
 }
 
 /// A position as a column; SQLite has no larger number.
-fn column(position: u64) -> i64 {
+pub(super) fn column(position: u64) -> i64 {
     i64::try_from(position).unwrap_or(i64::MAX)
 }

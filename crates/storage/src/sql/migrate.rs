@@ -41,6 +41,8 @@ pub struct Schema {
     pub name: &'static str,
     /// Every migration there is, in order.
     pub migrations: &'static [Migration],
+    /// Whether a file that is made for it can give back room that is no longer used, which makes writing 3 % dearer.
+    pub gives_back: bool,
 }
 
 /// The main database: what people store, and what they set.
@@ -55,10 +57,15 @@ pub const MAIN: Schema = Schema {
         migration!("sqlite", 6, "0006_providers"),
         migration!("sqlite", 7, "0007_model_grants"),
     ],
+    gives_back: false,
 };
 
 /// The database of the event log and of what is spent.
-pub const EVENTS: Schema = Schema { name: "events", migrations: &[migration!("sqlite-events", 1, "0001_events")] };
+pub const EVENTS: Schema = Schema {
+    name: "events",
+    migrations: &[migration!("sqlite-events", 1, "0001_events"), migration!("sqlite-events", 3, "0003_archive")],
+    gives_back: true,
+};
 
 const LEDGER: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (
     version       INTEGER PRIMARY KEY,
@@ -142,7 +149,7 @@ impl Schema {
         if path.exists() {
             self.check(&super::open_reader(path)?)?;
         }
-        let mut connection = super::open_writer(path)?;
+        let mut connection = super::open_writer(path, self)?;
         self.up(&mut connection, target)?;
         self.down(&mut connection, target)
     }

@@ -50,7 +50,7 @@ pub(crate) struct Kind {
 
 impl Kind {
     fn open_writer(self, path: &Path) -> Result<Connection, StorageError> {
-        let connection = self.tuned(open_writer(path)?)?;
+        let connection = self.tuned(open_writer(path, self.schema)?)?;
         connection.execute_batch(&format!("PRAGMA wal_autocheckpoint = {}", self.checkpoint_pages))?;
         Ok(connection)
     }
@@ -471,7 +471,7 @@ pub(crate) fn repeat(error: &StorageError) -> StorageError {
 }
 
 /// `FULL` and not `NORMAL`: with `NORMAL` a power loss takes back commits already acknowledged.
-fn open_writer(path: &Path) -> Result<Connection, StorageError> {
+fn open_writer(path: &Path, schema: &Schema) -> Result<Connection, StorageError> {
     // Made here and not by SQLite, which would let others read it; the log takes the same mode.
     OpenOptions::new()
         .write(true)
@@ -485,6 +485,10 @@ fn open_writer(path: &Path) -> Result<Connection, StorageError> {
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
     prepare(&connection)?;
+    if schema.gives_back {
+        // Heard by a file that is empty; any other stays as it was made.
+        connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
+    }
     connection.execute_batch(
         "PRAGMA journal_mode = WAL;
          PRAGMA synchronous = FULL;

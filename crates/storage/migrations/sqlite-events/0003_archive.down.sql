@@ -1,0 +1,2 @@
+ALTER TABLE names DROP COLUMN is_lasting;
+DROP TABLE archived;
