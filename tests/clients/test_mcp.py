@@ -13,7 +13,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from conftest import FIXTURES, furnish
 
-TOOLS = ["search", "augment", "fetch_document", "add_document", "list_collections", "status"]
+TOOLS = ["search", "augment", "fetch_document", "add_document", "list_collections", "track_interaction", "update_outcome", "status"]
 SESSION, OLD, NEW, AUTO = "ClientSession", "legacy", "2026-07-28", "auto"
 VERSIONS = {SESSION: "2025-11-25", OLD: "2025-11-25", NEW: "2026-07-28", AUTO: "2026-07-28"}
 

@@ -66,6 +66,10 @@ scopes! {
     BudgetsManage = "budgets:manage";
     /// Read what others asked and were answered.
     InteractionsRead = "interactions:read";
+    /// Put on record what was asked and answered elsewhere.
+    InteractionsWrite = "interactions:write";
+    /// See how far learning is, and what it has come to.
+    LearningRead = "learning:read";
     /// See how each part is.
     StatusRead = "status:read";
     /// Read the metrics.
@@ -161,8 +165,8 @@ impl Role {
     pub const fn scopes(self) -> Scopes {
         use Scope::{
             BudgetsManage, Chat, CollectionsManage, CollectionsRead, DocumentsDelete, DocumentsRead, DocumentsWrite,
-            Embed, JobsRead, Mcp, MetricsRead, ModelsManage, ModelsRead, ProvidersManage, ProvidersRead, Search,
-            SourcesManage, SourcesRead, StatusRead, SystemRepair,
+            Embed, InteractionsWrite, JobsRead, LearningRead, Mcp, MetricsRead, ModelsManage, ModelsRead,
+            ProvidersManage, ProvidersRead, Search, SourcesManage, SourcesRead, StatusRead, SystemRepair,
         };
         const READS: Scopes =
             Scopes::of(&[Search, DocumentsRead, CollectionsRead, Embed, ModelsRead, Chat, StatusRead, Mcp]);
@@ -179,15 +183,21 @@ impl Role {
                 ProvidersRead,
                 ProvidersManage,
                 BudgetsManage,
+                LearningRead,
                 StatusRead,
                 MetricsRead,
                 SystemRepair,
             ]),
-            Self::Editor => {
-                READS.and(Scopes::of(&[DocumentsWrite, DocumentsDelete, CollectionsManage, SourcesRead, JobsRead]))
-            }
+            Self::Editor => READS.and(Scopes::of(&[
+                DocumentsWrite,
+                DocumentsDelete,
+                CollectionsManage,
+                SourcesRead,
+                JobsRead,
+                InteractionsWrite,
+            ])),
             Self::Reader => READS,
-            Self::Agent => READS.and(Scopes::of(&[DocumentsWrite, JobsRead])),
+            Self::Agent => READS.and(Scopes::of(&[DocumentsWrite, JobsRead, InteractionsWrite])),
             Self::Metrics => Scopes::of(&[MetricsRead]),
         }
     }

@@ -50,6 +50,16 @@ impl DataDirectory {
         self.root.join("db/events.db")
     }
 
+    /// The database of what is derived from the event log.
+    pub fn learning(&self) -> PathBuf {
+        self.root.join("db/learning.db")
+    }
+
+    /// Where datasets lie.
+    pub fn datasets(&self) -> PathBuf {
+        self.root.join("datasets")
+    }
+
     /// Where index projections lie; everything below can be rebuilt.
     pub fn index(&self) -> PathBuf {
         self.root.join("index")

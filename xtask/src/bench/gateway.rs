@@ -32,6 +32,8 @@ pub fn run(repository: &Repository, options: &Options) -> Result<()> {
     let built = repository.target_folder()?.join("dist");
     let mut measure = shell::command("python3");
     measure.current_dir(&repository.root).arg("bench/gateway.py").arg(built.join("holdfast"));
-    measure.args([built.join("examples/gateway_load"), super::models_folder()?, super::state_folder("gateway")?]).args(&options.parts);
+    measure
+        .args([built.join("examples/gateway_load"), super::models_folder()?, super::state_folder("gateway")?])
+        .args(&options.parts);
     shell::run(&mut measure)
 }

@@ -15,6 +15,7 @@ mod retrieval;
 mod search;
 mod serving;
 mod survive;
+mod usefulness;
 
 use std::{path::PathBuf, process::Command};
 
@@ -48,6 +49,8 @@ pub enum Benchmark {
     Search,
     /// The server from outside: start, memory, cached searches
     Serving,
+    /// What ranking gains from being told which documents were of use, by a simulated user over SciFact
+    Usefulness,
     /// Kills or power losses at random moments: what is lost, if anything
     Survive(survive::Options),
 }
@@ -66,6 +69,7 @@ pub fn run(repository: &Repository, benchmark: Benchmark) -> Result<()> {
         Benchmark::Retrieval(options) => retrieval::run(repository, &options),
         Benchmark::Search => search::run(repository),
         Benchmark::Serving => serving::run(repository),
+        Benchmark::Usefulness => usefulness::run(repository),
         Benchmark::Survive(options) => survive::run(repository, &options),
     }
 }

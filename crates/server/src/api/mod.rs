@@ -29,6 +29,10 @@ pub(crate) mod sessions;
 
 pub(crate) mod interactions;
 
+pub(crate) mod learning;
+
+pub(crate) mod datasets;
+
 pub(crate) mod doctor;
 
 use schemars::JsonSchema;

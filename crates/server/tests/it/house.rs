@@ -17,8 +17,9 @@ use futures::future::BoxFuture;
 use holdfast_coordinator::{CannotRun, Coordinator, RunSettings, Runner, Served};
 use holdfast_embedding::{FetchLimits, ModelSource, ModelState, Models};
 use holdfast_knowledge::{Knowledge, Watch};
+use holdfast_learning::{Asked, Finding, Learning, Shelf};
 use holdfast_server::{Config, Observation, Parts, Server};
-use holdfast_storage::{Caller, EventLog, Role, Storage, keys::KeyTerms};
+use holdfast_storage::{Caller, EventLog, LearningStore, Role, Storage, datasets::Datasets, keys::KeyTerms};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -31,6 +32,21 @@ use crate::description;
 pub const TINY: &str = "tiny";
 /// Longer than anything here takes.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a search of an evaluation finds here.
+struct Found;
+
+impl Shelf for Found {
+    fn rank_by(&self, _boosts: Vec<(String, f32)>) {}
+
+    fn find(&self, _caller: Caller, _asked: Asked) -> Finding<'_> {
+        Box::pin(async { Ok(vec!["doc_7b".to_owned()]) })
+    }
+
+    fn settings(&self) -> String {
+        "a test".to_owned()
+    }
+}
 
 pub struct House {
     pub server: Server,
@@ -166,11 +182,21 @@ impl House {
             tasks: tasks.clone(),
         })
         .await?;
+        let learning = Learning::start(holdfast_learning::Parts {
+            store: LearningStore::open_at(&folder.path().join("learning.sqlite"))?,
+            log: events.clone(),
+            datasets: Datasets::open(&folder.path().join("datasets"))?,
+            encode: None,
+            shelf: Some(Arc::new(Found)),
+            shutdown: stop.clone(),
+            tasks: tasks.clone(),
+        });
         let (_, secret) = storage.create_key(&Caller::owner(), KeyTerms::of("test", Role::Admin)).await?;
         let server = Server::build(Parts {
             config,
             knowledge,
             coordinator: coordinator.clone(),
+            learning,
             storage: storage.clone(),
             models,
             version: "1.2.3",

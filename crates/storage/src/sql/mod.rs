@@ -1,4 +1,4 @@
-//! A SQLite database: one writer, pooled readers, group commit. There are two, each with a [`Kind`] of its own.
+//! A SQLite database: one writer, pooled readers, group commit. There are three, each with a [`Kind`] of its own.
 //!
 //! Writes are closures queued to one thread. It runs as many as are waiting in one transaction,
 //! each in a savepoint of its own so that one failure does not take the others with it, and
@@ -79,6 +79,15 @@ pub(crate) const EVENTS: Kind = Kind {
     queue: "events_writes",
     cache_kib: 4_000,
     checkpoint_pages: 1_000,
+};
+
+/// What is derived from the event log. Nobody waits for its writer but the one who derives.
+pub(crate) const LEARNING: Kind = Kind {
+    schema: &migrate::LEARNING,
+    thread: "holdfast-derive",
+    queue: "learning_writes",
+    cache_kib: 16_000,
+    checkpoint_pages: 4_000,
 };
 
 /// A handle to a database; cloning is shallow.

@@ -1,0 +1,60 @@
+//! What learning needs of the others: vectors by the default embedding model, and the knowledge base to put to use what
+//! was learned.
+
+use std::{future::Future, pin::Pin};
+
+use holdfast_embedding::{EmbedError, Models, Priority, Purpose};
+use holdfast_knowledge::{Explain, Group, Knowledge, Learned, Mode, SearchRequest};
+use holdfast_learning::{Asked, Encode, Encoded, Finding, NotEncoded, Shelf};
+use holdfast_storage::Caller;
+
+/// The default embedding model, as learning knows it: behind everybody who waits.
+pub struct ByDefaultModel(pub Models);
+
+impl Encode for ByDefaultModel {
+    fn encode(&self, texts: Vec<String>) -> Pin<Box<dyn Future<Output = Result<Encoded, NotEncoded>> + Send + '_>> {
+        Box::pin(async move {
+            let encode = async {
+                let embedder = self.0.get(self.0.default_model())?;
+                embedder.ready().await?;
+                let space = embedder.space()?.fingerprint();
+                let vectors = embedder.embed(texts, Purpose::Query, Priority::Bulk).await?;
+                Ok(Encoded { space, vectors })
+            };
+            encode.await.map_err(|error: EmbedError| NotEncoded { reason: error.to_string() })
+        })
+    }
+}
+
+/// The knowledge base, as learning knows it.
+pub struct InKnowledge(pub Knowledge);
+
+impl Shelf for InKnowledge {
+    fn rank_by(&self, boosts: Vec<(String, f32)>) {
+        self.0.rank_by(boosts);
+    }
+
+    fn find(&self, caller: Caller, asked: Asked) -> Finding<'_> {
+        Box::pin(async move {
+            let learned = if asked.by_usefulness { Learned::Used } else { Learned::Ignored };
+            let request = SearchRequest {
+                query: asked.query,
+                collections: asked.collections,
+                mode: Mode::Hybrid,
+                limit: asked.limit,
+                cursor: None,
+                group: Group::Document,
+                filter: None,
+                min_score: None,
+                explain: Explain::No,
+                learned,
+            };
+            let found = self.0.search(&caller, request).await.map_err(|error| error.to_string())?;
+            Ok(found.results.into_iter().map(|result| result.document_id).collect())
+        })
+    }
+
+    fn settings(&self) -> String {
+        self.0.search_settings()
+    }
+}

@@ -1,0 +1,403 @@
+//! Folds the event log into what was learned: which interactions were worth something, what they were like, what of the
+//! context was of use.
+//!
+//! The log is the truth, and everything here can be derived again from it. One worker derives ([`worker`]); everybody
+//! reads. Who asked, and who answered them, is not known here: events are data.
+
+pub mod dataset;
+pub mod evaluate;
+pub mod exported;
+mod health;
+mod interactions;
+pub mod near;
+pub mod redact;
+mod similar;
+#[cfg(test)]
+mod tests;
+pub mod told;
+pub mod useful;
+pub mod value;
+mod views;
+mod worker;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use holdfast_storage::{
+    Caller, EventLog, LearningStore, Scope, StorageError,
+    datasets::Datasets,
+    events::{AppendError, EVENT_BYTES_MAX, EventFilter, NewEvent},
+    learning::{Evidence, InteractionRow, KindCount},
+};
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
+
+pub use interactions::is_success;
+pub use similar::{Encode, Encoded, NotEncoded};
+pub use worker::{Role, StageStatus, WorkerStatus};
+
+use similar::blocking;
+use told::{BadTold, INTERACTION_TOLD, OUTCOME_TOLD, OutcomeTold, TOLD_VERSION, Told};
+use worker::Worker;
+
+/// How far ahead of this machine's clock a moment may be that somebody tells of.
+const AHEAD_MAX_MS: i64 = 5 * 60 * 1_000;
+
+/// What learning is built from.
+pub struct Parts {
+    /// What is derived.
+    pub store: LearningStore,
+    /// What it is derived from.
+    pub log: EventLog,
+    /// Where datasets are.
+    pub datasets: Datasets,
+    /// Makes vectors; without it nothing is compared.
+    pub encode: Option<Arc<dyn Encode>>,
+    /// Where what was learned is put to use; without it nothing is.
+    pub shelf: Option<Arc<dyn Shelf>>,
+    /// Ends everything started here.
+    pub shutdown: CancellationToken,
+    /// Counts everything started here.
+    pub tasks: TaskTracker,
+}
+
+/// Where what was learned is put to use.
+pub trait Shelf: Send + Sync {
+    /// Has documents, named by their ids, moved in rankings by so much from now on, and no others.
+    fn rank_by(&self, boosts: Vec<(String, f32)>);
+
+    /// The documents that a search finds, by their ids, best first.
+    fn find(&self, caller: Caller, asked: Asked) -> Finding<'_>;
+
+    /// Stands for everything that decides what a search finds, but what is stored and what was learned.
+    fn settings(&self) -> String;
+}
+
+/// What is searched for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The question.
+    pub query: String,
+    /// Where; in the default collection where none is named.
+    pub collections: Vec<String>,
+    /// Documents at most.
+    pub limit: usize,
+    /// Whether what was learned of documents counts.
+    pub by_usefulness: bool,
+}
+
+/// The documents of a search, to come, or why there are none, in words that may be shown.
+pub type Finding<'a> = std::pin::Pin<Box<dyn Future<Output = Result<Vec<String>, String>> + Send + 'a>>;
+
+/// The handle to what was learned; cloning is shallow.
+#[derive(Clone)]
+pub struct Learning {
+    store: LearningStore,
+    log: EventLog,
+    datasets: Datasets,
+    /// Held while a dataset is built.
+    building: Arc<tokio::sync::Mutex<()>>,
+    status: Arc<Mutex<WorkerStatus>>,
+    shelf: Option<Arc<dyn Shelf>>,
+    health: Arc<health::Watch>,
+    progress: watch::Receiver<()>,
+}
+
+/// Why something could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum LearnError {
+    /// There is no such interaction, or it is somebody else's.
+    #[error("there is no interaction of that id")]
+    NotFound,
+
+    /// There is one of that id, and it is somebody else's or another one.
+    #[error("there is already an interaction of that id")]
+    Exists,
+
+    /// There is no such dataset.
+    #[error("there is no dataset of that name and version")]
+    NoDataset,
+
+    /// There is nothing to search with, or nothing to ask.
+    #[error("{reason}")]
+    NotEvaluated {
+        /// Which.
+        reason: String,
+    },
+
+    /// A dataset is being built.
+    #[error("a dataset is being built; one is at a time")]
+    Busy,
+
+    /// What was told makes no sense.
+    #[error(transparent)]
+    Bad(#[from] BadTold),
+
+    /// It is larger than an event may be.
+    #[error("what is told has {size_bytes} bytes; at most {EVENT_BYTES_MAX} are taken")]
+    TooLarge {
+        /// How large it is.
+        size_bytes: usize,
+    },
+
+    /// Storage failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// What is known of an interaction.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Its row.
+    pub row: InteractionRow,
+    /// What its value is made of.
+    pub parts: value::Parts,
+    /// What was said about it, in the order in which it came.
+    pub evidence: Vec<Evidence>,
+}
+
+/// How far learning is.
+#[derive(Clone, Debug)]
+pub struct Stats {
+    /// What the worker shows of itself.
+    pub worker: WorkerStatus,
+    /// The last event of the log.
+    pub log_position: u64,
+    /// Each stage that folds the log: its name, the last event that it has folded, and what it folded, skipped and could not
+    /// read.
+    pub checkpoints: Vec<(String, holdfast_storage::learning::Checkpoint)>,
+    /// Interactions there are, and those in which something has to be derived anew.
+    pub interactions: (u64, u64),
+    /// Events of each kind.
+    pub kinds: Vec<KindCount>,
+    /// Bytes of what is derived.
+    pub size_bytes: u64,
+}
+
+impl Learning {
+    /// Begins to derive in the background.
+    pub fn start(parts: Parts) -> Self {
+        let Parts { store, log, datasets, encode, shelf, shutdown, tasks } = parts;
+        let status = Arc::<Mutex<WorkerStatus>>::default();
+        let (sender, progress) = watch::channel(());
+        let worker = Worker {
+            store: store.clone(),
+            log: log.clone(),
+            encode,
+            shelf: shelf.clone(),
+            status: Arc::clone(&status),
+            progress: sender,
+            shutdown,
+        };
+        tasks.spawn(worker.run());
+        Self { store, log, datasets, building: Arc::default(), status, shelf, health: Arc::default(), progress }
+    }
+
+    /// Puts an interaction on record that did not go through here, durably. One that is told again under the same id,
+    /// word for word, changes nothing.
+    ///
+    /// # Errors
+    /// [`LearnError::Bad`] and [`LearnError::TooLarge`] for what cannot be put on record, [`LearnError::Exists`] for an
+    /// id that is taken.
+    pub async fn tell(
+        &self,
+        caller: &Caller,
+        id: Option<Uuid>,
+        session: Option<String>,
+        at_ms: Option<i64>,
+        told: &Told,
+    ) -> Result<Uuid, LearnError> {
+        told.check()?;
+        let at_ms = moment(at_ms)?;
+        let body = body(told)?;
+        if let Some(id) = id
+            && let Some(known) = self.first_event(id).await?
+        {
+            let is_same = &*known.kind == INTERACTION_TOLD && *known.caller == *caller.id() && known.body == body;
+            return if is_same { Ok(id) } else { Err(LearnError::Exists) };
+        }
+        let id = id.unwrap_or_else(Uuid::now_v7);
+        self.append(caller, INTERACTION_TOLD, id, session, at_ms, body).await?;
+        Ok(id)
+    }
+
+    /// Puts on record how an interaction went, durably. It may be said late, twice, and corrected: of each part what was
+    /// said last counts.
+    ///
+    /// # Errors
+    /// [`LearnError::NotFound`] also for somebody else's interaction.
+    pub async fn outcome(
+        &self,
+        caller: &Caller,
+        id: Uuid,
+        at_ms: Option<i64>,
+        told: &OutcomeTold,
+    ) -> Result<(), LearnError> {
+        told.check()?;
+        if told.is_empty() {
+            return Err(BadTold { field: "outcome", problem: "and all else is missing".into() }.into());
+        }
+        let at_ms = moment(at_ms)?;
+        let body = body(told)?;
+        if !self.is_theirs(caller, id).await? {
+            return Err(LearnError::NotFound);
+        }
+        self.append(caller, OUTCOME_TOLD, id, None, at_ms, body).await
+    }
+
+    /// What is known of an interaction of the caller's, or of anybody's for who may read all. It is as new as the stages
+    /// are, which [`Learning::stats`] tells.
+    ///
+    /// # Errors
+    /// [`LearnError::NotFound`] also for somebody else's interaction, and for one that was not folded yet.
+    pub async fn known(&self, caller: &Caller, id: Uuid) -> Result<Known, LearnError> {
+        let store = self.store.clone();
+        let read = move || {
+            store.read(|fold| match fold.interaction(id)? {
+                Some(row) => Ok(Some((row, fold.evidence(id)?))),
+                None => Ok(None),
+            })
+        };
+        let found = blocking(read).await.map_err(|_| StorageError::Closed)??;
+        let (mut row, evidence) = found.filter(|(row, _)| may_see(caller, &row.caller)).ok_or(LearnError::NotFound)?;
+        if !caller.may(Scope::InteractionsRead) {
+            // It may be somebody else's.
+            row.nearest_id = None;
+        }
+        Ok(Known { parts: value::Parts::of(&row), row, evidence })
+    }
+
+    /// How far learning is.
+    ///
+    /// # Errors
+    /// [`LearnError::Storage`].
+    pub async fn stats(&self) -> Result<Stats, LearnError> {
+        let (store, worker) = (self.store.clone(), self.status());
+        let log_position = self.log.last_position();
+        let read = move || {
+            let checkpoints = store.checkpoints()?;
+            let (interactions, kinds) = store.read(|fold| Ok((fold.counts()?, fold.kinds()?)))?;
+            let size_bytes = store.size_bytes();
+            Ok(Stats { worker, log_position, checkpoints, interactions, kinds, size_bytes })
+        };
+        blocking(read).await.map_err(|_| StorageError::Closed)?
+    }
+
+    /// Returns once everything that is on record now is derived. For ever, while a stage fails or nobody derives.
+    ///
+    /// # Errors
+    /// [`LearnError::Storage`], also at shutdown.
+    pub async fn caught_up(&self) -> Result<(), LearnError> {
+        self.log.flush().await?;
+        let target = self.log.last_position();
+        let mut progress = self.progress.clone();
+        loop {
+            progress.mark_unchanged();
+            let store = self.store.clone();
+            let read = move || {
+                let stages = store.checkpoints()?;
+                let (_, stale) = store.read(|fold| fold.counts())?;
+                Ok::<_, StorageError>((stages, stale))
+            };
+            let (stages, stale) = blocking(read).await.map_err(|_| StorageError::Closed)??;
+            let is_folded = stages.iter().any(|(name, at)| name == interactions::STAGE && at.position >= target);
+            if (is_folded || target == 0) && stale == 0 {
+                return Ok(());
+            }
+            progress.changed().await.map_err(|_| StorageError::Closed)?;
+        }
+    }
+
+    /// What the worker shows of itself.
+    pub fn status(&self) -> WorkerStatus {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What is derived.
+    pub fn store(&self) -> &LearningStore {
+        &self.store
+    }
+
+    async fn append(
+        &self,
+        caller: &Caller,
+        kind: &'static str,
+        interaction: Uuid,
+        session: Option<String>,
+        at_ms: i64,
+        body: Vec<u8>,
+    ) -> Result<(), LearnError> {
+        let event = NewEvent {
+            id: Uuid::now_v7(),
+            kind: kind.into(),
+            version: TOLD_VERSION,
+            // A key's data is its own, as the coordinator has it.
+            tenant: caller.id().into(),
+            interaction: Some(interaction),
+            session: session.map(Into::into),
+            caller: caller.id().into(),
+            at_ms,
+            body,
+        };
+        match self.log.append(vec![event]).await {
+            Ok(_) => Ok(()),
+            Err(AppendError::Storage(error)) => Err(error.into()),
+            Err(AppendError::Bad(bad)) => Err(BadTold { field: "session", problem: bad.to_string().into() }.into()),
+            Err(AppendError::TooMany { size_bytes, .. }) => Err(LearnError::TooLarge { size_bytes }),
+        }
+    }
+
+    /// The event that first told of an interaction. What a turn recorded a moment ago is waited for.
+    async fn first_event(&self, id: Uuid) -> Result<Option<holdfast_storage::events::Event>, LearnError> {
+        self.log.flush().await?;
+        let log = self.log.clone();
+        let read = move || log.of_interaction(id, &EventFilter::default());
+        let events = blocking(read).await.map_err(|_| StorageError::Closed)??;
+        Ok(events.into_iter().next())
+    }
+
+    /// Whether an interaction is there and the caller's. Where the log has let go of it, its row tells.
+    async fn is_theirs(&self, caller: &Caller, id: Uuid) -> Result<bool, LearnError> {
+        if let Some(event) = self.first_event(id).await? {
+            return Ok(may_see(caller, &event.caller));
+        }
+        match self.known(caller, id).await {
+            Ok(_) => Ok(true),
+            Err(LearnError::NotFound) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn may_see(caller: &Caller, whose: &str) -> bool {
+    caller.id() == whose || caller.may(Scope::InteractionsRead)
+}
+
+fn body(told: &impl serde::Serialize) -> Result<Vec<u8>, LearnError> {
+    let body =
+        serde_json::to_vec(told).map_err(|_| BadTold { field: "body", problem: "cannot be written as JSON".into() })?;
+    if body.len() > EVENT_BYTES_MAX {
+        return Err(LearnError::TooLarge { size_bytes: body.len() });
+    }
+    Ok(body)
+}
+
+/// When something happened: now, where nobody said. What has not happened yet is refused, since of two corrections the
+/// later one counts.
+fn moment(at_ms: Option<i64>) -> Result<i64, LearnError> {
+    let now_ms = now_ms();
+    let Some(at_ms) = at_ms else { return Ok(now_ms) };
+    if at_ms < 0 || at_ms > now_ms.saturating_add(AHEAD_MAX_MS) {
+        return Err(BadTold { field: "at", problem: "is before 1970 or in the future".into() }.into());
+    }
+    Ok(at_ms)
+}
+
+/// Unix milliseconds.
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,403 @@
+//! Who derives, and when: one worker, woken by new events and by a timer.
+//!
+//! A worker holds the lease, or watches who does. While it holds it, it runs each stage until that has nothing to do, the
+//! cheap ones first; the next activation is the retry. Stages know nothing of each other but rows.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use holdfast_storage::{
+    EventLog, LearningStore, StorageError,
+    events::EventFilter,
+    learning::{Checkpoint, Lease, LeaseState, Stale},
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    Shelf, interactions,
+    similar::{self, Encode, Memory, PassError, blocking},
+    useful,
+    value::Parts,
+};
+
+/// How often the holder of the lease shows that it lives.
+const BEAT: Duration = Duration::from_secs(2);
+/// How long a beat may stand still before somebody else derives.
+const BEAT_STANDS: Duration = Duration::from_secs(10);
+/// How often there is a look for work that no event announced.
+const TIMER: Duration = Duration::from_secs(30);
+/// The pause after a failure, from and to.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// Events that are folded in one transaction at most, and how many there are to begin with.
+const BATCH_MAX: usize = 4_000;
+/// How long one transaction should take; what a crash repeats.
+const BATCH_TIME: Duration = Duration::from_millis(500);
+/// Values that are computed in one transaction.
+const VALUES_TOGETHER: usize = 500;
+
+/// The stage that makes vectors, and the one that says what interactions are worth.
+const VECTORS: &str = "vectors";
+const VALUES: &str = "values";
+/// What tells ranking which documents were of use, and how often it does at most.
+const USEFULNESS: &str = "usefulness";
+const USEFULNESS_EVERY: Duration = Duration::from_secs(5);
+
+/// What a stage is doing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StageStatus {
+    /// Why it failed the last time, until it succeeds.
+    pub error: Option<String>,
+    /// Times it failed since the start.
+    pub failures: u64,
+    /// Of them, those since it last succeeded.
+    pub in_a_row: u32,
+    /// Times it did something.
+    pub passes: u64,
+}
+
+/// Whether this process derives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// Somebody else does, or nobody yet.
+    #[default]
+    Standby,
+    /// It does.
+    Worker,
+}
+
+/// What the worker shows of itself.
+#[derive(Clone, Debug, Default)]
+pub struct WorkerStatus {
+    /// Whether this process derives.
+    pub role: Role,
+    /// Each stage.
+    pub stages: BTreeMap<&'static str, StageStatus>,
+}
+
+pub(crate) struct Worker {
+    pub store: LearningStore,
+    pub log: EventLog,
+    pub encode: Option<Arc<dyn Encode>>,
+    pub shelf: Option<Arc<dyn Shelf>>,
+    pub status: Arc<Mutex<WorkerStatus>>,
+    /// Changes whenever something was derived.
+    pub progress: watch::Sender<()>,
+    pub shutdown: CancellationToken,
+}
+
+/// What wakes the worker.
+enum Wake {
+    Events,
+    Timer,
+    Shutdown,
+}
+
+impl Worker {
+    /// Derives until shutdown.
+    pub async fn run(self) {
+        let holder = Uuid::now_v7();
+        let mut pause = PAUSE.0;
+        loop {
+            let lease = match self.acquire(holder).await {
+                Ok(Some(lease)) => lease,
+                Ok(None) => return,
+                Err(error) => {
+                    self.failed("lease", &error);
+                    if !self.sleep(pause).await {
+                        return;
+                    }
+                    pause = (pause * 2).min(PAUSE.1);
+                    continue;
+                }
+            };
+            pause = PAUSE.0;
+            self.set_role(Role::Worker);
+            self.hold(&lease).await;
+            self.set_role(Role::Standby);
+            if self.shutdown.is_cancelled() {
+                return;
+            }
+        }
+    }
+
+    /// Waits until nobody else derives. Nothing on shutdown.
+    async fn acquire(&self, holder: Uuid) -> Result<Option<Lease>, StorageError> {
+        let mut seen: Option<(Option<LeaseState>, Instant)> = None;
+        loop {
+            let store = self.store.clone();
+            let state = blocking(move || store.lease()).await.map_err(|_| StorageError::Closed)??;
+            let stands = match &seen {
+                Some((before, since)) if *before == state => since.elapsed() >= BEAT_STANDS,
+                _ => {
+                    seen = Some((state, Instant::now()));
+                    false
+                }
+            };
+            if (state.is_none() || stands)
+                && let Some(lease) = self.store.take_lease(holder, state).await?
+            {
+                return Ok(Some(lease));
+            }
+            if !self.sleep(BEAT).await {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Runs the stages as long as the lease is held.
+    async fn hold(&self, lease: &Lease) {
+        let mut positions = self.log.positions();
+        let mut timer = tokio::time::interval(TIMER);
+        timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let lost = CancellationToken::new();
+        let beats = self.beats(lease, &lost);
+        let stages = async {
+            let mut stages = Stages {
+                worker: self,
+                lease,
+                batch: BATCH_MAX,
+                memory: Arc::default(),
+                ranked: None,
+                pauses: BTreeMap::new(),
+            };
+            loop {
+                let soonest = stages.pauses.values().map(|(until, _)| *until).min();
+                let wake = tokio::select! {
+                    () = self.shutdown.cancelled() => Wake::Shutdown,
+                    changed = positions.changed() => if changed.is_ok() { Wake::Events } else { Wake::Shutdown },
+                    _ = timer.tick() => Wake::Timer,
+                    () = until(soonest) => Wake::Timer,
+                };
+                match wake {
+                    Wake::Shutdown => return,
+                    Wake::Events | Wake::Timer => {
+                        positions.mark_unchanged();
+                        stages.run().await;
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            () = stages => {}
+            () = beats => {}
+        }
+    }
+
+    /// Shows that the holder lives, until it does not hold the lease any more.
+    async fn beats(&self, lease: &Lease, lost: &CancellationToken) {
+        loop {
+            match self.store.beat(lease).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    tracing::warn!("another worker took over deriving from the event log");
+                    lost.cancel();
+                    return;
+                }
+                Err(error) => self.failed("lease", &error),
+            }
+            if !self.sleep(BEAT).await {
+                return;
+            }
+        }
+    }
+
+    /// False on shutdown.
+    async fn sleep(&self, time: Duration) -> bool {
+        tokio::select! {
+            () = tokio::time::sleep(time) => true,
+            () = self.shutdown.cancelled() => false,
+        }
+    }
+
+    fn set_role(&self, role: Role) {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).role = role;
+    }
+
+    fn failed(&self, stage: &'static str, error: &(dyn std::error::Error + 'static)) {
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let stage_status = status.stages.entry(stage).or_default();
+        stage_status.failures += 1;
+        stage_status.in_a_row += 1;
+        let reason = error.to_string();
+        if stage_status.error.as_ref() != Some(&reason) {
+            tracing::warn!(stage, error, "a stage of learning failed; it is tried again");
+        }
+        stage_status.error = Some(reason);
+        metrics::counter!("holdfast_learning_failures_total", "stage" => stage).increment(1);
+    }
+
+    fn succeeded(&self, stage: &'static str, did: usize) {
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let stage_status = status.stages.entry(stage).or_default();
+        stage_status.error = None;
+        stage_status.in_a_row = 0;
+        if did > 0 {
+            stage_status.passes += 1;
+            self.progress.send_replace(());
+            metrics::counter!("holdfast_learning_derived_total", "stage" => stage).increment(did as u64);
+        }
+    }
+}
+
+/// Waits until then; for ever where there is no time.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The stages of one holder of the lease.
+struct Stages<'a> {
+    worker: &'a Worker,
+    lease: &'a Lease,
+    /// Events of the next transaction.
+    batch: usize,
+    memory: Arc<Mutex<Memory>>,
+    /// What ranking was last told, and when.
+    ranked: Option<(Vec<(String, f32)>, Instant)>,
+    /// Until when a stage that failed is left alone, and how long it was the last time.
+    pauses: BTreeMap<&'static str, (Instant, Duration)>,
+}
+
+impl Stages<'_> {
+    /// Runs each stage until it has nothing to do; a later one lets the earlier ones go first again.
+    async fn run(&mut self) {
+        loop {
+            if self.worker.shutdown.is_cancelled() {
+                return;
+            }
+            let mut did = 0;
+            if self.is_due(interactions::STAGE) {
+                did += self.told(interactions::STAGE, self.interactions().await);
+            }
+            if self.is_due(VALUES) {
+                did += self.told(VALUES, self.values().await);
+            }
+            if self.is_due(VECTORS) {
+                did += self.told(VECTORS, self.vectors().await);
+            }
+            if did == 0 {
+                break;
+            }
+        }
+        metrics::gauge!("holdfast_learning_bytes").set(self.worker.store.size_bytes() as f64);
+        if self.is_due(USEFULNESS) {
+            let done = self.usefulness().await;
+            self.told(USEFULNESS, done);
+        }
+    }
+
+    /// Tells ranking which documents were of use, if that has changed.
+    async fn usefulness(&mut self) -> Result<usize, PassError> {
+        let Some(shelf) = &self.worker.shelf else { return Ok(0) };
+        if self.ranked.as_ref().is_some_and(|(_, when)| when.elapsed() < USEFULNESS_EVERY) {
+            return Ok(0);
+        }
+        let store = self.worker.store.clone();
+        let shown = blocking(move || store.read(|fold| fold.shown_to_all())).await??;
+        let boosts = useful::estimate(&shown).boosts();
+        let is_new = self.ranked.as_ref().is_none_or(|(last, _)| *last != boosts);
+        if is_new {
+            shelf.rank_by(boosts.clone());
+        }
+        self.ranked = Some((boosts, Instant::now()));
+        Ok(usize::from(is_new))
+    }
+
+    fn is_due(&self, stage: &'static str) -> bool {
+        self.pauses.get(stage).is_none_or(|(until, _)| Instant::now() >= *until)
+    }
+
+    fn told(&mut self, stage: &'static str, done: Result<usize, PassError>) -> usize {
+        match done {
+            Ok(did) => {
+                self.pauses.remove(stage);
+                self.worker.succeeded(stage, did);
+                did
+            }
+            Err(error) => {
+                let pause = self.pauses.get(stage).map_or(PAUSE.0, |(_, last)| (*last * 2).min(PAUSE.1));
+                self.pauses.insert(stage, (Instant::now() + pause, pause));
+                self.worker.failed(stage, &error);
+                0
+            }
+        }
+    }
+
+    /// Folds the log to its end.
+    async fn interactions(&self) -> Result<usize, PassError> {
+        let (store, log, lease) = (self.worker.store.clone(), self.worker.log.clone(), self.lease.clone());
+        let (shutdown, batch) = (self.worker.shutdown.clone(), self.batch);
+        blocking(move || fold_all(&store, &log, &lease, batch, &|| shutdown.is_cancelled())).await?
+    }
+
+    async fn values(&self) -> Result<usize, PassError> {
+        let (store, lease) = (self.worker.store.clone(), self.lease.clone());
+        blocking(move || values(&store, &lease)).await?
+    }
+
+    async fn vectors(&self) -> Result<usize, PassError> {
+        match &self.worker.encode {
+            Some(encode) => similar::pass(&self.worker.store, self.lease, encode, &self.memory).await,
+            None => Ok(0),
+        }
+    }
+}
+
+/// Folds what the log has, batch by batch; how many events that were. A batch that took long is followed by a smaller one.
+pub(crate) fn fold_all(
+    store: &LearningStore,
+    log: &EventLog,
+    lease: &Lease,
+    batch: usize,
+    is_over: &dyn Fn() -> bool,
+) -> Result<usize, PassError> {
+    let mut at: Checkpoint = store.checkpoint(interactions::STAGE, interactions::VERSION)?;
+    let (mut batch, mut count) = (batch, 0);
+    while !is_over() {
+        let page = log.read_after(at.position, batch, &EventFilter::default())?;
+        if page.events.is_empty() && page.through <= at.position {
+            break;
+        }
+        let began = Instant::now();
+        let (events, through) = (page.events, page.through);
+        count += events.len();
+        at = store.fold(lease, interactions::STAGE, &at, move |fold| interactions::fold(fold, &events, through))?;
+        lag(log, at.position);
+        let took = began.elapsed();
+        if took > BATCH_TIME {
+            batch = (batch / 2).max(1);
+        } else if took < BATCH_TIME / 4 {
+            batch = (batch * 2).min(BATCH_MAX);
+        }
+    }
+    lag(log, at.position);
+    Ok(count)
+}
+
+fn lag(log: &EventLog, position: u64) {
+    metrics::gauge!("holdfast_learning_lag").set(log.last_position().saturating_sub(position) as f64);
+}
+
+fn values(store: &LearningStore, lease: &Lease) -> Result<usize, PassError> {
+    let rows = store.read(|fold| fold.stale(Stale::Value, VALUES_TOGETHER))?;
+    let count = rows.len();
+    if count > 0 {
+        store.derive(lease, move |fold| {
+            for row in &rows {
+                // Nobody else changes rows, so what was read is what is there.
+                if let Some(number) = row.number {
+                    fold.set_value(number, Parts::of(row).value())?;
+                }
+            }
+            Ok(())
+        })?;
+    }
+    Ok(count)
+}

@@ -1,0 +1,21 @@
+//! What becomes of what learning cannot do.
+
+use holdfast_learning::LearnError;
+
+use super::{Code, Failure};
+
+impl From<LearnError> for Failure {
+    fn from(error: LearnError) -> Self {
+        let told = error.to_string();
+        match error {
+            LearnError::NotFound => Self::new(Code::InteractionNotFound, told),
+            LearnError::NoDataset => Self::new(Code::DatasetNotFound, told),
+            LearnError::NotEvaluated { .. } => Self::new(Code::InvalidRequest, told),
+            LearnError::Busy => Self::new(Code::InProgress, told),
+            LearnError::Exists => Self::new(Code::AlreadyExists, told).at("id"),
+            LearnError::Bad(bad) => Self::field(bad.field, bad.problem),
+            LearnError::TooLarge { .. } => Self::new(Code::BodyTooLarge, told),
+            LearnError::Storage(storage) => storage.into(),
+        }
+    }
+}
