@@ -18,7 +18,7 @@ pub const DEPTH: usize = 10;
 /// Questions of one evaluation.
 pub const QUESTIONS_MAX: usize = 5_000;
 /// Interactions that questions are taken from, the newest.
-const INTERACTIONS_MAX: usize = 100_000;
+const INTERACTIONS_MAX: i64 = 100_000;
 const PAGE: usize = 1_000;
 /// A loss of nDCG that is told.
 const LOSS: f64 = 0.01;
@@ -165,12 +165,13 @@ impl Learning {
     async fn golden_of_feedback(&self) -> Result<Vec<Golden>, LearnError> {
         let store = self.store.clone();
         let read = move || {
-            let (mut golden, mut filter, mut seen) = (Vec::new(), InteractionFilter::default(), 0);
-            while seen < INTERACTIONS_MAX {
+            let last = store.read(|fold| fold.last_number())?;
+            let after = last.saturating_sub(INTERACTIONS_MAX);
+            let (mut golden, mut filter) = (Vec::new(), InteractionFilter { after, ..InteractionFilter::default() });
+            loop {
                 let page = store.read(|fold| fold.interactions(&filter, PAGE))?;
                 let Some(last) = page.last().and_then(|row| row.number) else { break };
                 filter.after = last;
-                seen += page.len();
                 for row in page {
                     let useful = given(&row).into_iter().filter(|given| given.is_useful);
                     let relevant: Vec<String> = useful.map(|given| given.document).collect();

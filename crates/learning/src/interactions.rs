@@ -217,7 +217,7 @@ impl Batch<'_> {
     }
 
     fn told(&mut self, event: &Event, id: Uuid, told: Told) -> Result<(), StorageError> {
-        let Told { question, answer, system, model, context, error, consent, licence, outcome } = told;
+        let Told { question, answer, system, model, context, error, licence, outcome } = told;
         let hashes = (views::hash(&question), answer.as_deref().map(views::hash));
         let row = self.row(event, id)?;
         if row.asked_position.is_none() {
@@ -234,7 +234,6 @@ impl Batch<'_> {
             row.is_cut = is_cut;
             row.error = error.map(|text| cut(&text, QUESTION_BYTES_MAX, &mut false));
             row.model = model;
-            row.consent = row.consent.or(consent);
             row.licence = licence;
             row.stale = Stale::Vector;
             let documents: Vec<&str> = context.iter().map(String::as_str).collect();
@@ -285,7 +284,10 @@ impl Batch<'_> {
         if let Some(signal) = told.signal {
             weigh(row, signal);
         }
-        if let Some(may_train) = told.may_train {
+        if let Some(may_train) = told.may_train
+            && is_newer(row.consent_at_ms)
+        {
+            row.consent_at_ms = Some(event.at_ms);
             row.consent = Some(may_train);
         }
         value_is_stale(row);

@@ -316,9 +316,13 @@ impl Learning {
         self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What is derived.
-    pub fn store(&self) -> &LearningStore {
-        &self.store
+    /// What the check of the file of what is derived complains of. It can be removed while no server runs: it is derived anew.
+    ///
+    /// # Errors
+    /// [`LearnError::Storage`] where it cannot be read.
+    pub async fn doctor(&self) -> Result<Vec<String>, LearnError> {
+        let store = self.store.clone();
+        Ok(blocking(move || store.integrity()).await.map_err(|_| StorageError::Closed)??)
     }
 
     async fn append(
@@ -391,7 +395,7 @@ fn moment(at_ms: Option<i64>) -> Result<i64, LearnError> {
     let now_ms = now_ms();
     let Some(at_ms) = at_ms else { return Ok(now_ms) };
     if at_ms < 0 || at_ms > now_ms.saturating_add(AHEAD_MAX_MS) {
-        return Err(BadTold { field: "at", problem: "is before 1970 or in the future".into() }.into());
+        return Err(BadTold { field: "at_ms", problem: "is before 1970 or in the future".into() }.into());
     }
     Ok(at_ms)
 }

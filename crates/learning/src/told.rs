@@ -41,9 +41,6 @@ pub struct Told {
     /// What went wrong.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
-    /// Whether it may be used to train.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub consent: Option<bool>,
     /// The terms its texts are under.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub licence: Option<String>,

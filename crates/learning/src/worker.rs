@@ -259,7 +259,7 @@ struct Stages<'a> {
     /// Events of the next transaction.
     batch: usize,
     memory: Arc<Mutex<Memory>>,
-    /// What ranking was last told, and when.
+    /// What ranking was last told, and when it may be told again.
     ranked: Option<(Vec<(String, f32)>, Instant)>,
     /// Until when a stage that failed is left alone, and how long it was the last time.
     pauses: BTreeMap<&'static str, (Instant, Duration)>,
@@ -296,17 +296,19 @@ impl Stages<'_> {
     /// Tells ranking which documents were of use, if that has changed.
     async fn usefulness(&mut self) -> Result<usize, PassError> {
         let Some(shelf) = &self.worker.shelf else { return Ok(0) };
-        if self.ranked.as_ref().is_some_and(|(_, when)| when.elapsed() < USEFULNESS_EVERY) {
+        if self.ranked.as_ref().is_some_and(|(_, again)| Instant::now() < *again) {
             return Ok(0);
         }
-        let store = self.worker.store.clone();
-        let shown = blocking(move || store.read(|fold| fold.shown_to_all())).await??;
-        let boosts = useful::estimate(&shown).boosts();
+        let (store, began) = (self.worker.store.clone(), Instant::now());
+        let estimate = move || Ok::<_, StorageError>(useful::estimate(&store.read(|fold| fold.shown())?).boosts());
+        let boosts = blocking(estimate).await??;
+        // However much was shown, it takes a twentieth of a processor at most.
+        let pause = USEFULNESS_EVERY.max(began.elapsed() * 20);
         let is_new = self.ranked.as_ref().is_none_or(|(last, _)| *last != boosts);
         if is_new {
             shelf.rank_by(boosts.clone());
         }
-        self.ranked = Some((boosts, Instant::now()));
+        self.ranked = Some((boosts, Instant::now() + pause));
         Ok(usize::from(is_new))
     }
 

@@ -9,7 +9,10 @@ use anyhow::{Context, Result};
 use clap::{Subcommand, ValueEnum, ValueHint};
 use serde_json::{Value, json};
 
-use super::Session;
+use super::{
+    Session,
+    lists::{self, items, word},
+};
 use crate::{
     output::{clean, clean_line, table},
     transport::{Request, Transport, encode},
@@ -198,6 +201,21 @@ async fn dataset(session: &Session, transport: &Transport, action: &Dataset) -> 
     Ok(())
 }
 
+const STAGES: [(&str, &str); 8] = [
+    ("STAGE", "name"),
+    ("EVENT", "position"),
+    ("LAG", "lag"),
+    ("FOLDED", "folded"),
+    ("SKIPPED", "skipped"),
+    ("UNREADABLE", "unreadable"),
+    ("FAILURES", "failures"),
+    ("LAST ERROR", "error"),
+];
+const KINDS: [(&str, &str); 4] =
+    [("KIND", "kind"), ("VERSION", "version"), ("OF USE", "is_known"), ("EVENTS", "events")];
+const EVIDENCE: [(&str, &str); 5] =
+    [("AT", "at"), ("WORD", "word"), ("FEEDBACK", "feedback"), ("SOURCE", "source"), ("NOTE", "note")];
+
 // Writing to a string cannot fail, so the results of `write!` below say nothing.
 
 fn status(stats: &Value) -> String {
@@ -208,16 +226,8 @@ fn status(stats: &Value) -> String {
         "{who}; {} interactions, {} to be derived anew; {} bytes on disk\n",
         stats["interactions"], stats["stale"], stats["size_bytes"]
     );
-    let fields = ["name", "position", "lag", "folded", "skipped", "unreadable", "failures", "error"];
-    let rows: Vec<Vec<String>> =
-        items(&stats["stages"]).iter().map(|stage| fields.map(|field| word(&stage[field])).to_vec()).collect();
-    let header = ["STAGE", "EVENT", "LAG", "FOLDED", "SKIPPED", "UNREADABLE", "FAILURES", "LAST ERROR"];
-    let _ = writeln!(text, "{}", table(&header, &rows));
-    let rows: Vec<Vec<String>> = items(&stats["kinds"])
-        .iter()
-        .map(|kind| ["kind", "version", "is_known", "events"].map(|field| word(&kind[field])).to_vec())
-        .collect();
-    let _ = write!(text, "\n{}", table(&["KIND", "VERSION", "OF USE", "EVENTS"], &rows));
+    let _ = writeln!(text, "{}", lists::table(stats, "stages", &STAGES));
+    let _ = write!(text, "\n{}", lists::table(stats, "kinds", &KINDS));
     text
 }
 
@@ -273,24 +283,8 @@ fn known(known: &Value) -> String {
         let _ = writeln!(text, "  {name:<12} {weight} × {}", word(&known["value_parts"][name]));
     }
     let _ = writeln!(text, "similar questions: {}; the nearest: {}", word(&known["similar"]), word(&known["nearest"]));
-    let rows: Vec<Vec<String>> = items(&known["evidence"])
-        .iter()
-        .map(|said| ["at", "word", "feedback", "source", "note"].map(|field| word(&said[field])).to_vec())
-        .collect();
-    if !rows.is_empty() {
-        let _ = write!(text, "\n{}", table(&["AT", "WORD", "FEEDBACK", "SOURCE", "NOTE"], &rows));
+    if !items(&known["evidence"]).is_empty() {
+        let _ = write!(text, "\n{}", lists::table(known, "evidence", &EVIDENCE));
     }
     text
-}
-
-fn word(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => clean_line(text),
-        other => other.to_string(),
-    }
-}
-
-fn items(list: &Value) -> &[Value] {
-    list.as_array().map(Vec::as_slice).unwrap_or_default()
 }

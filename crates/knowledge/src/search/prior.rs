@@ -1,14 +1,13 @@
 //! What was learned of documents, as it is added to their chunks' scores.
 //!
-//! It comes by document and is wanted by chunk, so it is looked up once for each state of a generation's indexes. It says
-//! nothing of who may see what: it moves chunks of a ranking that is made already.
+//! It comes by document and is wanted by chunk, so the chunks of ten thousand documents are looked up at once. While documents
+//! are indexed that is done at most every [`STALE`], and a new chunk has no boost until then. It says nothing of who may see
+//! what: it moves chunks of a ranking that is made already.
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
@@ -21,6 +20,9 @@ pub(crate) const BOOST_MAX: f32 = 0.1;
 /// Generations that boosts are held for.
 const GENERATIONS_MAX: usize = 64;
 
+/// How long boosts are held whose chunks may be others by now.
+const STALE: Duration = Duration::from_secs(10);
+
 /// Boosts by chunk.
 pub(super) type ByChunk = Arc<HashMap<ChunkKey, f32>>;
 
@@ -32,15 +34,28 @@ pub(crate) struct Priors {
 
 #[derive(Default)]
 struct Shared {
-    /// Boosts by the ids of documents.
-    documents: ArcSwap<Vec<(String, f32)>>,
-    /// How often they were set.
-    version: AtomicU64,
-    by_chunk: Mutex<HashMap<i64, (State, ByChunk)>>,
+    learned: ArcSwap<Boosts>,
+    by_chunk: Mutex<HashMap<i64, Held>>,
 }
 
-/// What boosts by chunk depend on: what was learned, and what the indexes held.
-type State = (u64, (u64, u64));
+#[derive(Default)]
+struct Boosts {
+    /// By the ids of documents.
+    documents: Vec<(String, f32)>,
+    /// Stands for them, after a restart too: cursors of before stay good where nothing else was learned.
+    version: u64,
+}
+
+/// Boosts of a generation's chunks.
+struct Held {
+    /// What had been learned.
+    version: u64,
+    /// What the indexes held,
+    indexes: (u64, u64),
+    /// and when.
+    since: Instant,
+    by_chunk: ByChunk,
+}
 
 impl Priors {
     /// Has these from now on, and no others.
@@ -49,29 +64,39 @@ impl Priors {
         for (_, boost) in &mut boosts {
             *boost = boost.clamp(-BOOST_MAX, BOOST_MAX);
         }
-        self.shared.documents.store(Arc::new(boosts));
-        self.shared.version.fetch_add(1, Ordering::SeqCst);
+        let mut hasher = blake3::Hasher::new();
+        for (document, boost) in &boosts {
+            hasher
+                .update(&(document.len() as u64).to_le_bytes())
+                .update(document.as_bytes())
+                .update(&boost.to_le_bytes());
+        }
+        let mut version = [0; 8];
+        version.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+        let version = if boosts.is_empty() { 0 } else { u64::from_le_bytes(version) };
+        self.shared.learned.store(Arc::new(Boosts { documents: boosts, version }));
     }
 
-    /// Changes whenever they do.
+    /// Stands for them.
     pub fn version(&self) -> u64 {
-        self.shared.version.load(Ordering::SeqCst)
+        self.shared.learned.load().version
     }
 
     /// Those of the chunks of a generation.
     pub fn by_chunk(&self, storage: &Storage, indexes: &Indexes) -> Result<ByChunk, KnowledgeError> {
-        let documents = self.shared.documents.load_full();
+        let learned = self.shared.learned.load_full();
+        let Boosts { documents, version } = &*learned;
         if documents.is_empty() {
             return Ok(Arc::default());
         }
         let generation = indexes.generation.id;
-        let state = (self.version(), indexes.version());
+        let (version, state) = (*version, indexes.version());
         {
-            let held = self.shared.by_chunk.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some((known, by_chunk)) = held.get(&generation)
-                && *known == state
-            {
-                return Ok(Arc::clone(by_chunk));
+            let all = self.shared.by_chunk.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_good =
+                |held: &&Held| held.version == version && (held.indexes == state || held.since.elapsed() < STALE);
+            if let Some(held) = all.get(&generation).filter(is_good) {
+                return Ok(Arc::clone(&held.by_chunk));
             }
         }
         let ids: Vec<&str> = documents.iter().map(|(id, _)| id.as_str()).collect();
@@ -79,11 +104,12 @@ impl Priors {
         let chunks = storage.chunks_of_documents(generation, &ids)?;
         let by_chunk = chunks.iter().filter_map(|(id, key)| Some((*key, *boosts.get(id.as_str())?)));
         let by_chunk: ByChunk = Arc::new(by_chunk.collect());
-        let mut held = self.shared.by_chunk.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.len() >= GENERATIONS_MAX {
-            held.clear();
+        let mut all = self.shared.by_chunk.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= GENERATIONS_MAX {
+            all.clear();
         }
-        held.insert(generation, (state, Arc::clone(&by_chunk)));
+        let held = Held { version, indexes: state, since: Instant::now(), by_chunk: Arc::clone(&by_chunk) };
+        all.insert(generation, held);
         Ok(by_chunk)
     }
 }

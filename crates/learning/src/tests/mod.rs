@@ -192,7 +192,7 @@ async fn what_was_said_before_the_interaction_was_told_counts() {
     assert_eq!((row.outcome.as_deref(), row.question.as_deref()), (Some("success"), Some("late")));
     let given: Vec<(String, bool)> = given(&row).into_iter().map(|given| (given.document, given.is_useful)).collect();
     assert_eq!(given, [("d1".to_owned(), false), ("d2".to_owned(), true)]);
-    let shown = house.store.read(|fold| fold.shown("owner")).unwrap();
+    let shown = house.store.read(|fold| fold.shown()).unwrap();
     let shown: Vec<_> = shown.iter().map(|s| (s.document.as_str(), s.rank, s.shown, s.useful)).collect();
     assert_eq!(shown, [("d1", 0, 1, 0.0), ("d2", 1, 1, 1.0)]);
     house.stop().await;
@@ -299,8 +299,8 @@ async fn what_cannot_be_is_refused_with_its_reason() {
     };
     assert_eq!(bad(OutcomeTold { feedback: Some(7.0), ..OutcomeTold::default() }, None).await, "feedback");
     assert_eq!(bad(OutcomeTold::default(), None).await, "outcome");
-    assert_eq!(bad(success(), Some(i64::MAX)).await, "at");
-    assert_eq!(bad(success(), Some(-1)).await, "at");
+    assert_eq!(bad(success(), Some(i64::MAX)).await, "at_ms");
+    assert_eq!(bad(success(), Some(-1)).await, "at_ms");
     assert_eq!(house.log.last_position(), 1);
     house.stop().await;
 }
@@ -318,7 +318,7 @@ fn derived(store: &LearningStore) -> String {
             for row in fold.interactions(&all, usize::MAX >> 1)? {
                 text.push_str(&format!("{row:?} {:?}\n", fold.evidence(row.id)?));
             }
-            text.push_str(&format!("{:?}\n{:?}", fold.shown("owner")?, fold.kinds()?));
+            text.push_str(&format!("{:?}\n{:?}", fold.shown()?, fold.kinds()?));
             Ok(text)
         })
         .unwrap()

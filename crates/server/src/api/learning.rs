@@ -370,12 +370,12 @@ pub(crate) async fn tell(
         model: body.model,
         context: body.context.unwrap_or_default(),
         error: body.error,
-        consent: body.may_train,
         licence: body.licence,
         outcome: OutcomeTold {
             outcome: outcome(body.outcome.as_deref())?,
             feedback: body.feedback,
             signal: signal(body.signal.as_deref())?,
+            may_train: body.may_train,
             ..OutcomeTold::default()
         },
     };

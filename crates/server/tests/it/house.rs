@@ -52,6 +52,7 @@ pub struct House {
     pub server: Server,
     pub storage: Storage,
     pub coordinator: Coordinator,
+    pub learning: Learning,
     pub key: String,
     pub shutdown: CancellationToken,
     folder: TempDir,
@@ -196,7 +197,7 @@ impl House {
             config,
             knowledge,
             coordinator: coordinator.clone(),
-            learning,
+            learning: learning.clone(),
             storage: storage.clone(),
             models,
             version: "1.2.3",
@@ -205,7 +206,7 @@ impl House {
             observation: Observation::default(),
         })?;
         let (key, router) = (secret.reveal().to_owned(), server.network());
-        Ok(Self { server, storage, coordinator, key, shutdown, folder, stop, tasks, router, events })
+        Ok(Self { server, storage, coordinator, learning, key, shutdown, folder, stop, tasks, router, events })
     }
 
     pub fn path(&self) -> &Path {

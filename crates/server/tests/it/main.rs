@@ -20,6 +20,8 @@ mod turns;
 
 mod language_models;
 
+mod learning;
+
 mod mcp;
 
 mod connections;

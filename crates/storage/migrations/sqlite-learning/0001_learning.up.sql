@@ -55,6 +55,7 @@ CREATE TABLE interactions (
     ended          TEXT,
     error          TEXT,
     consent        INTEGER,
+    consent_at_ms  INTEGER,
     licence        TEXT,
     -- JSON: what was given to the model, in its order, and what of it was of use.
     context        TEXT,

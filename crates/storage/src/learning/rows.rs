@@ -55,6 +55,8 @@ pub struct InteractionRow {
     pub error: Option<String>,
     /// Whether it may be used to train; nothing where nobody said.
     pub consent: Option<bool>,
+    /// When that was said.
+    pub consent_at_ms: Option<i64>,
     /// The terms its texts are under.
     pub licence: Option<String>,
     /// JSON: what the model was given.
@@ -189,7 +191,7 @@ impl Stale {
 macro_rules! columns {
     () => {
         "number, id, tenant, caller, session, at_ms, position, asked_position, answered_position, origin, model, system, before, question, \
- answer, is_cut, question_hash, answer_hash, ended, error, consent, licence, context, outcome, outcome_at_ms, \
+ answer, is_cut, question_hash, answer_hash, ended, error, consent, consent_at_ms, licence, context, outcome, outcome_at_ms, \
          feedback, feedback_at_ms, weak_weight, weak_good, nearest, nearest_id, similar, value, stale"
     };
 }
@@ -208,7 +210,7 @@ const PUT: &str = concat!(
     "INSERT OR REPLACE INTO interactions (",
     columns!(),
     ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
-      ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34)"
+      ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35)"
 );
 
 impl<'a> Fold<'a> {
@@ -253,6 +255,7 @@ impl<'a> Fold<'a> {
             row.ended,
             row.error,
             row.consent,
+            row.consent_at_ms,
             row.licence,
             row.context,
             row.outcome,
@@ -282,6 +285,12 @@ impl<'a> Fold<'a> {
         let stale =
             self.connection.query_row("SELECT count(*) FROM interactions WHERE stale <> 0", [], |row| row.get(0))?;
         Ok((all, stale))
+    }
+
+    /// The number of the newest interaction; 0 where there is none.
+    pub fn last_number(&self) -> Result<i64, StorageError> {
+        let last = self.connection.query_row("SELECT max(number) FROM interactions", [], |row| row.get(0))?;
+        Ok(Option::<i64>::unwrap_or(last, 0))
     }
 
     /// Wanted interactions, in order.
@@ -385,17 +394,6 @@ impl<'a> Fold<'a> {
         Ok(())
     }
 
-    /// How documents were shown to a tenant.
-    pub fn shown(&self, tenant: &str) -> Result<Vec<Shown>, StorageError> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT document, rank, shown, useful FROM shown WHERE tenant = ?1 ORDER BY document, rank",
-        )?;
-        let rows = statement.query_map([tenant], |row| {
-            Ok(Shown { document: row.get(0)?, rank: row.get(1)?, shown: row.get(2)?, useful: row.get(3)? })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
-    }
-
     /// Notes how many others an interaction is similar to, which changes what it is worth.
     pub fn raise_similar(&self, number: i64, similar: u32) -> Result<(), StorageError> {
         self.connection
@@ -426,7 +424,7 @@ impl<'a> Fold<'a> {
     }
 
     /// How documents were shown to everybody.
-    pub fn shown_to_all(&self) -> Result<Vec<Shown>, StorageError> {
+    pub fn shown(&self) -> Result<Vec<Shown>, StorageError> {
         let mut statement = self.connection.prepare_cached(
             "SELECT document, rank, sum(shown), sum(useful) FROM shown GROUP BY document, rank ORDER BY document, rank",
         )?;
@@ -477,18 +475,19 @@ fn interaction(row: &Row<'_>) -> rusqlite::Result<InteractionRow> {
         ended: row.get(18)?,
         error: row.get(19)?,
         consent: row.get(20)?,
-        licence: row.get(21)?,
-        context: row.get(22)?,
-        outcome: row.get(23)?,
-        outcome_at_ms: row.get(24)?,
-        feedback: row.get(25)?,
-        feedback_at_ms: row.get(26)?,
-        weak_weight: row.get(27)?,
-        weak_good: row.get(28)?,
-        nearest: row.get(29)?,
-        nearest_id: row.get::<_, Option<[u8; 16]>>(30)?.map(Uuid::from_bytes),
-        similar: row.get(31)?,
-        value: row.get(32)?,
-        stale: Stale::of(row.get(33)?),
+        consent_at_ms: row.get(21)?,
+        licence: row.get(22)?,
+        context: row.get(23)?,
+        outcome: row.get(24)?,
+        outcome_at_ms: row.get(25)?,
+        feedback: row.get(26)?,
+        feedback_at_ms: row.get(27)?,
+        weak_weight: row.get(28)?,
+        weak_good: row.get(29)?,
+        nearest: row.get(30)?,
+        nearest_id: row.get::<_, Option<[u8; 16]>>(31)?.map(Uuid::from_bytes),
+        similar: row.get(32)?,
+        value: row.get(33)?,
+        stale: Stale::of(row.get(34)?),
     })
 }

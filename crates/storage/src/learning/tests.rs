@@ -135,6 +135,7 @@ async fn an_interaction_is_stored_whole_and_found_again() {
         ended: Some("answered".into()),
         error: Some("e".into()),
         consent: Some(false),
+        consent_at_ms: Some(7),
         licence: Some("MIT".into()),
         context: Some("[]".into()),
         outcome: Some("partial".into()),
