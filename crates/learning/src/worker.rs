@@ -154,8 +154,7 @@ impl Worker {
         let mut positions = self.log.positions();
         let mut timer = tokio::time::interval(TIMER);
         timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let lost = CancellationToken::new();
-        let beats = self.beats(lease, &lost);
+        let beats = self.beats(lease);
         let stages = async {
             let mut stages = Stages {
                 worker: self,
@@ -163,10 +162,11 @@ impl Worker {
                 batch: BATCH_MAX,
                 memory: Arc::default(),
                 ranked: None,
+                owes_ranking: false,
                 pauses: BTreeMap::new(),
             };
             loop {
-                let soonest = stages.pauses.values().map(|(until, _)| *until).min();
+                let soonest = stages.soonest();
                 let wake = tokio::select! {
                     () = self.shutdown.cancelled() => Wake::Shutdown,
                     changed = positions.changed() => if changed.is_ok() { Wake::Events } else { Wake::Shutdown },
@@ -189,13 +189,12 @@ impl Worker {
     }
 
     /// Shows that the holder lives, until it does not hold the lease any more.
-    async fn beats(&self, lease: &Lease, lost: &CancellationToken) {
+    async fn beats(&self, lease: &Lease) {
         loop {
             match self.store.beat(lease).await {
                 Ok(true) => {}
                 Ok(false) => {
                     tracing::warn!("another worker took over deriving from the event log");
-                    lost.cancel();
                     return;
                 }
                 Err(error) => self.failed("lease", &error),
@@ -261,6 +260,8 @@ struct Stages<'a> {
     memory: Arc<Mutex<Memory>>,
     /// What ranking was last told, and when it may be told again.
     ranked: Option<(Vec<(String, f32)>, Instant)>,
+    /// Whether it has not been told since something was derived.
+    owes_ranking: bool,
     /// Until when a stage that failed is left alone, and how long it was the last time.
     pauses: BTreeMap<&'static str, (Instant, Duration)>,
 }
@@ -293,10 +294,17 @@ impl Stages<'_> {
         }
     }
 
+    /// When something is to be done that no event and no timer announces.
+    fn soonest(&self) -> Option<Instant> {
+        let ranking = self.ranked.as_ref().filter(|_| self.owes_ranking).map(|(_, again)| *again);
+        self.pauses.values().map(|(until, _)| *until).chain(ranking).min()
+    }
+
     /// Tells ranking which documents were of use, if that has changed.
     async fn usefulness(&mut self) -> Result<usize, PassError> {
         let Some(shelf) = &self.worker.shelf else { return Ok(0) };
-        if self.ranked.as_ref().is_some_and(|(_, again)| Instant::now() < *again) {
+        self.owes_ranking = self.ranked.as_ref().is_some_and(|(_, again)| Instant::now() < *again);
+        if self.owes_ranking {
             return Ok(0);
         }
         let (store, began) = (self.worker.store.clone(), Instant::now());

@@ -46,7 +46,7 @@ async fn near_and_far(house: &House) -> Result<(Upstream, Upstream)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn names_aliases_and_policies_choose() -> Result<()> {
     let house = House::with(Config { policy: PolicyName::RemoteFirst, ..config() }).await?;
-    let (near, far) = near_and_far(&house).await?;
+    let (near, _far) = near_and_far(&house).await?;
     for (asked, answer) in [
         ("auto", "far"),
         ("local", "near"),
@@ -65,7 +65,7 @@ async fn names_aliases_and_policies_choose() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_asks_the_models_it_was_made_for_and_hears_of_no_other() -> Result<()> {
     let house = House::with(Config { policy: PolicyName::RemoteFirst, ..config() }).await?;
-    let (near, far) = near_and_far(&house).await?;
+    let (_near, far) = near_and_far(&house).await?;
     let limited = async |words: &[&str]| {
         let models = Grants::only(words.iter().map(|word| (*word).to_owned()));
         house.key(KeyTerms { models, ..KeyTerms::of("limited", KeyRole::Reader) }).await
