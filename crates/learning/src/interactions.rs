@@ -154,7 +154,7 @@ impl Batch<'_> {
         row.is_cut = is_cut;
         row.question_hash = asked;
         if row.question.is_some() {
-            row.stale = Stale::Vector;
+            row.stale = Stale { vector: true, value: true };
         }
         let taken = started.context.iter().flat_map(|context| &context.taken);
         let documents: Vec<&str> = taken.filter_map(|passage| passage.document_id.as_deref()).collect();
@@ -205,7 +205,7 @@ impl Batch<'_> {
         if !matches!(&*finished.outcome, "answered" | "cached") {
             row.error = reason.map(|reason| cut(reason, QUESTION_BYTES_MAX, &mut false));
         }
-        value_is_stale(row);
+        row.stale.value = true;
         if let Some(hash) = answer_hash {
             self.answered.insert((event.caller.to_string(), hash), id);
         }
@@ -235,7 +235,7 @@ impl Batch<'_> {
             row.error = error.map(|text| cut(&text, QUESTION_BYTES_MAX, &mut false));
             row.model = model;
             row.licence = licence;
-            row.stale = Stale::Vector;
+            row.stale = Stale { vector: true, value: true };
             let documents: Vec<&str> = context.iter().map(String::as_str).collect();
             self.give(event, id, &documents)?;
             self.asked.insert((event.caller.to_string(), hashes.0), id);
@@ -290,7 +290,7 @@ impl Batch<'_> {
             row.consent_at_ms = Some(event.at_ms);
             row.consent = Some(may_train);
         }
-        value_is_stale(row);
+        row.stale.value = true;
         self.was_useful(id, &told.useful)
     }
 
@@ -310,7 +310,7 @@ impl Batch<'_> {
             && let Some(row) = self.row_of(id)?
         {
             weigh(row, signal);
-            value_is_stale(row);
+            row.stale.value = true;
         }
         Ok(())
     }
@@ -440,13 +440,6 @@ fn weigh(row: &mut InteractionRow, signal: Signal) {
     let (weight, good) = signal.weighs();
     row.weak_weight += weight;
     row.weak_good += weight * good;
-}
-
-/// A vector that is to be made brings a value with it.
-fn value_is_stale(row: &mut InteractionRow) {
-    if row.stale == Stale::Nothing {
-        row.stale = Stale::Value;
-    }
 }
 
 /// As much of a text as is kept.

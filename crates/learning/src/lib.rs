@@ -29,7 +29,7 @@ use holdfast_storage::{
     Caller, EventLog, LearningStore, Scope, StorageError,
     datasets::Datasets,
     events::{AppendError, EVENT_BYTES_MAX, EventFilter, NewEvent},
-    learning::{Evidence, InteractionRow, KindCount},
+    learning::{Counts, Evidence, InteractionRow, KindCount},
 };
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -104,6 +104,7 @@ pub struct Learning {
     shelf: Option<Arc<dyn Shelf>>,
     health: Arc<health::Watch>,
     progress: watch::Receiver<()>,
+    makes_vectors: bool,
 }
 
 /// Why something could not be done.
@@ -170,7 +171,7 @@ pub struct Stats {
     /// read.
     pub checkpoints: Vec<(String, holdfast_storage::learning::Checkpoint)>,
     /// Interactions there are, and those in which something has to be derived anew.
-    pub interactions: (u64, u64),
+    pub interactions: Counts,
     /// Events of each kind.
     pub kinds: Vec<KindCount>,
     /// Bytes of what is derived.
@@ -183,6 +184,7 @@ impl Learning {
         let Parts { store, log, datasets, encode, shelf, shutdown, tasks } = parts;
         let status = Arc::<Mutex<WorkerStatus>>::default();
         let (sender, progress) = watch::channel(());
+        let makes_vectors = encode.is_some();
         let worker = Worker {
             store: store.clone(),
             log: log.clone(),
@@ -193,7 +195,17 @@ impl Learning {
             shutdown,
         };
         tasks.spawn(worker.run());
-        Self { store, log, datasets, building: Arc::default(), status, shelf, health: Arc::default(), progress }
+        Self {
+            store,
+            log,
+            datasets,
+            building: Arc::default(),
+            status,
+            shelf,
+            health: Arc::default(),
+            progress,
+            makes_vectors,
+        }
     }
 
     /// Puts an interaction on record that did not go through here, durably. One that is told again under the same id,
@@ -286,7 +298,8 @@ impl Learning {
         blocking(read).await.map_err(|_| StorageError::Closed)?
     }
 
-    /// Returns once everything that is on record now is derived. For ever, while a stage fails or nobody derives.
+    /// Returns once everything that is on record now is derived, but for vectors where there is no model to make them.
+    /// Never, while a stage fails or nobody derives.
     ///
     /// # Errors
     /// [`LearnError::Storage`], also at shutdown.
@@ -299,12 +312,13 @@ impl Learning {
             let store = self.store.clone();
             let read = move || {
                 let stages = store.checkpoints()?;
-                let (_, stale) = store.read(|fold| fold.counts())?;
-                Ok::<_, StorageError>((stages, stale))
+                let counts = store.read(|fold| fold.counts())?;
+                Ok::<_, StorageError>((stages, counts))
             };
-            let (stages, stale) = blocking(read).await.map_err(|_| StorageError::Closed)??;
+            let (stages, counts) = blocking(read).await.map_err(|_| StorageError::Closed)??;
             let is_folded = stages.iter().any(|(name, at)| name == interactions::STAGE && at.position >= target);
-            if (is_folded || target == 0) && stale == 0 {
+            let due = counts.values_due + if self.makes_vectors { counts.vectors_due } else { 0 };
+            if (is_folded || target == 0) && due == 0 {
                 return Ok(());
             }
             progress.changed().await.map_err(|_| StorageError::Closed)?;

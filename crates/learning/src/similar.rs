@@ -80,7 +80,7 @@ pub(crate) async fn pass(
     memory: &Arc<std::sync::Mutex<Memory>>,
 ) -> Result<usize, PassError> {
     let reader = store.clone();
-    let rows = blocking(move || reader.read(|fold| fold.stale(Stale::Vector, TOGETHER))).await??;
+    let rows = blocking(move || reader.read(|fold| fold.vectors_due(TOGETHER))).await??;
     if rows.is_empty() {
         return Ok(0);
     }
@@ -178,7 +178,7 @@ impl Memory {
         row.nearest_id = likeness.nearest_id;
         row.similar = Some(u32::try_from(likeness.similar.len()).unwrap_or(u32::MAX).min(SIMILAR_ENOUGH));
         row.value = Some(Parts::of(&row).value());
-        row.stale = Stale::Nothing;
+        row.stale = Stale::default();
         let number = fold.put_interaction(&row)?;
         let bytes: Vec<u8> = vector.iter().map(|value| value.cast_unsigned()).collect();
         fold.put_vector(number, &self.space, &bytes)?;

@@ -12,7 +12,7 @@ use std::{
 use holdfast_storage::{
     EventLog, LearningStore, StorageError,
     events::EventFilter,
-    learning::{Checkpoint, Lease, LeaseState, Stale},
+    learning::{Checkpoint, Lease, LeaseState},
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -396,7 +396,7 @@ fn lag(log: &EventLog, position: u64) {
 }
 
 fn values(store: &LearningStore, lease: &Lease) -> Result<usize, PassError> {
-    let rows = store.read(|fold| fold.stale(Stale::Value, VALUES_TOGETHER))?;
+    let rows = store.read(|fold| fold.values_due(VALUES_TOGETHER))?;
     let count = rows.len();
     if count > 0 {
         store.derive(lease, move |fold| {

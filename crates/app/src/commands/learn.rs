@@ -185,6 +185,9 @@ async fn dataset(session: &Session, transport: &Transport, action: &Dataset) -> 
                     [word(&one["id"])].into_iter().chain(files).collect()
                 };
                 let rows: Vec<Vec<String>> = items(&answer["datasets"]).iter().map(row).collect();
+                if rows.is_empty() {
+                    return "none".to_owned();
+                }
                 table(&["DATASET", "TRAIN", "VALIDATION", "TEST", "PREFERENCES"], &rows)
             })?;
         }
@@ -223,8 +226,8 @@ fn status(stats: &Value) -> String {
     let who = if stats["role"] == "worker" { "this process derives" } else { "another process derives" };
     let _ = writeln!(
         text,
-        "{who}; {} interactions, {} to be derived anew; {} bytes on disk\n",
-        stats["interactions"], stats["stale"], stats["size_bytes"]
+        "{who}; {} interactions, {} without a vector yet, {} to be valued anew; {} bytes on disk\n",
+        stats["interactions"], stats["vectors_due"], stats["values_due"], stats["size_bytes"]
     );
     let _ = writeln!(text, "{}", lists::table(stats, "stages", &STAGES));
     let _ = write!(text, "\n{}", lists::table(stats, "kinds", &KINDS));

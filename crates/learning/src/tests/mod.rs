@@ -146,7 +146,7 @@ async fn a_turn_becomes_an_interaction_with_a_value() {
         (row.model.as_deref(), row.ended.as_deref(), row.error.as_deref()),
         (Some("local/m"), Some("answered"), None)
     );
-    assert_eq!((row.similar, row.nearest, row.stale), (Some(0), Some(0.0), Stale::Nothing));
+    assert_eq!((row.similar, row.nearest, row.stale), (Some(0), Some(0.0), Stale::default()));
     assert_eq!(row.before, None);
     // Neutral feedback, novel, and two words of three hundred.
     let expected = 0.2 * 0.5 + 0.1 + 0.1 * 0.5 * 2.0 / 300.0;

@@ -216,8 +216,10 @@ pub(crate) struct StatsAnswer {
     stages: Vec<StageAnswer>,
     /// Interactions there are
     interactions: u64,
-    /// Of them, those in which something has to be derived anew
-    stale: u64,
+    /// Of them, those whose question has no vector yet
+    vectors_due: u64,
+    /// Of them, those whose value has to be derived anew
+    values_due: u64,
     /// Events of each kind that were folded
     kinds: Vec<KindAnswer>,
     /// Bytes of what is derived, on disk
@@ -482,7 +484,7 @@ impl From<Evidence> for EvidenceAnswer {
 
 impl From<Stats> for StatsAnswer {
     fn from(stats: Stats) -> Self {
-        let Stats { worker, log_position, checkpoints, interactions: (interactions, stale), kinds, size_bytes } = stats;
+        let Stats { worker, log_position, checkpoints, interactions: counts, kinds, size_bytes } = stats;
         let mut stages: Vec<StageAnswer> = checkpoints
             .into_iter()
             .map(|(name, at)| StageAnswer {
@@ -516,8 +518,9 @@ impl From<Stats> for StatsAnswer {
             role: if worker.role == Role::Worker { "worker" } else { "standby" },
             log_position,
             stages,
-            interactions,
-            stale,
+            interactions: counts.interactions,
+            vectors_due: counts.vectors_due,
+            values_due: counts.values_due,
             kinds: kinds.into_iter().map(KindAnswer::from).collect(),
             size_bytes,
         }

@@ -10,7 +10,9 @@ impl From<LearnError> for Failure {
         match error {
             LearnError::NotFound => Self::new(Code::InteractionNotFound, told),
             LearnError::NoDataset => Self::new(Code::DatasetNotFound, told),
-            LearnError::NotEvaluated { .. } => Self::new(Code::InvalidRequest, told),
+            LearnError::NotEvaluated { .. } => Self::new(Code::InvalidRequest, told).hint(Some(
+                "give questions with the documents that should be found, or say which were of use: `useful` of an outcome".to_owned(),
+            )),
             LearnError::Busy => Self::new(Code::InProgress, told),
             LearnError::Exists => Self::new(Code::AlreadyExists, told).at("id"),
             LearnError::Bad(bad) => Self::field(bad.field, bad.problem),

@@ -209,6 +209,13 @@ impl House {
         Ok(Self { server, storage, coordinator, learning, key, shutdown, folder, stop, tasks, router, events })
     }
 
+    /// Waits until learning has derived all that is on record; an error where that never comes.
+    pub async fn caught_up(&self) -> Result<()> {
+        let limit = Duration::from_secs(60);
+        tokio::time::timeout(limit, self.learning.caught_up()).await.context("learning does not catch up")??;
+        Ok(())
+    }
+
     pub fn path(&self) -> &Path {
         self.folder.path()
     }

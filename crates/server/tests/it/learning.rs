@@ -26,7 +26,7 @@ async fn by(house: &House, key: &str, method: Method, target: &str, body: Value)
 }
 
 async fn known(house: &House, id: &str) -> Result<Value> {
-    house.learning.caught_up().await?;
+    house.caught_up().await?;
     house.get(&format!("{INTERACTIONS}/{id}")).await?.expect(200)
 }
 
@@ -63,15 +63,15 @@ async fn what_cannot_be_told_is_refused_with_a_code() -> Result<()> {
     let id = told["id"].as_str().context("no id")?.to_owned();
     let outcome = format!("{INTERACTIONS}/{id}/outcome");
     for (body, status, code) in [
-        (json!({ "feedback": 7 }), 400, "invalid_field"),
-        (json!({ "feedback": "good" }), 400, "invalid_field"),
-        (json!({ "outcome": "splendid" }), 400, "invalid_field"),
-        (json!({ "signal": "sighed" }), 400, "invalid_field"),
-        (json!({}), 400, "invalid_field"),
-        (json!({ "outcome": "success", "at_ms": 99_999_999_999_999_i64 }), 400, "invalid_field"),
-        (json!({ "outcome": "success", "mood": 1 }), 400, "invalid_field"),
-        (json!({ "useful": vec!["d"; 101] }), 400, "invalid_field"),
-        (json!({ "note": "x".repeat(17 << 10) }), 400, "invalid_field"),
+        (json!({ "feedback": 7 }), 422, "invalid_field"),
+        (json!({ "feedback": "good" }), 422, "invalid_field"),
+        (json!({ "outcome": "splendid" }), 422, "invalid_field"),
+        (json!({ "signal": "sighed" }), 422, "invalid_field"),
+        (json!({}), 422, "invalid_field"),
+        (json!({ "outcome": "success", "at_ms": 99_999_999_999_999_i64 }), 422, "invalid_field"),
+        (json!({ "outcome": "success", "mood": 1 }), 422, "invalid_field"),
+        (json!({ "useful": vec!["d"; 101] }), 422, "invalid_field"),
+        (json!({ "note": "x".repeat(17 << 10) }), 422, "invalid_field"),
     ] {
         house.post(&outcome, body).await?.problem(status, code)?;
     }
@@ -84,8 +84,8 @@ async fn what_cannot_be_told_is_refused_with_a_code() -> Result<()> {
     let again = json!({ "id": id, "question": "how?", "may_train": false });
     house.post(INTERACTIONS, again).await?.expect(201)?;
     house.post(INTERACTIONS, json!({ "id": id, "question": "why?" })).await?.problem(409, "already_exists")?;
-    house.post(INTERACTIONS, json!({ "question": " " })).await?.problem(400, "invalid_field")?;
-    house.post(INTERACTIONS, json!({ "question": "x".repeat(600 << 10) })).await?.problem(400, "invalid_field")?;
+    house.post(INTERACTIONS, json!({ "question": " " })).await?.problem(422, "invalid_field")?;
+    house.post(INTERACTIONS, json!({ "question": "x".repeat(600 << 10) })).await?.problem(422, "invalid_field")?;
     house.close().await
 }
 
@@ -97,7 +97,7 @@ async fn whose_it_is_not_for_them_it_is_not_there() -> Result<()> {
     let other = house.key_with(KeyTerms::of(other, Role::Agent)).await?;
     let told = by(&house, &one, Method::POST, INTERACTIONS, json!({ "question": "a private question" })).await?;
     let id = told.expect(201)?["id"].as_str().context("no id")?.to_owned();
-    house.learning.caught_up().await?;
+    house.caught_up().await?;
     let (shown, outcome) = (format!("{INTERACTIONS}/{id}"), format!("{INTERACTIONS}/{id}/outcome"));
     let body = json!({ "outcome": "failure" });
     by(&house, &other, Method::GET, &shown, Value::Null).await?.problem(404, "interaction_not_found")?;
@@ -116,7 +116,7 @@ async fn a_dataset_is_built_once_read_and_removed() -> Result<()> {
         "answer": "Name a revision in the URL of the input, and mail anna.schmidt@firma.de if it fails.",
     });
     house.post(INTERACTIONS, told).await?.expect(201)?;
-    house.learning.caught_up().await?;
+    house.caught_up().await?;
     let recipe = json!({ "name": "set", "shares": [1.0, 0.0, 0.0] });
     let built = house.post("/api/v1/datasets", recipe.clone()).await?.expect(201)?;
     ensure!(built["id"] == "set@1" && built["manifest"]["files"]["train.jsonl"]["rows"] == 1, "{built}");
@@ -125,14 +125,14 @@ async fn a_dataset_is_built_once_read_and_removed() -> Result<()> {
     let line: Value = serde_json::from_str(reply.text().trim())?;
     ensure!(line["messages"][0]["content"] == "How do I pin an input of a flake?", "{line}");
     ensure!(!reply.text().contains("schmidt"), "{line}");
-    house.get("/api/v1/datasets/set@1/export?file=secret").await?.problem(400, "invalid_field")?;
+    house.get("/api/v1/datasets/set@1/export?file=secret").await?.problem(422, "invalid_field")?;
     for missing in ["set@2", "set", "set@x", "..@1", "other@1"] {
         house.get(&format!("/api/v1/datasets/{missing}")).await?.problem(404, "dataset_not_found")?;
     }
-    house.post("/api/v1/datasets", json!({ "name": "../x" })).await?.problem(400, "invalid_field")?;
-    house.post("/api/v1/datasets", json!({ "name": "x", "shares": [0, 0, 0] })).await?.problem(400, "invalid_field")?;
-    house.post("/api/v1/datasets", json!({ "name": "x", "value_min": 2 })).await?.problem(400, "invalid_field")?;
-    house.delete("/api/v1/datasets/set@1").await?.expect(204)?;
+    house.post("/api/v1/datasets", json!({ "name": "../x" })).await?.problem(422, "invalid_field")?;
+    house.post("/api/v1/datasets", json!({ "name": "x", "shares": [0, 0, 0] })).await?.problem(422, "invalid_field")?;
+    house.post("/api/v1/datasets", json!({ "name": "x", "value_min": 2 })).await?.problem(422, "invalid_field")?;
+    ensure!(house.delete("/api/v1/datasets/set@1").await?.status == 204);
     house.delete("/api/v1/datasets/set@1").await?.problem(404, "dataset_not_found")?;
     house.close().await
 }

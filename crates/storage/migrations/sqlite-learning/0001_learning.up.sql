@@ -71,7 +71,7 @@ CREATE TABLE interactions (
     nearest_id     BLOB,
     similar        INTEGER,
     value          REAL,
-    -- What has to be derived anew: 1 its vector, 2 its value.
+    -- What has to be derived anew: 1 its vector, 2 its value, 3 both.
     stale          INTEGER NOT NULL
 ) STRICT;
 
@@ -80,7 +80,8 @@ CREATE INDEX interactions_by_caller ON interactions (caller);
 CREATE INDEX interactions_by_question ON interactions (caller, question_hash, asked_position) WHERE question_hash IS NOT NULL;
 CREATE INDEX interactions_by_answer ON interactions (caller, answer_hash, answered_position) WHERE answer_hash IS NOT NULL;
 CREATE INDEX interactions_by_value ON interactions (value) WHERE value IS NOT NULL;
-CREATE INDEX interactions_stale ON interactions (stale, asked_position, number) WHERE stale <> 0;
+CREATE INDEX interactions_vector_due ON interactions (asked_position, number) WHERE stale & 1;
+CREATE INDEX interactions_value_due ON interactions (asked_position, number) WHERE stale & 2;
 
 -- What was said about an interaction: by people, by agents, by what happened next. The event's id makes that one that
 -- comes twice counts once.

@@ -18,7 +18,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 pub use self::{
     lease::{Lease, LeaseState},
-    rows::{Evaluation, Evidence, Fold, InteractionFilter, InteractionRow, KindCount, Shown, Stale},
+    rows::{Counts, Evaluation, Evidence, Fold, InteractionFilter, InteractionRow, KindCount, Shown, Stale},
 };
 use crate::{
     DataDirectory,

@@ -87,14 +87,11 @@ pub struct InteractionRow {
 
 /// What of an interaction has to be derived anew.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Stale {
-    /// Nothing.
-    #[default]
-    Nothing,
-    /// Its vector, and then its value.
-    Vector,
+pub struct Stale {
+    /// Its vector, which waits for a model where there is none.
+    pub vector: bool,
     /// Its value.
-    Value,
+    pub value: bool,
 }
 
 /// Something that was said about an interaction.
@@ -172,20 +169,23 @@ pub struct InteractionFilter {
 
 impl Stale {
     const fn number(self) -> i64 {
-        match self {
-            Self::Nothing => 0,
-            Self::Vector => 1,
-            Self::Value => 2,
-        }
+        self.vector as i64 | (self.value as i64) << 1
     }
 
     const fn of(number: i64) -> Self {
-        match number {
-            1 => Self::Vector,
-            2 => Self::Value,
-            _ => Self::Nothing,
-        }
+        Self { vector: number & 1 != 0, value: number & 2 != 0 }
     }
+}
+
+/// How many interactions there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// All of them.
+    pub interactions: u64,
+    /// Those whose vector has to be made.
+    pub vectors_due: u64,
+    /// Those whose value has to be derived.
+    pub values_due: u64,
 }
 
 macro_rules! columns {
@@ -198,8 +198,10 @@ macro_rules! columns {
 
 const BY_ID: &str = concat!("SELECT ", columns!(), " FROM interactions WHERE id = ?1");
 const BY_NUMBER: &str = concat!("SELECT ", columns!(), " FROM interactions WHERE number = ?1");
-const STALE: &str =
-    concat!("SELECT ", columns!(), " FROM interactions WHERE stale = ?1 ORDER BY asked_position, number LIMIT ?2");
+const VECTOR_DUE: &str =
+    concat!("SELECT ", columns!(), " FROM interactions WHERE stale & 1 ORDER BY asked_position, number LIMIT ?1");
+const VALUE_DUE: &str =
+    concat!("SELECT ", columns!(), " FROM interactions WHERE stale & 2 ORDER BY asked_position, number LIMIT ?1");
 const WANTED: &str = concat!(
     "SELECT ",
     columns!(),
@@ -272,19 +274,30 @@ impl<'a> Fold<'a> {
         ])?)
     }
 
-    /// Interactions in which something has to be derived anew, in the order in which they were asked.
-    pub fn stale(&self, stale: Stale, limit: usize) -> Result<Vec<InteractionRow>, StorageError> {
-        let mut statement = self.connection.prepare_cached(STALE)?;
-        let rows = statement.query_map((stale.number(), limit), interaction)?;
+    /// Interactions whose vector has to be made, in the order in which they were asked.
+    pub fn vectors_due(&self, limit: usize) -> Result<Vec<InteractionRow>, StorageError> {
+        self.due(VECTOR_DUE, limit)
+    }
+
+    /// Interactions whose value has to be derived, in the order in which they were asked.
+    pub fn values_due(&self, limit: usize) -> Result<Vec<InteractionRow>, StorageError> {
+        self.due(VALUE_DUE, limit)
+    }
+
+    fn due(&self, query: &str, limit: usize) -> Result<Vec<InteractionRow>, StorageError> {
+        let mut statement = self.connection.prepare_cached(query)?;
+        let rows = statement.query_map([limit], interaction)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
     /// How many interactions there are, and in how many something has to be derived anew.
-    pub fn counts(&self) -> Result<(u64, u64), StorageError> {
-        let all = self.connection.query_row("SELECT count(*) FROM interactions", [], |row| row.get(0))?;
-        let stale =
-            self.connection.query_row("SELECT count(*) FROM interactions WHERE stale <> 0", [], |row| row.get(0))?;
-        Ok((all, stale))
+    pub fn counts(&self) -> Result<Counts, StorageError> {
+        let count = |query| self.connection.prepare_cached(query)?.query_row([], |row| row.get(0));
+        Ok(Counts {
+            interactions: count("SELECT count(*) FROM interactions")?,
+            vectors_due: count("SELECT count(*) FROM interactions WHERE stale & 1")?,
+            values_due: count("SELECT count(*) FROM interactions WHERE stale & 2")?,
+        })
     }
 
     /// The number of the newest interaction; 0 where there is none.
@@ -397,9 +410,7 @@ impl<'a> Fold<'a> {
     /// Notes how many others an interaction is similar to, which changes what it is worth.
     pub fn raise_similar(&self, number: i64, similar: u32) -> Result<(), StorageError> {
         self.connection
-            .prepare_cached(
-                "UPDATE interactions SET similar = ?2, stale = CASE stale WHEN 0 THEN 2 ELSE stale END WHERE number = ?1",
-            )?
+            .prepare_cached("UPDATE interactions SET similar = ?2, stale = stale | 2 WHERE number = ?1")?
             .execute((number, similar))?;
         Ok(())
     }
@@ -407,7 +418,7 @@ impl<'a> Fold<'a> {
     /// Notes what an interaction is worth.
     pub fn set_value(&self, number: i64, value: f64) -> Result<(), StorageError> {
         self.connection
-            .prepare_cached("UPDATE interactions SET value = ?2, stale = 0 WHERE number = ?1")?
+            .prepare_cached("UPDATE interactions SET value = ?2, stale = stale & 1 WHERE number = ?1")?
             .execute((number, value))?;
         Ok(())
     }

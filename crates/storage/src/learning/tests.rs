@@ -148,7 +148,7 @@ async fn an_interaction_is_stored_whole_and_found_again() {
         nearest_id: Some(Uuid::from_u128(6)),
         similar: Some(3),
         value: Some(0.5),
-        stale: Stale::Vector,
+        stale: Stale { vector: true, value: false },
         ..InteractionRow::default()
     };
     blocking(move || {
@@ -159,10 +159,14 @@ async fn an_interaction_is_stored_whole_and_found_again() {
         let again = InteractionRow { number: Some(number), value: None, ..row.clone() };
         let stored = again.clone();
         assert_eq!(store.derive(&held, move |fold| fold.put_interaction(&stored)).unwrap(), number);
-        assert_eq!(store.read(|fold| fold.stale(Stale::Vector, 10)).unwrap(), [again]);
+        assert_eq!(store.read(|fold| fold.vectors_due(10)).unwrap(), [again]);
+        assert_eq!(store.read(|fold| fold.values_due(10)).unwrap(), []);
         assert_eq!(store.read(|fold| fold.last_asked("c", i64::MIN)).unwrap(), Some(row.id));
         assert_eq!(store.read(|fold| fold.last_asked("d", i64::MIN)).unwrap(), None);
-        assert_eq!(store.read(|fold| fold.counts()).unwrap(), (1, 1));
+        assert_eq!(
+            store.read(|fold| fold.counts()).unwrap(),
+            Counts { interactions: 1, vectors_due: 1, values_due: 0 }
+        );
     })
     .await;
 }

@@ -355,7 +355,7 @@ fn stats() -> Value {
             "name": "interactions", "position": 4_711, "lag": 0, "folded": 4_700, "skipped": 11, "unreadable": 0,
             "error": null, "failures": 0,
         }],
-        "interactions": 2_350, "stale": 0,
+        "interactions": 2_350, "vectors_due": 0, "values_due": 0,
         "kinds": [{ "kind": "turn_started", "version": 1, "is_known": true, "events": 2_350 }], "size_bytes": 9_437_184,
     })
 }
