@@ -50,7 +50,7 @@ impl Reader {
         }
         let Some(file) = folder::open_file(folder, &followed.record.name, key)? else { return Ok(Verdict::Unclear) };
         for original in originals {
-            let verdict = self.compare(folder, listing, ended, &followed.record.name, &file, original)?;
+            let verdict = self.compare(folder, listing, ended, (&followed.record, &file), original)?;
             if !matches!(verdict, Verdict::Own) {
                 return Ok(verdict);
             }
@@ -79,18 +79,17 @@ impl Reader {
         folder: &OwnedFd,
         listing: &Listing,
         ended: &BTreeMap<Key, Ended>,
-        name: &str,
-        file: &File,
+        (copy, file): (&Record, &File),
         original: Key,
     ) -> io::Result<Verdict> {
         if let Some(ended) = ended.get(&original) {
-            let continued = continued(&ended.record, file, name)?;
+            let continued = continued(&ended.record, original, file, copy)?;
             return Ok(continued.map_or(Verdict::Own, |record| Verdict::Continues(Box::new(record), original)));
         }
         let Some(other) = self.files.get(&original) else { return Ok(Verdict::Own) };
         let Some(entry) = listing.files.get(&original) else {
             let is_gone = other.missing.is_some_and(|(_, looks)| looks >= MISSING_LOOKS);
-            return Ok(match continued(&other.record, file, name)? {
+            return Ok(match continued(&other.record, original, file, copy)? {
                 None => Verdict::Own,
                 // It may only be on its way from one name to another.
                 Some(_) if !is_gone => Verdict::Waits(original),
@@ -122,17 +121,20 @@ fn is_alike(first: &File, file: &File) -> io::Result<bool> {
 }
 
 /// How a file is to be read that is a copy of one that is gone; nothing where it is none.
-fn continued(gone: &Record, file: &File, name: &str) -> io::Result<Option<Record>> {
+fn continued(gone: &Record, gone_key: Key, file: &File, copy: &Record) -> io::Result<Option<Record>> {
     let metadata = file.metadata()?;
     let size = metadata.len();
     let mut record = gone.clone();
-    (record.name, record.born_ns, record.seen) = (name.to_owned(), born_ns(&metadata), size);
+    (record.name, record.born_ns, record.seen) = (copy.name.clone(), born_ns(&metadata), size);
     record.copy_of = None;
     if size >= gone.bytes_min() {
         return Ok(gone.ends(file)?.is_some().then_some(record));
     }
-    // All that it has was taken of the original, which went on after it was copied.
-    if gone.position == 0 || !gone.begins(file)? {
+    // All that it has was taken of the original, which went on after it was copied: it begins as that one did, or was
+    // compared with it while that was there.
+    let is_copy = gone.position > 0
+        && (copy.copy_of == Some(gone_key) || gone.begins(file)? || gone.has_first_line(gone_key, file)?);
+    if !is_copy {
         return Ok(None);
     }
     record.move_to(file, size)?;

@@ -531,7 +531,7 @@ mod tests {
             Just(serde_json::Value::Null),
             any::<bool>().prop_map(Into::into),
             any::<i64>().prop_map(Into::into),
-            any::<f64>().prop_map(Into::into),
+            any::<i16>().prop_map(|number| (f64::from(number) / 4.0).into()),
             "\\PC{0,8}".prop_map(Into::into),
         ];
         leaf.prop_recursive(4, 20, 4, |inner| {

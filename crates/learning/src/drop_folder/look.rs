@@ -138,12 +138,18 @@ impl Reader {
     /// Takes up a file that is not known, if it is still there.
     fn take_up(&mut self, folder: &OwnedFd, listing: &Listing, key: Key, entry: &Entry) -> io::Result<bool> {
         let Some(file) = folder::open_file(folder, &entry.name, key)? else { return Ok(false) };
-        let mut followed = match self.under_another_device(listing, key, &file)? {
-            Some(followed) => followed,
-            None => Followed::new(Record::fresh(&entry.name, &file, 0)?),
+        let followed = match self.under_another_device(listing, key, &file)? {
+            // What has come since is found by the next look, as for any file that is known.
+            Some(followed) => {
+                self.is_again = true;
+                followed
+            }
+            None => {
+                let mut followed = Followed::new(Record::fresh(&entry.name, &file, 0)?);
+                followed.stamp = Some(entry.stamp);
+                followed
+            }
         };
-        followed.record.name.clone_from(&entry.name);
-        followed.stamp = Some(entry.stamp);
         self.files.insert(key, followed);
         Ok(true)
     }

@@ -220,14 +220,24 @@ impl Record {
         Ok(())
     }
 
+    /// Whether the first line of a file is the one that this was identified by, where that can be told.
+    pub fn has_first_line(&self, key: Key, file: &File) -> io::Result<bool> {
+        let begin = read_range(file, 0, END_BYTES + 1)?;
+        let line = begin.iter().position(|byte| *byte == b'\n').map_or(begin.as_slice(), |end| &begin[..end]);
+        Ok(self.id == Some(self.id_by(key, line)))
+    }
+
     /// Gives a file what the ids of its events are made of. Its first line alone does not do: programs that start say the
     /// same every time.
     pub fn identify(&mut self, key: Key, first_line: &[u8]) -> Digest {
-        *self.id.get_or_insert_with(|| {
-            let begin = &first_line[..first_line.len().min(usize::try_from(END_BYTES).unwrap_or(usize::MAX))];
-            let born_ns = self.born_ns.unwrap_or_default().to_le_bytes();
-            Digest::of(&[b"file", &key.inode.to_le_bytes(), &born_ns, &self.generation.to_le_bytes(), begin])
-        })
+        let id = self.id_by(key, first_line);
+        *self.id.get_or_insert(id)
+    }
+
+    fn id_by(&self, key: Key, first_line: &[u8]) -> Digest {
+        let begin = &first_line[..first_line.len().min(usize::try_from(END_BYTES).unwrap_or(usize::MAX))];
+        let born_ns = self.born_ns.unwrap_or_default().to_le_bytes();
+        Digest::of(&[b"file", &key.inode.to_le_bytes(), &born_ns, &self.generation.to_le_bytes(), begin])
     }
 
     pub fn encode(&self) -> Vec<u8> {

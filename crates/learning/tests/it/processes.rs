@@ -152,6 +152,9 @@ fn write(house: &House, job: &Value) -> Result<()> {
         // Half of it may be there for a while.
         let (half, rest) = text.as_bytes().split_at(random.usize(..text.len()));
         file.write_all(half)?;
+        for _ in 0..random.u32(..100_000) * u32::from(random.u8(..) < 20) {
+            std::hint::spin_loop();
+        }
         file.write_all(rest)?;
         flock(&file, FlockOperation::Unlock)?;
     }
