@@ -5,9 +5,10 @@
 //! is alike: both ends of all it has, as long as the other one is there, and both ends of what was taken of the other one,
 //! once that is gone. A copy waits as long as its original is there. Then it is read on from where the original was.
 //!
-//! What cannot be known. A copy under another name, in another folder, or of a file of which nothing was read, is a file
-//! of its own. A copy that is shorter than what was taken of an original that is gone is compared by its beginning alone.
-//! Files whose lines are all alike, without a time, a number or an id, cannot be told apart from copies of each other.
+//! What cannot be known. A copy under another name, under its own (a file that was written anew and put in its place), in
+//! another folder, or of a file of which nothing was read, is a file of its own. A copy that is shorter than what was taken
+//! of an original that is gone is compared by its beginning alone. Files whose lines are all alike, without a time, a
+//! number or an id, cannot be told apart from copies of each other.
 
 use std::{collections::BTreeMap, fs::File, io, os::fd::OwnedFd};
 

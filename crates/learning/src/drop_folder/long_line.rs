@@ -14,7 +14,7 @@ use super::{
 };
 
 /// Bytes that are read in one turn.
-const TURN_BYTES: u64 = 8 << 20;
+pub(super) const TURN_BYTES: u64 = 8 << 20;
 
 #[derive(Debug)]
 pub(super) struct LongLine {

@@ -62,7 +62,8 @@ use self::reader::{Batch, Figures, Reader};
 pub const GAP_FOUND: &str = "gap_found";
 /// Looks of one pass: each finds what changed during the one before.
 const LOOKS_MAX: usize = 8;
-/// The longest pause after a failure.
+/// The shortest and the longest pause after a failure.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// What is known of a folder before it is read.
@@ -272,7 +273,10 @@ impl DropFolder {
                         );
                         failed = Some(told);
                     }
-                    pause = pause.saturating_mul(2).clamp(self.inner.settings.interval, PAUSE_MAX);
+                    // One file that cannot be read is no reason to read the others late.
+                    if !matches!(error, FolderError::File(_)) {
+                        pause = pause.saturating_mul(2).clamp(PAUSE_MIN, PAUSE_MAX).max(self.inner.settings.interval);
+                    }
                 }
             }
             tokio::select! {

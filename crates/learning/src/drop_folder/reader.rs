@@ -26,6 +26,9 @@ use super::{
     record::{Digest, Key, Record},
 };
 
+/// Bytes that are read for one batch: lines that are there do not wait for a line that has no end.
+const READ_BYTES_MAX: u64 = 32 << 20;
+
 /// A file that is read, or was.
 #[derive(Debug)]
 pub(super) struct Followed {
@@ -185,6 +188,8 @@ pub(super) struct Batch {
     /// Lines that were looked at, whether events or letters.
     lines: usize,
     bytes: usize,
+    /// Bytes that were read for it, whatever came of them.
+    read_bytes: u64,
     touched: BTreeSet<Key>,
     is_full: bool,
 }
@@ -192,7 +197,15 @@ pub(super) struct Batch {
 impl Batch {
     pub fn has_room(&self) -> bool {
         // The sums have a mark too.
-        !self.is_full && self.lines < APPEND_EVENTS_MAX && self.touched.len() + self.marks.len() + 1 < MARKS_MAX
+        !self.is_full
+            && self.lines < APPEND_EVENTS_MAX
+            && self.read_bytes < READ_BYTES_MAX
+            && self.touched.len() + self.marks.len() + 1 < MARKS_MAX
+    }
+
+    /// Notes what was read.
+    pub fn note_read(&mut self, bytes: u64) {
+        self.read_bytes += bytes;
     }
 
     /// Whether there is room for an event; where there is none, the batch is full.
@@ -322,18 +335,15 @@ impl Reader {
         Ok(())
     }
 
-    /// What is taken next, with its letters written; nothing once all is taken that the last look saw.
+    /// What is taken next, with its letters written; nothing once all is taken that the last look saw. It is empty where
+    /// much was read that came to nothing yet.
     pub fn batch(&mut self) -> Option<Batch> {
-        loop {
-            let batch = self.gather();
-            // One that came to nothing says nothing of the files that had no turn.
-            if batch.is_some() || self.queue.is_empty() && self.notices.is_empty() {
-                return batch;
-            }
-        }
+        let batch = self.gather();
+        let is_over = self.queue.is_empty() && self.notices.is_empty();
+        (!batch.events.is_empty() || !batch.marks.is_empty() || !is_over).then_some(batch)
     }
 
-    fn gather(&mut self) -> Option<Batch> {
+    fn gather(&mut self) -> Batch {
         let mut batch = Batch::default();
         let now_ms = now_ms();
         while batch.has_room()
@@ -391,7 +401,7 @@ impl Reader {
     }
 
     /// Gives the batch its marks.
-    fn finish(&mut self, mut batch: Batch) -> Option<Batch> {
+    fn finish(&mut self, mut batch: Batch) -> Batch {
         for key in std::mem::take(&mut batch.touched) {
             let name = self.mark_name(key);
             let Some(followed) = self.files.get_mut(&key) else { continue };
@@ -408,7 +418,7 @@ impl Reader {
             let before = before(self.totals_stored.replace(value.clone()));
             batch.marks.push(Mark { name: self.settings.mark_prefix() + TOTALS, before, value: Some(value) });
         }
-        (!batch.events.is_empty() || !batch.marks.is_empty()).then_some(batch)
+        batch
     }
 
     /// A batch is durable.
@@ -452,6 +462,9 @@ impl Reader {
     /// Forgets a file, and what its mark is to be removed by.
     pub(super) fn remove(&mut self, key: Key) -> Option<(Followed, Then)> {
         let mut followed = self.files.remove(&key)?;
+        if let Some(id) = followed.record.id {
+            self.dead_letters.taken(id, u64::MAX);
+        }
         let then = Then::Remove(followed.stored.take());
         Some((followed, then))
     }

@@ -11,7 +11,7 @@ use super::{
     dead_letters::Letter,
     folder,
     line::{self, Bad, LINE_BYTES_MAX},
-    long_line::{LongLine, Scan},
+    long_line::{self, LongLine, Scan},
     reader::{Batch, Followed, Reader, Turn},
     record::{Digest, END_BYTES, Ends, Key, read_at},
 };
@@ -41,6 +41,7 @@ impl Reader {
         }
         let unread = size - followed.record.position;
         let length = read(&file, followed.record.position, unread, &mut self.buffer)?;
+        batch.note_read(length as u64);
         let Some(ends) = believed(&file, followed, &self.buffer[..length])? else { return Ok(Turn::Again) };
         let Some(last) = memchr::memrchr(b'\n', &self.buffer[..length]) else {
             if length <= LINE_BYTES_MAX {
@@ -120,6 +121,7 @@ impl Reader {
         let Some(followed) = self.files.get_mut(&key) else { return Ok(Turn::Done) };
         let Some(mut long) = followed.long.take() else { return Ok(Turn::More) };
         let scan = long.scan(file, size, &mut self.buffer)?;
+        batch.note_read(long_line::TURN_BYTES);
         if !long.begins(file)? || followed.record.ends(file)?.is_none() {
             return Ok(Turn::Again);
         }
