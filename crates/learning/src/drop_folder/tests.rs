@@ -412,6 +412,19 @@ async fn an_inode_that_is_given_out_again_is_another_file() {
     assert_eq!(house.gaps(), []);
 }
 
+/// Where all lines are alike, only the time at which a file was made tells it from the one whose inode it got.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_made_later_is_another_one_whatever_is_in_it() {
+    let house = House::with(Settings { forget_after: Duration::ZERO, ..settings() });
+    for round in 0..20 {
+        house.write("a.jsonl", line(1).repeat(20));
+        let made = fs::metadata(house.path("a.jsonl")).unwrap().created();
+        made.expect("this file system does not know when a file was made: give the tests another TMPDIR");
+        assert_eq!(house.pass().await.events, 20, "round {round}");
+        fs::remove_file(house.path("a.jsonl")).unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_that_got_another_number_is_the_same() {
     let mut house = House::new();

@@ -278,7 +278,8 @@ impl Test {
             writers.push(Writer { process, words });
         }
         let mut reader = self.start_reader()?;
-        for _ in 0..self.scale.lines.div_ceil(self.scale.lines_at_a_word) {
+        let rounds = self.scale.lines.div_ceil(self.scale.lines_at_a_word);
+        for round in 0..rounds {
             for writer in &mut writers {
                 writer.words.write_all(b".")?;
             }
@@ -288,7 +289,8 @@ impl Test {
                     self.rotate()?;
                 }
             }
-            if self.random.u8(..) < 25 {
+            // Once at least.
+            if round == rounds / 2 || self.random.u8(..) < 25 {
                 reader = self.kill(reader)?;
             }
         }

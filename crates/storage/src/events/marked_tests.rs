@@ -208,7 +208,7 @@ fn a_disk_that_fails_writes_what_is_marked_once() {
     assert!(output.status.success() && said.contains("went on from its mark"), "{said}");
     let log = open(directory.path());
     let events = all(&log);
-    assert_eq!((counted(&log), events.len()), (300, 600));
+    assert_eq!((counted(&log), events.len()), (120, 240));
     log.close();
 }
 
@@ -224,7 +224,7 @@ fn failing_disk_child() {
         let mut failures = 0;
         // Full from where the log of the database ends now, or in the middle of the next commit.
         let fill = |more: u64| limit(Some(fs::metadata(directory.join("events.db-wal")).unwrap().len() + more));
-        for at in 0..300 {
+        for at in 0..120 {
             if at % 50 == 17 {
                 fill(at * 30);
             }
