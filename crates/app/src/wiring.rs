@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 use holdfast_coordinator::Coordinator;
 use holdfast_embedding::{Keeper, Models};
 use holdfast_knowledge::Knowledge;
-use holdfast_learning::Learning;
+use holdfast_learning::{DropFolder, Learning, Settings as FolderSettings};
 use holdfast_resilience::health::Report;
 use holdfast_server::{
     Observation, Parts, Server,
@@ -197,12 +197,14 @@ impl Program {
         })
         .await?;
 
+        let folder = DropFolder::new(holding.directory.drop_folder(), events.clone(), FolderSettings::default());
         let learning = Learning::start(holdfast_learning::Parts {
             store: learned.clone(),
             log: events.clone(),
             datasets,
             encode: Some(Arc::new(ByDefaultModel(models.clone()))),
             shelf: Some(Arc::new(InKnowledge(knowledge.clone()))),
+            drop_folder: Some(folder),
             shutdown: for_learning.stop.clone(),
             tasks: for_learning.tasks.clone(),
         });

@@ -24,12 +24,13 @@ impl Default for Watch {
 impl Report for Learning {
     fn components(&self) -> Vec<Component> {
         let failing = self.status().stages.into_iter().find(|(_, status)| status.in_a_row >= IN_A_ROW);
+        let of_folder = || self.drop_folder.as_ref().and_then(|folder| folder.status().last_error);
         let reason = match (self.store.failure(), failing) {
             (Some(failure), _) => Some(format!("what is learned is not kept: {failure}")),
             (None, Some((stage, status))) => {
                 Some(format!("the stage {stage} fails: {}", status.error.unwrap_or_default()))
             }
-            (None, None) => None,
+            (None, None) => of_folder().map(|error| format!("the drop folder is not read: {error}")),
         };
         let status = if reason.is_some() { Status::Degraded } else { Status::Ready };
         let mut since = self.health.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -4,11 +4,14 @@
 //! The log is the truth, and everything here can be derived again from it. One worker derives ([`worker`]); everybody
 //! reads. Who asked, and who answered them, is not known here: events are data.
 
+pub mod batch;
 pub mod dataset;
+mod drop_folder;
 pub mod evaluate;
 pub mod exported;
 mod health;
 mod interactions;
+mod line;
 pub mod near;
 pub mod redact;
 mod similar;
@@ -35,7 +38,9 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
+pub use drop_folder::{DropFolder, FolderError, FolderStatus, FollowedFile, GAP_FOUND, Settings, Taken};
 pub use interactions::is_success;
+pub use line::RESERVED_KINDS;
 pub use similar::{Encode, Encoded, NotEncoded};
 pub use worker::{Role, StageStatus, WorkerStatus};
 
@@ -58,6 +63,8 @@ pub struct Parts {
     pub encode: Option<Arc<dyn Encode>>,
     /// Where what was learned is put to use; without it nothing is.
     pub shelf: Option<Arc<dyn Shelf>>,
+    /// Into which other programs write events.
+    pub drop_folder: Option<DropFolder>,
     /// Ends everything started here.
     pub shutdown: CancellationToken,
     /// Counts everything started here.
@@ -102,6 +109,7 @@ pub struct Learning {
     building: Arc<tokio::sync::Mutex<()>>,
     status: Arc<Mutex<WorkerStatus>>,
     shelf: Option<Arc<dyn Shelf>>,
+    drop_folder: Option<DropFolder>,
     health: Arc<health::Watch>,
     progress: watch::Receiver<()>,
     makes_vectors: bool,
@@ -136,6 +144,19 @@ pub enum LearnError {
     /// What was told makes no sense.
     #[error(transparent)]
     Bad(#[from] BadTold),
+
+    /// An event of a batch cannot be put on record.
+    #[error("event {index} of the batch: {problem}")]
+    BadEvent {
+        /// Which, counted from 0.
+        index: usize,
+        /// What about it.
+        problem: String,
+    },
+
+    /// The key came with another batch within the last day.
+    #[error("the key was used for another batch of events")]
+    KeyReused,
 
     /// It is larger than an event may be.
     #[error("what is told has {size_bytes} bytes; at most {EVENT_BYTES_MAX} are taken")]
@@ -176,12 +197,14 @@ pub struct Stats {
     pub kinds: Vec<KindCount>,
     /// Bytes of what is derived.
     pub size_bytes: u64,
+    /// How it is with the drop folder.
+    pub drop_folder: Option<FolderStatus>,
 }
 
 impl Learning {
     /// Begins to derive in the background.
     pub fn start(parts: Parts) -> Self {
-        let Parts { store, log, datasets, encode, shelf, shutdown, tasks } = parts;
+        let Parts { store, log, datasets, encode, shelf, drop_folder, shutdown, tasks } = parts;
         let status = Arc::<Mutex<WorkerStatus>>::default();
         let (sender, progress) = watch::channel(());
         let makes_vectors = encode.is_some();
@@ -192,9 +215,12 @@ impl Learning {
             shelf: shelf.clone(),
             status: Arc::clone(&status),
             progress: sender,
-            shutdown,
+            shutdown: shutdown.clone(),
         };
         tasks.spawn(worker.run());
+        if let Some(folder) = drop_folder.clone() {
+            tasks.spawn(async move { folder.run(shutdown).await });
+        }
         Self {
             store,
             log,
@@ -202,6 +228,7 @@ impl Learning {
             building: Arc::default(),
             status,
             shelf,
+            drop_folder,
             health: Arc::default(),
             progress,
             makes_vectors,
@@ -288,12 +315,13 @@ impl Learning {
     /// [`LearnError::Storage`].
     pub async fn stats(&self) -> Result<Stats, LearnError> {
         let (store, worker) = (self.store.clone(), self.status());
+        let drop_folder = self.drop_folder.as_ref().map(DropFolder::status);
         let log_position = self.log.last_position();
         let read = move || {
             let checkpoints = store.checkpoints()?;
             let (interactions, kinds) = store.read(|fold| Ok((fold.counts()?, fold.kinds()?)))?;
             let size_bytes = store.size_bytes();
-            Ok(Stats { worker, log_position, checkpoints, interactions, kinds, size_bytes })
+            Ok(Stats { worker, log_position, checkpoints, interactions, kinds, size_bytes, drop_folder })
         };
         blocking(read).await.map_err(|_| StorageError::Closed)?
     }
@@ -365,6 +393,8 @@ impl Learning {
             Err(AppendError::Storage(error)) => Err(error.into()),
             Err(AppendError::Bad(bad)) => Err(BadTold { field: "session", problem: bad.to_string().into() }.into()),
             Err(AppendError::TooMany { size_bytes, .. }) => Err(LearnError::TooLarge { size_bytes }),
+            // What only marks and keys can fail with, of which there are none here.
+            Err(other) => Err(BadTold { field: "body", problem: other.to_string().into() }.into()),
         }
     }
 

@@ -111,6 +111,7 @@ async fn build(
         datasets: Datasets::open(&folder.join("datasets"))?,
         encode: None,
         shelf: None,
+        drop_folder: None,
         shutdown: stop.clone(),
         tasks: tasks.clone(),
     });

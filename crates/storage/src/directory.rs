@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::error::{StorageError, file_error};
 
-const PARTS: [&str; 4] = ["run", "db", "index", "models"];
+const PARTS: [&str; 5] = ["run", "db", "index", "models", "drop"];
 
 /// A data directory that this process holds, until dropped.
 #[derive(Debug)]
@@ -53,6 +53,11 @@ impl DataDirectory {
     /// The database of what is derived from the event log.
     pub fn learning(&self) -> PathBuf {
         self.root.join("db/learning.db")
+    }
+
+    /// Where other programs write events.
+    pub fn drop_folder(&self) -> PathBuf {
+        self.root.join("drop")
     }
 
     /// Where datasets lie.

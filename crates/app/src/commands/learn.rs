@@ -231,6 +231,22 @@ fn status(stats: &Value) -> String {
     );
     let _ = writeln!(text, "{}", lists::table(stats, "stages", &STAGES));
     let _ = write!(text, "\n{}", lists::table(stats, "kinds", &KINDS));
+    let folder = &stats["drop_folder"];
+    if folder.is_object() {
+        let _ = write!(
+            text,
+            "\ndrop folder: {} files, {} bytes unread; {} events, {} dead letters, {} bytes lost in {} gaps",
+            folder["files"],
+            folder["unread_bytes"],
+            folder["events"],
+            folder["dead_letters"],
+            folder["gap_bytes"],
+            folder["gaps"]
+        );
+        if let Some(error) = folder["error"].as_str() {
+            let _ = write!(text, "\ndrop folder: {error}");
+        }
+    }
     text
 }
 

@@ -88,6 +88,7 @@ async fn flow(directory: &Path, events: usize) {
         datasets: Datasets::open(&directory.join("datasets")).unwrap(),
         encode: Some(Arc::new(ByWords)),
         shelf: None,
+        drop_folder: None,
         shutdown: stop.clone(),
         tasks: tasks.clone(),
     });

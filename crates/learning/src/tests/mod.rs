@@ -74,6 +74,7 @@ impl House {
             datasets: Datasets::open(&self.path("datasets")).unwrap(),
             encode: Some(Arc::new(ByWords)),
             shelf: None,
+            drop_folder: None,
             shutdown: self.stop.clone(),
             tasks: self.tasks.clone(),
         })

@@ -3,7 +3,7 @@
 
 use axum::{Json, extract::State, http::StatusCode};
 use holdfast_learning::{
-    Known, Role, Stats,
+    FolderStatus, Known, Role, Stats, Taken,
     evaluate::{Evaluated, Golden, QUESTIONS_MAX, Quality},
     told::{CONTEXT_MAX, NAME_BYTES_MAX, NOTE_BYTES_MAX, OutcomeTold, OutcomeWord, Signal, TEXT_BYTES_MAX, Told},
     value,
@@ -224,6 +224,31 @@ pub(crate) struct StatsAnswer {
     kinds: Vec<KindAnswer>,
     /// Bytes of what is derived, on disk
     size_bytes: u64,
+    /// The folder into which other programs write events; null where none is read
+    drop_folder: Option<FolderAnswer>,
+}
+
+/// The drop folder, and what was taken of it since it was first read.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "DropFolder")]
+pub(crate) struct FolderAnswer {
+    /// Files that are followed
+    files: usize,
+    /// Bytes in them that were seen and are not taken
+    unread_bytes: u64,
+    /// Copies that wait for their originals, links and the like, and files beyond what is followed
+    passed_over: usize,
+    /// Lines that became events
+    events: u64,
+    /// Lines that are no events; they lie in its folder `dead-letters` with their reasons
+    dead_letters: u64,
+    /// Times that something was gone before it was read, and the bytes of that which had been seen
+    gaps: u64,
+    gap_bytes: u64,
+    /// Files that were truncated below what was read of them, or replaced
+    begun_anew: u64,
+    /// Why it is not read, until it is
+    error: Option<String>,
 }
 
 /// A stage of learning.
@@ -484,7 +509,7 @@ impl From<Evidence> for EvidenceAnswer {
 
 impl From<Stats> for StatsAnswer {
     fn from(stats: Stats) -> Self {
-        let Stats { worker, log_position, checkpoints, interactions: counts, kinds, size_bytes } = stats;
+        let Stats { worker, log_position, checkpoints, interactions: counts, kinds, size_bytes, drop_folder } = stats;
         let mut stages: Vec<StageAnswer> = checkpoints
             .into_iter()
             .map(|(name, at)| StageAnswer {
@@ -523,6 +548,25 @@ impl From<Stats> for StatsAnswer {
             values_due: counts.values_due,
             kinds: kinds.into_iter().map(KindAnswer::from).collect(),
             size_bytes,
+            drop_folder: drop_folder.map(FolderAnswer::from),
+        }
+    }
+}
+
+impl From<FolderStatus> for FolderAnswer {
+    fn from(status: FolderStatus) -> Self {
+        let FolderStatus { files, bytes_unread, copies_waiting, passed_over, left_out, taken, last_error } = status;
+        let Taken { events, dead_letters, gaps, gap_bytes, begun_anew } = taken;
+        Self {
+            files,
+            unread_bytes: bytes_unread,
+            passed_over: copies_waiting + passed_over + left_out,
+            events,
+            dead_letters,
+            gaps,
+            gap_bytes,
+            begun_anew,
+            error: last_error.map(|error| public(&error).into_owned()),
         }
     }
 }

@@ -31,6 +31,8 @@ pub(crate) mod interactions;
 
 pub(crate) mod learning;
 
+pub(crate) mod events;
+
 pub(crate) mod datasets;
 
 pub(crate) mod doctor;

@@ -13,6 +13,8 @@ impl From<LearnError> for Failure {
             LearnError::NotEvaluated { .. } => Self::new(Code::InvalidRequest, told).hint(Some(
                 "give questions with the documents that should be found, or say which were of use: `useful` of an outcome".to_owned(),
             )),
+            LearnError::BadEvent { index, problem } => Self::field(format!("events.{index}"), problem),
+            LearnError::KeyReused => Self::new(Code::IdempotencyKeyReused, told),
             LearnError::Busy => Self::new(Code::InProgress, told),
             LearnError::Exists => Self::new(Code::AlreadyExists, told).at("id"),
             LearnError::Bad(bad) => Self::field(bad.field, bad.problem),

@@ -531,6 +531,26 @@ const LANGUAGE_MODELS: &[Metric] = &[
         "Times that a stage of learning failed; it is tried again",
     )
     .of("learning"),
+    counter("holdfast_drop_folder_events_total", "events", &[], "Lines of the drop folder that became events")
+        .of("learning"),
+    counter("holdfast_drop_folder_dead_letters_total", "lines", &[], "Lines of the drop folder that are no events")
+        .of("learning"),
+    counter(
+        "holdfast_drop_folder_gap_bytes_total",
+        "bytes",
+        &[],
+        "What was seen in the drop folder and gone before it was read",
+    )
+    .of("learning"),
+    counter(
+        "holdfast_drop_folder_begun_anew_total",
+        "files",
+        &[],
+        "Times that a file of the drop folder was truncated below what was read of it, or its inode given to another",
+    )
+    .of("learning"),
+    gauge("holdfast_drop_folder_files", "files", &[], "Files of the drop folder that are followed").of("learning"),
+    gauge("holdfast_drop_folder_unread_bytes", "bytes", &[], "What was seen in them and is not read").of("learning"),
     gauge("holdfast_learning_lag", "events", &[], "Events of the log that are not folded into what is learned")
         .of("learning"),
     gauge("holdfast_learning_bytes", "bytes", &[], "What is derived from the log, on disk").of("learning"),
@@ -739,7 +759,7 @@ mod tests {
             assert!(name.starts_with("holdfast_") || name.starts_with("process_"), "{name}");
             assert_eq!(metric.kind == Kind::Counter, name.ends_with("_total"), "{name}");
             assert!(metric.unit != "seconds" || name.contains("seconds"), "{name}");
-            assert!(metric.unit != "bytes" || name.ends_with("_bytes"), "{name}");
+            assert!(metric.unit != "bytes" || name.trim_end_matches("_total").ends_with("_bytes"), "{name}");
             assert!(!metric.help.is_empty() && !metric.source.is_empty(), "{name}");
         }
     }

@@ -189,6 +189,7 @@ impl House {
             datasets: Datasets::open(&folder.path().join("datasets"))?,
             encode: None,
             shelf: Some(Arc::new(Found)),
+            drop_folder: None,
             shutdown: stop.clone(),
             tasks: tasks.clone(),
         });

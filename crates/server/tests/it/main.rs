@@ -22,6 +22,8 @@ mod language_models;
 
 mod learning;
 
+mod events;
+
 mod mcp;
 
 mod connections;

@@ -58,7 +58,10 @@ pub const MAIN: Schema = Schema {
 };
 
 /// The database of the event log and of what is spent.
-pub const EVENTS: Schema = Schema { name: "events", migrations: &[migration!("sqlite-events", 1, "0001_events")] };
+pub const EVENTS: Schema = Schema {
+    name: "events",
+    migrations: &[migration!("sqlite-events", 1, "0001_events"), migration!("sqlite-events", 2, "0002_marks")],
+};
 
 /// The database of what is derived from the event log.
 pub const LEARNING: Schema =

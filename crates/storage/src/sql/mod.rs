@@ -343,12 +343,17 @@ impl Database {
 
     /// Runs SQLite's own check of the whole file.
     pub(crate) fn integrity(&self) -> Result<Vec<String>, StorageError> {
-        self.read(|connection| {
+        let lines = self.read(|connection| {
             let mut statement = connection.prepare("PRAGMA integrity_check(20)")?;
             let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
-            let lines: Vec<String> = rows.collect::<Result<_, _>>()?;
-            Ok(if lines == ["ok"] { Vec::new() } else { lines })
-        })
+            Ok(rows.collect::<Result<Vec<_>, _>>()?)
+        });
+        match lines {
+            Ok(lines) if lines == ["ok"] => Ok(Vec::new()),
+            // Some damage the check cannot look past: then that it could not is what it complains of.
+            Err(StorageError::Damaged(error)) => Ok(vec![error.to_string()]),
+            lines => lines,
+        }
     }
 }
 

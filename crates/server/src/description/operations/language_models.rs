@@ -9,6 +9,7 @@ use crate::{
         augment::{AugmentAnswer, AugmentBody},
         budgets::{self, BudgetAnswer, SetBody},
         datasets::{self, BuildBody, DatasetAnswer, ExportParams},
+        events::{AppendedAnswer, EventsBody},
         interactions::{self, WhyAnswer},
         learning::{
             EvaluateBody, EvaluationAnswer, EvaluationsAnswer, KnownAnswer, OutcomeBody, RecordedAnswer, StatsAnswer,
@@ -211,7 +212,7 @@ fn interactions(schemas: &mut Schemas) -> [Operation; 3] {
     ]
 }
 
-fn learning(schemas: &mut Schemas) -> [Operation; 6] {
+fn learning(schemas: &mut Schemas) -> [Operation; 7] {
     const TAG: Tag = Tag::LanguageModels;
     let recorded = json!({ "id": INTERACTION_ID });
     [
@@ -229,6 +230,24 @@ fn learning(schemas: &mut Schemas) -> [Operation; 6] {
             )
             .answer::<RecordedAnswer>(schemas, 201, "It is on record", recorded.clone())
             .fails(&[Code::AlreadyExists])
+            .fails(WRITES),
+        Operation::new(Post, "/api/v1/events", "append_events", TAG, "Put events on record")
+            .about(
+                "Up to 1000 at once: all of them are on disk when this answers, or none is there. Those of interactions and \
+                 outcomes are learned from; events of any other kind are kept and counted.",
+            )
+            .idempotent()
+            .body::<EventsBody>(
+                schemas,
+                json!({ "events": [
+                    { "kind": "interaction_told", "interaction": INTERACTION_ID, "question": "how do I pin nixpkgs" },
+                    { "kind": "outcome_told", "interaction": INTERACTION_ID, "outcome": "success", "source": "ci" },
+                    { "kind": "deployed", "at": "2026-01-31T23:59:59Z", "body": { "host": "amber" } },
+                ] }),
+            )
+            .answer::<AppendedAnswer>(schemas, 201, "They are on record", json!({
+                "events": 3, "first_position": 4_711, "is_repeat": false,
+            }))
             .fails(WRITES),
         Operation::new(Get, "/api/v1/interactions/{id}", "show_interaction", TAG, "What is known of an interaction")
             .about("What it is worth and what that is made of, what it is like, and who said what about it, as far as that was derived.")
@@ -357,6 +376,10 @@ fn stats() -> Value {
         }],
         "interactions": 2_350, "vectors_due": 0, "values_due": 0,
         "kinds": [{ "kind": "turn_started", "version": 1, "is_known": true, "events": 2_350 }], "size_bytes": 9_437_184,
+        "drop_folder": {
+            "files": 3, "unread_bytes": 0, "passed_over": 0, "events": 71_204, "dead_letters": 1, "gaps": 0, "gap_bytes": 0,
+            "begun_anew": 0, "error": null,
+        },
     })
 }
 
