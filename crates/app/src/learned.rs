@@ -4,9 +4,12 @@
 use std::{future::Future, pin::Pin};
 
 use holdfast_embedding::{EmbedError, Models, Priority, Purpose};
-use holdfast_knowledge::{Explain, Group, Knowledge, Learned, Mode, SearchRequest};
-use holdfast_learning::{Asked, Encode, Encoded, Finding, NotEncoded, Shelf};
-use holdfast_storage::Caller;
+use holdfast_knowledge::{
+    Explain, Group, Knowledge, KnowledgeError, Learned, Mode, NewDocument, PutDocuments, SearchRequest,
+};
+use holdfast_learning::{Asked, Encode, Encoded, Finding, Keeping, Lesson, NotEncoded, Shelf};
+use holdfast_storage::{Caller, learned_collection};
+use serde_json::json;
 
 /// The default embedding model, as learning knows it: behind everybody who waits.
 pub struct ByDefaultModel(pub Models);
@@ -23,6 +26,18 @@ impl Encode for ByDefaultModel {
             };
             encode.await.map_err(|error: EmbedError| NotEncoded { reason: error.to_string() })
         })
+    }
+}
+
+fn document(lesson: Lesson) -> NewDocument {
+    let Lesson { id, kind, title, text } = lesson;
+    NewDocument {
+        id: Some(id),
+        title: Some(title).filter(|title| !title.trim().is_empty()),
+        content: text,
+        content_type: Some("text/plain".to_owned()),
+        metadata: json!({ "learned": kind }),
+        ..NewDocument::default()
     }
 }
 
@@ -51,6 +66,30 @@ impl Shelf for InKnowledge {
             };
             let found = self.0.search(&caller, request).await.map_err(|error| error.to_string())?;
             Ok(found.results.into_iter().map(|result| result.document_id).collect())
+        })
+    }
+
+    fn keep(&self, tenant: String, lessons: Vec<Lesson>, remove: Vec<String>) -> Keeping<'_> {
+        Box::pin(async move {
+            let told = |error: KnowledgeError| error.to_string();
+            let (owner, collection) = (Caller::owner(), learned_collection(&tenant));
+            match self.0.create_collection(&owner, &collection, None).await {
+                Ok(_) | Err(KnowledgeError::Exists { .. }) => {}
+                Err(error) => return Err(told(error)),
+            }
+            if !lessons.is_empty() {
+                let documents = lessons.into_iter().map(document).collect();
+                // What was accepted is on disk, and indexed in a while.
+                let request = PutDocuments { collection: collection.clone(), documents, wait: None, idempotency: None };
+                self.0.put_documents(&owner, request).await.map_err(told)?;
+            }
+            for id in remove {
+                match self.0.remove_document(&owner, &collection, &id).await {
+                    Ok(()) | Err(KnowledgeError::NotFound { .. }) => {}
+                    Err(error) => return Err(told(error)),
+                }
+            }
+            Ok(())
         })
     }
 

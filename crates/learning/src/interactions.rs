@@ -154,7 +154,7 @@ impl Batch<'_> {
         row.is_cut = is_cut;
         row.question_hash = asked;
         if row.question.is_some() {
-            row.stale = Stale { vector: true, value: true };
+            row.stale = Stale { vector: true, value: true, failures: true };
         }
         let taken = started.context.iter().flat_map(|context| &context.taken);
         let documents: Vec<&str> = taken.filter_map(|passage| passage.document_id.as_deref()).collect();
@@ -204,6 +204,7 @@ impl Batch<'_> {
         let reason = finished.attempts.iter().rev().find_map(|attempt| attempt.reason.as_deref());
         if !matches!(&*finished.outcome, "answered" | "cached") {
             row.error = reason.map(|reason| cut(reason, QUESTION_BYTES_MAX, &mut false));
+            row.stale.failures = true;
         }
         row.stale.value = true;
         if let Some(hash) = answer_hash {
@@ -235,7 +236,7 @@ impl Batch<'_> {
             row.error = error.map(|text| cut(&text, QUESTION_BYTES_MAX, &mut false));
             row.model = model;
             row.licence = licence;
-            row.stale = Stale { vector: true, value: true };
+            row.stale = Stale { vector: true, value: true, failures: true };
             let documents: Vec<&str> = context.iter().map(String::as_str).collect();
             self.give(event, id, &documents)?;
             self.asked.insert((event.caller.to_string(), hashes.0), id);
@@ -274,6 +275,12 @@ impl Batch<'_> {
         {
             row.outcome_at_ms = Some(event.at_ms);
             row.outcome = outcome.worth().map(|_| outcome.as_str().to_owned());
+        }
+        if let Some(solved_by) = told.solved_by
+            && is_newer(row.solved_by_at_ms)
+        {
+            row.solved_by_at_ms = Some(event.at_ms);
+            row.solved_by = Some(solved_by);
         }
         if let Some(feedback) = told.feedback
             && is_newer(row.feedback_at_ms)

@@ -5,14 +5,19 @@
 //! reads. Who asked, and who answered them, is not known here: events are data.
 
 pub mod batch;
+mod cluster;
 pub mod dataset;
 mod drop_folder;
 pub mod evaluate;
 pub mod exported;
+mod failures;
+pub mod fingerprint;
 mod health;
 mod interactions;
+pub mod lessons;
 mod line;
 pub mod near;
+pub mod patterns;
 pub mod redact;
 mod similar;
 #[cfg(test)]
@@ -32,7 +37,7 @@ use holdfast_storage::{
     Caller, EventLog, LearningStore, Scope, StorageError,
     datasets::Datasets,
     events::{AppendError, EVENT_BYTES_MAX, EventFilter, NewEvent},
-    learning::{Counts, Evidence, InteractionRow, KindCount},
+    learning::{Counts, Evidence, InteractionRow, KindCount, KnownError, LessonCounts, Pattern},
 };
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -40,6 +45,7 @@ use uuid::Uuid;
 
 pub use drop_folder::{DropFolder, FolderError, FolderStatus, FollowedFile, GAP_FOUND, Settings, Taken};
 pub use interactions::is_success;
+pub use lessons::Lesson;
 pub use line::RESERVED_KINDS;
 pub use similar::{Encode, Encoded, NotEncoded};
 pub use worker::{Role, StageStatus, WorkerStatus};
@@ -79,6 +85,9 @@ pub trait Shelf: Send + Sync {
     /// The documents that a search finds, by their ids, best first.
     fn find(&self, caller: Caller, asked: Asked) -> Finding<'_>;
 
+    /// Has search find these lessons of a tenant, and no longer those of these ids. Saying it again changes nothing.
+    fn keep(&self, tenant: String, lessons: Vec<Lesson>, remove: Vec<String>) -> Keeping<'_>;
+
     /// Stands for everything that decides what a search finds, but what is stored and what was learned.
     fn settings(&self) -> String;
 }
@@ -98,6 +107,9 @@ pub struct Asked {
 
 /// The documents of a search, to come, or why there are none, in words that may be shown.
 pub type Finding<'a> = std::pin::Pin<Box<dyn Future<Output = Result<Vec<String>, String>> + Send + 'a>>;
+
+/// Something that is to be findable, or why it is not, in words that may be shown.
+pub type Keeping<'a> = std::pin::Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
 
 /// The handle to what was learned; cloning is shallow.
 #[derive(Clone)]
@@ -197,6 +209,8 @@ pub struct Stats {
     pub kinds: Vec<KindCount>,
     /// Bytes of what is derived.
     pub size_bytes: u64,
+    /// Patterns and failures.
+    pub lessons: LessonCounts,
     /// How it is with the drop folder.
     pub drop_folder: Option<FolderStatus>,
 }
@@ -309,6 +323,33 @@ impl Learning {
         Ok(Known { parts: value::Parts::of(&row), row, evidence })
     }
 
+    /// The patterns of the caller's interactions, or of everybody's for who may read all, worth most first, without the
+    /// first so many.
+    ///
+    /// # Errors
+    /// [`LearnError::Storage`].
+    pub async fn patterns(&self, caller: &Caller, after: usize, limit: usize) -> Result<Vec<Pattern>, LearnError> {
+        let (store, whose) = (self.store.clone(), whose(caller));
+        let read = move || store.read(|fold| fold.patterns(whose.as_deref(), after, limit));
+        Ok(blocking(read).await.map_err(|_| StorageError::Closed)??)
+    }
+
+    /// The failures that the caller's interactions told of, or everybody's for who may read all, seen most first, without
+    /// the first so many.
+    ///
+    /// # Errors
+    /// [`LearnError::Storage`].
+    pub async fn known_errors(
+        &self,
+        caller: &Caller,
+        after: usize,
+        limit: usize,
+    ) -> Result<Vec<KnownError>, LearnError> {
+        let (store, whose) = (self.store.clone(), whose(caller));
+        let read = move || store.read(|fold| fold.known_errors(whose.as_deref(), after, limit));
+        Ok(blocking(read).await.map_err(|_| StorageError::Closed)??)
+    }
+
     /// How far learning is.
     ///
     /// # Errors
@@ -319,9 +360,10 @@ impl Learning {
         let log_position = self.log.last_position();
         let read = move || {
             let checkpoints = store.checkpoints()?;
-            let (interactions, kinds) = store.read(|fold| Ok((fold.counts()?, fold.kinds()?)))?;
+            let (interactions, kinds, lessons) =
+                store.read(|fold| Ok((fold.counts()?, fold.kinds()?, fold.lesson_counts()?)))?;
             let size_bytes = store.size_bytes();
-            Ok(Stats { worker, log_position, checkpoints, interactions, kinds, size_bytes, drop_folder })
+            Ok(Stats { worker, log_position, checkpoints, interactions, kinds, size_bytes, lessons, drop_folder })
         };
         blocking(read).await.map_err(|_| StorageError::Closed)?
     }
@@ -345,7 +387,7 @@ impl Learning {
             };
             let (stages, counts) = blocking(read).await.map_err(|_| StorageError::Closed)??;
             let is_folded = stages.iter().any(|(name, at)| name == interactions::STAGE && at.position >= target);
-            let due = counts.values_due + if self.makes_vectors { counts.vectors_due } else { 0 };
+            let due = counts.values_due + counts.failures_due + if self.makes_vectors { counts.vectors_due } else { 0 };
             if (is_folded || target == 0) && due == 0 {
                 return Ok(());
             }
@@ -418,6 +460,11 @@ impl Learning {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Whose data a caller sees; everybody's where nothing.
+fn whose(caller: &Caller) -> Option<String> {
+    (!caller.may(Scope::InteractionsRead)).then(|| caller.id().to_owned())
 }
 
 fn may_see(caller: &Caller, whose: &str) -> bool {

@@ -117,6 +117,8 @@ pub(crate) enum PassError {
     Storage(#[from] StorageError),
     #[error(transparent)]
     Encode(#[from] NotEncoded),
+    #[error("lessons cannot be made findable: {0}")]
+    Shelf(String),
     #[error("a task broke off")]
     Broken(#[from] tokio::task::JoinError),
 }
@@ -178,7 +180,7 @@ impl Memory {
         row.nearest_id = likeness.nearest_id;
         row.similar = Some(u32::try_from(likeness.similar.len()).unwrap_or(u32::MAX).min(SIMILAR_ENOUGH));
         row.value = Some(Parts::of(&row).value());
-        row.stale = Stale::default();
+        row.stale = Stale { failures: row.stale.failures, ..Stale::default() };
         let number = fold.put_interaction(&row)?;
         let bytes: Vec<u8> = vector.iter().map(|value| value.cast_unsigned()).collect();
         fold.put_vector(number, &self.space, &bytes)?;
@@ -223,7 +225,7 @@ impl Memory {
 
 /// A number from -1 to 1 as a byte. The numbers of a vector of length 1 are small: four times as fine is never too large
 /// for more than a few of 384, which are cut off.
-fn quantised(value: f32) -> i8 {
+pub(crate) fn quantised(value: f32) -> i8 {
     const SCALE: f32 = 127.0 * 4.0;
     // In range after the clamp, so nothing is lost but the fraction.
     #[expect(clippy::cast_possible_truncation, reason = "it is clamped to the range first")]

@@ -4,7 +4,7 @@
 //! cheap ones first; the next activation is the retry. Stages know nothing of each other but rows.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    Shelf, interactions,
+    Shelf, failures, interactions, lessons, patterns,
     similar::{self, Encode, Memory, PassError, blocking},
     useful,
     value::Parts,
@@ -46,6 +46,12 @@ const VALUES: &str = "values";
 /// What tells ranking which documents were of use, and how often it does at most.
 const USEFULNESS: &str = "usefulness";
 const USEFULNESS_EVERY: Duration = Duration::from_secs(5);
+/// The stage that finds failures, those that look for patterns and make lessons findable, and how often these two look at
+/// most.
+const FAILURES: &str = "failures";
+const PATTERNS: &str = "patterns";
+const LESSONS: &str = "lessons";
+const LESSONS_EVERY: Duration = Duration::from_secs(2);
 
 /// What a stage is doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -162,7 +168,7 @@ impl Worker {
                 batch: BATCH_MAX,
                 memory: Arc::default(),
                 ranked: None,
-                owes_ranking: false,
+                rests: BTreeMap::new(),
                 pauses: BTreeMap::new(),
             };
             loop {
@@ -258,10 +264,10 @@ struct Stages<'a> {
     /// Events of the next transaction.
     batch: usize,
     memory: Arc<Mutex<Memory>>,
-    /// What ranking was last told, and when it may be told again.
-    ranked: Option<(Vec<(String, f32)>, Instant)>,
-    /// Whether it has not been told since something was derived.
-    owes_ranking: bool,
+    /// What ranking was last told.
+    ranked: Option<Vec<(String, f32)>>,
+    /// When stages that look at everything may do so again, and whether something waits for that.
+    rests: BTreeMap<&'static str, (Instant, bool)>,
     /// Until when a stage that failed is left alone, and how long it was the last time.
     pauses: BTreeMap<&'static str, (Instant, Duration)>,
 }
@@ -277,6 +283,9 @@ impl Stages<'_> {
             if self.is_due(interactions::STAGE) {
                 did += self.told(interactions::STAGE, self.interactions().await);
             }
+            if self.is_due(FAILURES) {
+                did += self.told(FAILURES, self.failures().await);
+            }
             if self.is_due(VALUES) {
                 did += self.told(VALUES, self.values().await);
             }
@@ -288,35 +297,48 @@ impl Stages<'_> {
             }
         }
         metrics::gauge!("holdfast_learning_bytes").set(self.worker.store.size_bytes() as f64);
-        if self.is_due(USEFULNESS) {
-            let done = self.usefulness().await;
-            self.told(USEFULNESS, done);
+        // These look at everything: however much that is, each takes a twentieth of a processor at most.
+        for stage in [USEFULNESS, PATTERNS, LESSONS] {
+            if !self.is_due(stage) || self.is_resting(stage) {
+                continue;
+            }
+            let began = Instant::now();
+            let done = match stage {
+                USEFULNESS => self.usefulness().await,
+                PATTERNS => self.patterns().await,
+                _ => self.lessons().await,
+            };
+            let did = self.told(stage, done);
+            let least = if stage == USEFULNESS { USEFULNESS_EVERY } else { LESSONS_EVERY };
+            // What did something has more to do, or another one has.
+            self.rests.insert(stage, (Instant::now() + least.max(began.elapsed() * 20), did > 0));
         }
     }
 
     /// When something is to be done that no event and no timer announces.
     fn soonest(&self) -> Option<Instant> {
-        let ranking = self.ranked.as_ref().filter(|_| self.owes_ranking).map(|(_, again)| *again);
-        self.pauses.values().map(|(until, _)| *until).chain(ranking).min()
+        let rests = self.rests.values().filter(|(_, is_owed)| *is_owed).map(|(again, _)| *again);
+        self.pauses.values().map(|(until, _)| *until).chain(rests).min()
+    }
+
+    /// Whether a stage that looks at everything has just done so; then it is looked after later.
+    fn is_resting(&mut self, stage: &'static str) -> bool {
+        let Some((again, is_owed)) = self.rests.get_mut(stage) else { return false };
+        *is_owed = Instant::now() < *again;
+        *is_owed
     }
 
     /// Tells ranking which documents were of use, if that has changed.
     async fn usefulness(&mut self) -> Result<usize, PassError> {
         let Some(shelf) = &self.worker.shelf else { return Ok(0) };
-        self.owes_ranking = self.ranked.as_ref().is_some_and(|(_, again)| Instant::now() < *again);
-        if self.owes_ranking {
-            return Ok(0);
-        }
-        let (store, began) = (self.worker.store.clone(), Instant::now());
+        let store = self.worker.store.clone();
         let estimate = move || Ok::<_, StorageError>(useful::estimate(&store.read(|fold| fold.shown())?).boosts());
         let boosts = blocking(estimate).await??;
-        // However much was shown, it takes a twentieth of a processor at most.
-        let pause = USEFULNESS_EVERY.max(began.elapsed() * 20);
-        let is_new = self.ranked.as_ref().is_none_or(|(last, _)| *last != boosts);
+        let is_new = self.ranked.as_ref() != Some(&boosts);
         if is_new {
             shelf.rank_by(boosts.clone());
         }
-        self.ranked = Some((boosts, Instant::now() + pause));
+        self.ranked = Some(boosts);
         Ok(usize::from(is_new))
     }
 
@@ -347,15 +369,31 @@ impl Stages<'_> {
         blocking(move || fold_all(&store, &log, &lease, batch, &|| shutdown.is_cancelled())).await?
     }
 
+    async fn failures(&self) -> Result<usize, PassError> {
+        let (store, lease) = (self.worker.store.clone(), self.lease.clone());
+        blocking(move || failures::pass(&store, &lease)).await?
+    }
+
+    async fn patterns(&self) -> Result<usize, PassError> {
+        let (store, lease) = (self.worker.store.clone(), self.lease.clone());
+        blocking(move || patterns::pass(&store, &lease)).await?
+    }
+
+    async fn lessons(&self) -> Result<usize, PassError> {
+        let Some(shelf) = &self.worker.shelf else { return Ok(0) };
+        lessons::pass(&self.worker.store, self.lease, shelf.as_ref()).await
+    }
+
     async fn values(&self) -> Result<usize, PassError> {
         let (store, lease) = (self.worker.store.clone(), self.lease.clone());
         blocking(move || values(&store, &lease)).await?
     }
 
     async fn vectors(&self) -> Result<usize, PassError> {
-        match &self.worker.encode {
-            Some(encode) => similar::pass(&self.worker.store, self.lease, encode, &self.memory).await,
-            None => Ok(0),
+        let Some(encode) = &self.worker.encode else { return Ok(0) };
+        match similar::pass(&self.worker.store, self.lease, encode, &self.memory).await? {
+            0 => patterns::vectors(&self.worker.store, self.lease, encode).await,
+            done => Ok(done),
         }
     }
 }
@@ -395,16 +433,23 @@ fn lag(log: &EventLog, position: u64) {
     metrics::gauge!("holdfast_learning_lag").set(log.last_position().saturating_sub(position) as f64);
 }
 
-fn values(store: &LearningStore, lease: &Lease) -> Result<usize, PassError> {
+pub(crate) fn values(store: &LearningStore, lease: &Lease) -> Result<usize, PassError> {
     let rows = store.read(|fold| fold.values_due(VALUES_TOGETHER))?;
     let count = rows.len();
     if count > 0 {
         store.derive(lease, move |fold| {
+            let mut changed = BTreeSet::new();
             for row in &rows {
                 // Nobody else changes rows, so what was read is what is there.
                 if let Some(number) = row.number {
                     fold.set_value(number, Parts::of(row).value())?;
+                    let about = fold.failures_about(number)?;
+                    changed.extend(about.into_iter().map(|error| (row.tenant.clone(), error)));
                 }
+            }
+            // How it went may have solved them.
+            for (tenant, error) in changed {
+                fold.recount_error(&tenant, &error)?;
             }
             Ok(())
         })?;

@@ -220,6 +220,8 @@ pub(crate) const ROUTES: &[Route] = &[
     Route::new("/api/v1/interactions/{id}/why", &[get_with(Chat)], || get(api::interactions::why)),
     Route::new("/api/v1/interactions/{id}/outcome", &[post_with(Chat)], || post(api::learning::went)),
     Route::new("/api/v1/events", &[post_with(InteractionsWrite)], || post(api::events::record)),
+    Route::new("/api/v1/learning/patterns", &[get_with(Chat)], || get(api::lessons::patterns)),
+    Route::new("/api/v1/learning/errors", &[get_with(Chat)], || get(api::lessons::errors)),
     Route::new("/api/v1/learning/stats", &[get_with(LearningRead)], || get(api::learning::stats)),
     Route::new("/api/v1/learning/evaluations", &[get_with(LearningRead), post_with(InteractionsRead)], || {
         get(api::learning::evaluations).post(api::learning::evaluate)

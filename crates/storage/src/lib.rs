@@ -38,7 +38,7 @@ mod sql;
 
 use std::{path::Path, sync::Arc, time::SystemTime};
 
-pub use caller::{Caller, Grants, Role, Scope, Scopes};
+pub use caller::{Caller, Grants, Role, Scope, Scopes, is_learned, learned_collection};
 pub use directory::DataDirectory;
 pub use disk::DiskSpace;
 pub use error::{PutError, StorageError};

@@ -14,6 +14,7 @@ use super::{
     lists::{self, items, word},
 };
 use crate::{
+    arguments::Paging,
     output::{clean, clean_line, table},
     transport::{Request, Transport, encode},
 };
@@ -23,6 +24,16 @@ use crate::{
 pub enum Learn {
     /// Show how far learning is, and what holds it up
     Status,
+    /// List problems that came again, with what worked; worth most first
+    Patterns {
+        #[command(flatten)]
+        paging: Paging,
+    },
+    /// List failures that interactions told of, and what solved them; seen most first
+    Errors {
+        #[command(flatten)]
+        paging: Paging,
+    },
     /// Show what is known of an interaction: what it is worth, and who said what about it
     Show {
         /// Its id
@@ -123,6 +134,14 @@ pub async fn run(session: &Session, action: Learn) -> Result<()> {
                 Learn::Status => {
                     output.value(&transport.send(Request::get("/api/v1/learning/stats")).await?, status)?;
                 }
+                Learn::Patterns { paging } => {
+                    let answer = transport.send(lists::page("/api/v1/learning/patterns", paging)).await?;
+                    output.value(&answer, |answer| lists::table(answer, "patterns", &PATTERNS))?;
+                }
+                Learn::Errors { paging } => {
+                    let answer = transport.send(lists::page("/api/v1/learning/errors", paging)).await?;
+                    output.value(&answer, |answer| lists::table(answer, "errors", &ERRORS))?;
+                }
                 Learn::Show { id } => {
                     let target = format!("/api/v1/interactions/{}", encode(id));
                     output.value(&transport.send(Request::get(target)).await?, known)?;
@@ -219,6 +238,11 @@ const KINDS: [(&str, &str); 4] =
 const EVIDENCE: [(&str, &str); 5] =
     [("AT", "at"), ("WORD", "word"), ("FEEDBACK", "feedback"), ("SOURCE", "source"), ("NOTE", "note")];
 
+const PATTERNS: [(&str, &str); 5] =
+    [("VALUE", "value"), ("SEEN", "interactions"), ("AGAINST", "against"), ("LAST", "last_at"), ("PROBLEM", "problem")];
+const ERRORS: [(&str, &str); 5] =
+    [("SEEN", "seen"), ("LAST", "last_at"), ("SOLVED BY", "solved_by"), ("CLASS", "class"), ("MESSAGE", "message")];
+
 // Writing to a string cannot fail, so the results of `write!` below say nothing.
 
 fn status(stats: &Value) -> String {
@@ -231,6 +255,19 @@ fn status(stats: &Value) -> String {
     );
     let _ = writeln!(text, "{}", lists::table(stats, "stages", &STAGES));
     let _ = write!(text, "\n{}", lists::table(stats, "kinds", &KINDS));
+    let lessons = &stats["lessons"];
+    let _ = write!(
+        text,
+        "\n{} patterns, {} of them junk, of {} interactions ({} in none); {} known errors, {} solved; {} lessons found by \
+         search",
+        lessons["patterns"],
+        lessons["junk"],
+        lessons["interactions"],
+        lessons["alone"],
+        lessons["errors"],
+        lessons["solved"],
+        lessons["findable"]
+    );
     let folder = &stats["drop_folder"];
     if folder.is_object() {
         let _ = write!(

@@ -138,8 +138,13 @@ impl Searcher {
 
     /// The collections that are asked, and none that the caller may not see.
     fn places(&self, caller: &Caller, request: &SearchRequest) -> Result<Vec<Place>, KnowledgeError> {
-        let default = [self.default_collection.to_string()];
-        let asked = if request.collections.is_empty() { &default } else { &request.collections[..] };
+        let default;
+        let asked = if request.collections.is_empty() {
+            default = self.default_places(caller)?;
+            &default
+        } else {
+            &request.collections[..]
+        };
         let names: BTreeSet<&String> = asked.iter().collect();
         if names.len() > COLLECTIONS_MAX {
             return Err(KnowledgeError::invalid(
@@ -156,6 +161,14 @@ impl Searcher {
                 Ok(Place { name: name.clone(), model, indexes })
             })
             .collect()
+    }
+
+    /// Where is searched when nobody says: in the default collection, and in what was learned, as far as the caller may
+    /// see it.
+    fn default_places(&self, caller: &Caller) -> Result<Vec<String>, KnowledgeError> {
+        let mut places = vec![self.default_collection.to_string()];
+        places.extend(self.storage.learned_collections(caller.grants(), COLLECTIONS_MAX - 1)?);
+        Ok(places)
     }
 
     /// Embeds the query for every model that the collections need.

@@ -1,6 +1,7 @@
 //! The stages over a real log and a real store.
 
 mod kills;
+mod lessons;
 
 use std::{collections::BTreeMap, future::Future, path::Path, pin::Pin, sync::Arc};
 

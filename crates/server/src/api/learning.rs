@@ -13,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::lessons::CountsAnswer;
 use crate::{
     Server,
     error::{Failure, public},
@@ -224,6 +225,7 @@ pub(crate) struct StatsAnswer {
     kinds: Vec<KindAnswer>,
     /// Bytes of what is derived, on disk
     size_bytes: u64,
+    lessons: CountsAnswer,
     /// The folder into which other programs write events; null where none is read
     drop_folder: Option<FolderAnswer>,
 }
@@ -509,7 +511,8 @@ impl From<Evidence> for EvidenceAnswer {
 
 impl From<Stats> for StatsAnswer {
     fn from(stats: Stats) -> Self {
-        let Stats { worker, log_position, checkpoints, interactions: counts, kinds, size_bytes, drop_folder } = stats;
+        let Stats { worker, log_position, checkpoints, interactions: counts, kinds, size_bytes, lessons, drop_folder } =
+            stats;
         let mut stages: Vec<StageAnswer> = checkpoints
             .into_iter()
             .map(|(name, at)| StageAnswer {
@@ -548,6 +551,7 @@ impl From<Stats> for StatsAnswer {
             values_due: counts.values_due,
             kinds: kinds.into_iter().map(KindAnswer::from).collect(),
             size_bytes,
+            lessons: lessons.into(),
             drop_folder: drop_folder.map(FolderAnswer::from),
         }
     }

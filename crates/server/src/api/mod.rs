@@ -33,6 +33,8 @@ pub(crate) mod learning;
 
 pub(crate) mod events;
 
+pub(crate) mod lessons;
+
 pub(crate) mod datasets;
 
 pub(crate) mod doctor;

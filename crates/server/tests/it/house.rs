@@ -17,7 +17,7 @@ use futures::future::BoxFuture;
 use holdfast_coordinator::{CannotRun, Coordinator, RunSettings, Runner, Served};
 use holdfast_embedding::{FetchLimits, ModelSource, ModelState, Models};
 use holdfast_knowledge::{Knowledge, Watch};
-use holdfast_learning::{Asked, Finding, Learning, Shelf};
+use holdfast_learning::{Asked, Finding, Keeping, Learning, Lesson, Shelf};
 use holdfast_server::{Config, Observation, Parts, Server};
 use holdfast_storage::{Caller, EventLog, LearningStore, Role, Storage, datasets::Datasets, keys::KeyTerms};
 use http_body_util::BodyExt;
@@ -41,6 +41,10 @@ impl Shelf for Found {
 
     fn find(&self, _caller: Caller, _asked: Asked) -> Finding<'_> {
         Box::pin(async { Ok(vec!["doc_7b".to_owned()]) })
+    }
+
+    fn keep(&self, _: String, _: Vec<Lesson>, _: Vec<String>) -> Keeping<'_> {
+        Box::pin(async { Ok(()) })
     }
 
     fn settings(&self) -> String {

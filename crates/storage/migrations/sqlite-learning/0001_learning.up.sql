@@ -61,6 +61,9 @@ CREATE TABLE interactions (
     context        TEXT,
     outcome        TEXT    CHECK (outcome IN ('success', 'partial', 'failure')),
     outcome_at_ms  INTEGER,
+    -- The interaction that was said to have solved what went wrong here.
+    solved_by      BLOB,
+    solved_by_at_ms INTEGER,
     feedback       REAL,
     feedback_at_ms INTEGER,
     -- Sums of weak evidence: weights, and weights times what they say.
@@ -71,17 +74,18 @@ CREATE TABLE interactions (
     nearest_id     BLOB,
     similar        INTEGER,
     value          REAL,
-    -- What has to be derived anew: 1 its vector, 2 its value, 3 both.
+    -- What has to be derived anew, as a sum: 1 its vector, 2 its value, 4 the failures it tells of.
     stale          INTEGER NOT NULL
 ) STRICT;
 
-CREATE INDEX interactions_by_session ON interactions (tenant, session) WHERE session IS NOT NULL;
+CREATE INDEX interactions_by_session ON interactions (tenant, session, asked_position) WHERE session IS NOT NULL;
 CREATE INDEX interactions_by_caller ON interactions (caller);
 CREATE INDEX interactions_by_question ON interactions (caller, question_hash, asked_position) WHERE question_hash IS NOT NULL;
 CREATE INDEX interactions_by_answer ON interactions (caller, answer_hash, answered_position) WHERE answer_hash IS NOT NULL;
 CREATE INDEX interactions_by_value ON interactions (value) WHERE value IS NOT NULL;
 CREATE INDEX interactions_vector_due ON interactions (asked_position, number) WHERE stale & 1;
 CREATE INDEX interactions_value_due ON interactions (asked_position, number) WHERE stale & 2;
+CREATE INDEX interactions_failures_due ON interactions (asked_position, number) WHERE stale & 4;
 
 -- What was said about an interaction: by people, by agents, by what happened next. The event's id makes that one that
 -- comes twice counts once.
@@ -113,6 +117,73 @@ CREATE TABLE shown (
     shown    INTEGER NOT NULL,
     useful   REAL    NOT NULL,
     PRIMARY KEY (tenant, document, rank)
+) STRICT, WITHOUT ROWID;
+
+-- Vectors of what was asked and answered together, of interactions that were worth it; the hashes say of which texts.
+CREATE TABLE pair_vectors (
+    number        INTEGER PRIMARY KEY,
+    space         TEXT    NOT NULL,
+    question_hash INTEGER,
+    answer_hash   INTEGER,
+    vector        BLOB    NOT NULL
+) STRICT;
+
+-- Which failures interactions tell of, by what stays the same of them.
+CREATE TABLE failures (
+    error       TEXT    NOT NULL,
+    interaction INTEGER NOT NULL,
+    PRIMARY KEY (error, interaction)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX failures_by_interaction ON failures (interaction);
+
+CREATE TABLE known_errors (
+    tenant           TEXT    NOT NULL,
+    error            TEXT    NOT NULL,
+    class            TEXT    NOT NULL,
+    normal           TEXT    NOT NULL,
+    excerpt          TEXT    NOT NULL,
+    excerpt_position INTEGER NOT NULL,
+    seen             INTEGER NOT NULL,
+    first_at_ms      INTEGER NOT NULL,
+    last_at_ms       INTEGER NOT NULL,
+    -- The interaction that solved it.
+    solved_by        BLOB,
+    PRIMARY KEY (tenant, error)
+) STRICT, WITHOUT ROWID;
+
+-- Problems that came again and what worked. All of them are made anew together.
+CREATE TABLE patterns (
+    id          BLOB    PRIMARY KEY,
+    tenant      TEXT    NOT NULL,
+    problem     TEXT    NOT NULL,
+    approach    TEXT    NOT NULL,
+    value       REAL    NOT NULL,
+    members     INTEGER NOT NULL,
+    -- JSON: ids of the interactions that speak for it most.
+    evidence    TEXT    NOT NULL,
+    against     INTEGER NOT NULL,
+    contradicts BLOB,
+    cohesion    REAL    NOT NULL,
+    is_junk     INTEGER NOT NULL,
+    first_at_ms INTEGER NOT NULL,
+    last_at_ms  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- What they were made of.
+CREATE TABLE pattern_figures (
+    only   INTEGER PRIMARY KEY CHECK (only = 1),
+    inputs BLOB    NOT NULL,
+    points INTEGER NOT NULL,
+    alone  INTEGER NOT NULL
+) STRICT;
+
+-- Lessons that search finds, as it was told of them.
+CREATE TABLE shelved (
+    tenant   TEXT NOT NULL,
+    document TEXT NOT NULL,
+    hash     BLOB NOT NULL,
+    PRIMARY KEY (tenant, document)
 ) STRICT, WITHOUT ROWID;
 
 -- How well searches found what was wanted, each time that was measured.

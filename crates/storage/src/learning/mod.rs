@@ -7,6 +7,7 @@
 //! What the rows mean is not known here.
 
 mod lease;
+mod lessons;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 pub use self::{
     lease::{Lease, LeaseState},
+    lessons::{FailureTold, KnownError, LessonCounts, PairVector, Pattern, PatternFigures},
     rows::{Counts, Evaluation, Evidence, Fold, InteractionFilter, InteractionRow, KindCount, Shown, Stale},
 };
 use crate::{

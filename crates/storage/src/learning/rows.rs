@@ -7,7 +7,7 @@ use crate::error::StorageError;
 
 /// Derived rows within one transaction, or within one reader's view.
 pub struct Fold<'a> {
-    connection: &'a Connection,
+    pub(super) connection: &'a Connection,
 }
 
 /// What was asked and answered, as far as the log has told.
@@ -65,6 +65,10 @@ pub struct InteractionRow {
     pub outcome: Option<String>,
     /// When that was said.
     pub outcome_at_ms: Option<i64>,
+    /// The interaction that was said to have solved what went wrong here.
+    pub solved_by: Option<Uuid>,
+    /// When that was said.
+    pub solved_by_at_ms: Option<i64>,
     /// What people thought of it, from -1 to 1.
     pub feedback: Option<f64>,
     /// When they did.
@@ -92,6 +96,8 @@ pub struct Stale {
     pub vector: bool,
     /// Its value.
     pub value: bool,
+    /// Which failures it tells of.
+    pub failures: bool,
 }
 
 /// Something that was said about an interaction.
@@ -169,11 +175,11 @@ pub struct InteractionFilter {
 
 impl Stale {
     const fn number(self) -> i64 {
-        self.vector as i64 | (self.value as i64) << 1
+        self.vector as i64 | (self.value as i64) << 1 | (self.failures as i64) << 2
     }
 
     const fn of(number: i64) -> Self {
-        Self { vector: number & 1 != 0, value: number & 2 != 0 }
+        Self { vector: number & 1 != 0, value: number & 2 != 0, failures: number & 4 != 0 }
     }
 }
 
@@ -186,13 +192,16 @@ pub struct Counts {
     pub vectors_due: u64,
     /// Those whose value has to be derived.
     pub values_due: u64,
+    /// Those of which it has to be found which failures they tell of.
+    pub failures_due: u64,
 }
 
 macro_rules! columns {
     () => {
         "number, id, tenant, caller, session, at_ms, position, asked_position, answered_position, origin, model, system, before, question, \
  answer, is_cut, question_hash, answer_hash, ended, error, consent, consent_at_ms, licence, context, outcome, outcome_at_ms, \
-         feedback, feedback_at_ms, weak_weight, weak_good, nearest, nearest_id, similar, value, stale"
+         feedback, feedback_at_ms, weak_weight, weak_good, nearest, nearest_id, similar, value, stale, solved_by, \
+         solved_by_at_ms"
     };
 }
 
@@ -200,6 +209,8 @@ const BY_ID: &str = concat!("SELECT ", columns!(), " FROM interactions WHERE id 
 const BY_NUMBER: &str = concat!("SELECT ", columns!(), " FROM interactions WHERE number = ?1");
 const VECTOR_DUE: &str =
     concat!("SELECT ", columns!(), " FROM interactions WHERE stale & 1 ORDER BY asked_position, number LIMIT ?1");
+const FAILURES_DUE: &str =
+    concat!("SELECT ", columns!(), " FROM interactions WHERE stale & 4 ORDER BY asked_position, number LIMIT ?1");
 const VALUE_DUE: &str =
     concat!("SELECT ", columns!(), " FROM interactions WHERE stale & 2 ORDER BY asked_position, number LIMIT ?1");
 const WANTED: &str = concat!(
@@ -212,7 +223,7 @@ const PUT: &str = concat!(
     "INSERT OR REPLACE INTO interactions (",
     columns!(),
     ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
-      ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35)"
+      ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37)"
 );
 
 impl<'a> Fold<'a> {
@@ -271,6 +282,8 @@ impl<'a> Fold<'a> {
             row.similar,
             row.value,
             row.stale.number(),
+            row.solved_by.as_ref().map(|id| id.as_bytes().as_slice()),
+            row.solved_by_at_ms,
         ])?)
     }
 
@@ -282,6 +295,11 @@ impl<'a> Fold<'a> {
     /// Interactions whose value has to be derived, in the order in which they were asked.
     pub fn values_due(&self, limit: usize) -> Result<Vec<InteractionRow>, StorageError> {
         self.due(VALUE_DUE, limit)
+    }
+
+    /// Interactions of which it has to be found which failures they tell of, in the order in which they were asked.
+    pub fn failures_due(&self, limit: usize) -> Result<Vec<InteractionRow>, StorageError> {
+        self.due(FAILURES_DUE, limit)
     }
 
     fn due(&self, query: &str, limit: usize) -> Result<Vec<InteractionRow>, StorageError> {
@@ -297,6 +315,7 @@ impl<'a> Fold<'a> {
             interactions: count("SELECT count(*) FROM interactions")?,
             vectors_due: count("SELECT count(*) FROM interactions WHERE stale & 1")?,
             values_due: count("SELECT count(*) FROM interactions WHERE stale & 2")?,
+            failures_due: count("SELECT count(*) FROM interactions WHERE stale & 4")?,
         })
     }
 
@@ -418,7 +437,7 @@ impl<'a> Fold<'a> {
     /// Notes what an interaction is worth.
     pub fn set_value(&self, number: i64, value: f64) -> Result<(), StorageError> {
         self.connection
-            .prepare_cached("UPDATE interactions SET value = ?2, stale = stale & 1 WHERE number = ?1")?
+            .prepare_cached("UPDATE interactions SET value = ?2, stale = stale & ~2 WHERE number = ?1")?
             .execute((number, value))?;
         Ok(())
     }
@@ -500,5 +519,7 @@ fn interaction(row: &Row<'_>) -> rusqlite::Result<InteractionRow> {
         similar: row.get(32)?,
         value: row.get(33)?,
         stale: Stale::of(row.get(34)?),
+        solved_by: row.get::<_, Option<[u8; 16]>>(35)?.map(Uuid::from_bytes),
+        solved_by_at_ms: row.get(36)?,
     })
 }

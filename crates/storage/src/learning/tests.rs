@@ -140,6 +140,8 @@ async fn an_interaction_is_stored_whole_and_found_again() {
         context: Some("[]".into()),
         outcome: Some("partial".into()),
         outcome_at_ms: Some(8),
+        solved_by: Some(Uuid::from_u128(7)),
+        solved_by_at_ms: Some(10),
         feedback: Some(-0.25),
         feedback_at_ms: Some(9),
         weak_weight: 1.5,
@@ -148,7 +150,7 @@ async fn an_interaction_is_stored_whole_and_found_again() {
         nearest_id: Some(Uuid::from_u128(6)),
         similar: Some(3),
         value: Some(0.5),
-        stale: Stale { vector: true, value: false },
+        stale: Stale { vector: true, value: false, failures: true },
         ..InteractionRow::default()
     };
     blocking(move || {
@@ -165,7 +167,7 @@ async fn an_interaction_is_stored_whole_and_found_again() {
         assert_eq!(store.read(|fold| fold.last_asked("d", i64::MIN)).unwrap(), None);
         assert_eq!(
             store.read(|fold| fold.counts()).unwrap(),
-            Counts { interactions: 1, vectors_due: 1, values_due: 0 }
+            Counts { interactions: 1, vectors_due: 1, values_due: 0, failures_due: 1 }
         );
     })
     .await;

@@ -15,6 +15,7 @@ use crate::{
             EvaluateBody, EvaluationAnswer, EvaluationsAnswer, KnownAnswer, OutcomeBody, RecordedAnswer, StatsAnswer,
             TellBody,
         },
+        lessons::{KnownErrorsAnswer, PatternsAnswer},
         providers::{self, NewBody, ProviderAnswer, TestAnswer, TestBody},
         sessions::{self, ContentAnswer},
     },
@@ -212,7 +213,7 @@ fn interactions(schemas: &mut Schemas) -> [Operation; 3] {
     ]
 }
 
-fn learning(schemas: &mut Schemas) -> [Operation; 7] {
+fn learning(schemas: &mut Schemas) -> [Operation; 9] {
     const TAG: Tag = Tag::LanguageModels;
     let recorded = json!({ "id": INTERACTION_ID });
     [
@@ -267,6 +268,24 @@ fn learning(schemas: &mut Schemas) -> [Operation; 7] {
             .answer::<RecordedAnswer>(schemas, 200, "It is on record", recorded)
             .fails(&[Code::InteractionNotFound])
             .fails(WRITES),
+        Operation::new(Get, "/api/v1/learning/patterns", "list_patterns", TAG, "List problems that came again, with what worked")
+            .about("Of your own interactions; of everybody's for keys with the scope `interactions:read`. Search finds them too.")
+            .query::<PageParams>(schemas)
+            .answer::<PatternsAnswer>(
+                schemas,
+                200,
+                "One page, worth most first",
+                json!({ "patterns": [pattern()], "next_cursor": null }),
+            ),
+        Operation::new(Get, "/api/v1/learning/errors", "list_known_errors", TAG, "List failures that interactions told of")
+            .about("Of your own interactions; of everybody's for keys with the scope `interactions:read`. Search finds them too.")
+            .query::<PageParams>(schemas)
+            .answer::<KnownErrorsAnswer>(
+                schemas,
+                200,
+                "One page, seen most first",
+                json!({ "errors": [known_error()], "next_cursor": null }),
+            ),
         Operation::new(Get, "/api/v1/learning/stats", "learning_stats", TAG, "How far learning is")
             .answer::<StatsAnswer>(schemas, 200, "Each stage, and what it has folded", stats()),
         Operation::new(Get, "/api/v1/learning/evaluations", "list_evaluations", TAG, "How well searches found what was wanted, over time")
@@ -367,6 +386,24 @@ fn known() -> Value {
     })
 }
 
+fn pattern() -> Value {
+    json!({
+        "id": "7d0f1a52-6c0e-86f4-9b1d-0a5c9be0d3a7", "tenant": "owner", "problem": "how do I pin nixpkgs",
+        "approach": "Name a revision in the URL of the input …", "value": 0.71, "interactions": 12,
+        "evidence": [INTERACTION_ID], "against": 1, "contradicts": null, "cohesion": 0.83, "is_junk": false,
+        "first_at": "2026-01-12T08:00:00.000Z", "last_at": "2026-01-31T23:59:59.123Z",
+    })
+}
+
+fn known_error() -> Value {
+    json!({
+        "id": "9f2c41d07be65a13", "tenant": "owner", "class": "EADDRINUSE",
+        "message": "listen EADDRINUSE: address already in use", "excerpt": "Error: listen EADDRINUSE: address already in use",
+        "seen": 7, "first_at": "2026-01-12T08:00:00.000Z", "last_at": "2026-01-31T23:59:59.123Z",
+        "solved_by": INTERACTION_ID,
+    })
+}
+
 fn stats() -> Value {
     json!({
         "role": "worker", "log_position": 4_711,
@@ -376,6 +413,9 @@ fn stats() -> Value {
         }],
         "interactions": 2_350, "vectors_due": 0, "values_due": 0,
         "kinds": [{ "kind": "turn_started", "version": 1, "is_known": true, "events": 2_350 }], "size_bytes": 9_437_184,
+        "lessons": {
+            "patterns": 41, "junk": 1, "interactions": 1_960, "alone": 552, "errors": 87, "solved": 31, "findable": 127,
+        },
         "drop_folder": {
             "files": 3, "unread_bytes": 0, "passed_over": 0, "events": 71_204, "dead_letters": 1, "gaps": 0, "gap_bytes": 0,
             "begun_anew": 0, "error": null,
