@@ -86,7 +86,7 @@ def learned(server):
     while True:
         _, stats = server.call("GET", "/api/v1/learning/stats")
         stage = next((stage for stage in stats["stages"] if stage["name"] == "interactions"), None)
-        if stage and stage["lag"] == 0 and stats["stale"] == 0:
+        if stage and stage["lag"] == 0 and stats["values_due"] == 0:
             # It is told at most every five seconds.
             time.sleep(6)
             return

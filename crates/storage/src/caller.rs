@@ -405,4 +405,30 @@ mod tests {
         assert!(some(&["a"]).include("a") && !some(&["a"]).include("A") && !some(&[]).include(""));
         assert_eq!(some(&["a\"b"]).parameter().as_deref(), Some(r#"["a\"b"]"#));
     }
+
+    #[test]
+    fn what_was_learned_of_others_is_not_granted() {
+        let some = |names: &[&str]| Grants::only(names.iter().map(|name| (*name).to_owned()));
+        let own = learned_collection("key_1");
+        let all_but = Grants::AllBut(own.as_str().into());
+        assert!(all_but.include("default") && all_but.include(&own) && !all_but.include("learned.key_2"));
+        assert!(all_but.cover(&Grants::All) && Grants::All.cover(&all_but) && !some(&["a"]).cover(&all_but));
+        assert!(all_but.cover(&some(&["default", &own])) && !all_but.cover(&some(&["learned.key_2"])));
+        let key = |terms| Caller::key("key_1".to_owned(), terms).grants().clone();
+        assert_eq!(key(KeyTerms::of("agent", Role::Agent)), all_but);
+        assert_eq!(key(KeyTerms::of("admin", Role::Admin)), Grants::All);
+        let limited = KeyTerms { grants: some(&["a"]), ..KeyTerms::of("limited", Role::Agent) };
+        assert_eq!(key(limited), some(&["a", &own]));
+    }
+
+    #[test]
+    fn any_tenant_has_a_collection_of_its_own() {
+        let long = "x".repeat(200);
+        let tenants = ["owner", "key_1", "a.b", "", "ü", &long, "../..", "A"];
+        let names: std::collections::BTreeSet<String> =
+            tenants.iter().map(|tenant| learned_collection(tenant)).collect();
+        assert_eq!(names.len(), tenants.len());
+        assert!(names.iter().all(|name| is_learned(name) && name.len() <= 64 && name.is_ascii()), "{names:?}");
+        assert_eq!(learned_collection("owner"), "learned.owner");
+    }
 }

@@ -11,6 +11,7 @@ mod faults;
 mod gateway;
 mod indexing;
 mod overhead;
+mod patterns;
 mod retrieval;
 mod search;
 mod serving;
@@ -43,6 +44,8 @@ pub enum Benchmark {
     Indexing(indexing::Options),
     /// What the server adds to a request: processor time and instructions, against a bare route
     Overhead(overhead::Options),
+    /// Whether patterns and known errors are found that are there, and by search, among 2 000 interactions
+    Patterns,
     /// Search on judged data: nDCG@10 and MRR@100 by mode
     Retrieval(retrieval::Options),
     /// Search over 100 000 chunks, in process: time and recall, with and without filters
@@ -66,6 +69,7 @@ pub fn run(repository: &Repository, benchmark: Benchmark) -> Result<()> {
         Benchmark::Gateway(options) => gateway::run(repository, &options),
         Benchmark::Indexing(options) => indexing::run(repository, &options),
         Benchmark::Overhead(options) => overhead::run(repository, &options),
+        Benchmark::Patterns => patterns::run(repository),
         Benchmark::Retrieval(options) => retrieval::run(repository, &options),
         Benchmark::Search => search::run(repository),
         Benchmark::Serving => serving::run(repository),
