@@ -1205,8 +1205,8 @@ const DECOYS: [(&[&str], &[&str]); 13] = [
     ),
     (
         &[
-            concat!("/ho", "me/ubuntu/app"),
-            concat!("/ho", "me/user/.bashrc"),
+            "/home/ubuntu/app",
+            "/home/user/.bashrc",
             "/home/$USER/bin",
             "C:\\Users\\Public\\a.txt",
             "/Users/Shared",
