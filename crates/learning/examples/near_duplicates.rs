@@ -1,6 +1,6 @@
 //! Measures how well near-duplicates are found among rows made of real text.
 //!
-//! `cargo run --release --example near_duplicates -- [--show] [--questions] <data folder> [rows] [seed…]`
+//! `cargo run --release -p holdfast-learning --example near_duplicates -- [--show] [--questions] <data folder> [rows] [seed…]`
 //!
 //! The folder has `scifact/`, `cosqa/`, `nix-docs/` and `routing/`. Rows are made of the first three, or with `--questions` of the
 //! last, on which nothing was tuned. `--show` shows what went wrong. Exits with 1 where precision, recall or time is not what is promised.

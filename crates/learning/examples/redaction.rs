@@ -1,4 +1,4 @@
-//! Measures redaction on real texts: `cargo run --release --example redaction -- FOLDER [SEED [COUNT]]`.
+//! Measures redaction on real texts: `cargo run --release -p holdfast-learning --example redaction -- FOLDER [SEED [COUNT]]`.
 //!
 //! Reads the texts of a folder (`.md`, `.txt`, `.jsonl`), says what is found in them as they are and how fast, plants
 //! secrets, personal data and decoys in them, and says how much of that is found and whether any of it is left.

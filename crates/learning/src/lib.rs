@@ -98,6 +98,7 @@ pub struct Learning {
     store: LearningStore,
     log: EventLog,
     datasets: Datasets,
+    encode: Option<Arc<dyn Encode>>,
     /// Held while a dataset is built.
     building: Arc<tokio::sync::Mutex<()>>,
     status: Arc<Mutex<WorkerStatus>>,
@@ -186,14 +187,14 @@ impl Learning {
         let worker = Worker {
             store: store.clone(),
             log: log.clone(),
-            encode,
+            encode: encode.clone(),
             shelf: shelf.clone(),
             status: Arc::clone(&status),
             progress: sender,
             shutdown,
         };
         tasks.spawn(worker.run());
-        Self { store, log, datasets, building: Arc::default(), status, shelf, health: Arc::default(), progress }
+        Self { store, log, datasets, encode, building: Arc::default(), status, shelf, health: Arc::default(), progress }
     }
 
     /// Puts an interaction on record that did not go through here, durably. One that is told again under the same id,

@@ -40,7 +40,7 @@ mod number;
 mod repeat;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{borrow::Cow, collections::HashMap, ops::Range};
 
