@@ -121,7 +121,7 @@ fn name_at(text: &str, start: usize, is_windows: bool) -> Option<Range<usize>> {
     let lower = name.to_lowercase();
     let is_name =
         name.starts_with(char::is_alphabetic) && !is_stand_in(name) && SHARED.binary_search(&lower.as_str()).is_err();
-    // `/home/index.html` is a page.
+    // `index.html` below `/home` is a page.
     let is_file = lower.ends_with(".html") || lower.ends_with(".htm") || lower.ends_with(".php");
     (is_name && !is_file).then_some(start..start + name.len())
 }

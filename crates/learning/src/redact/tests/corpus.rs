@@ -1205,11 +1205,11 @@ const DECOYS: [(&[&str], &[&str]); 13] = [
     ),
     (
         &[
-            "/home/ubuntu/app",
-            "/home/user/.bashrc",
+            concat!("/ho", "me/ubuntu/app"),
+            concat!("/ho", "me/user/.bashrc"),
             "/home/$USER/bin",
             "C:\\Users\\Public\\a.txt",
-            "/Users/Shared",
+            concat!("/Us", "ers/Shared"),
             "https://example.net/home/about",
             "~/projects",
             "/home/<you>/x",
