@@ -1,4 +1,4 @@
-//! Names of people in the paths of their home directories: `/home/…`, `/Users/…`, `C:\Users\…`.
+//! Names of people in the paths of their home directories, below `/home`, `/Users` and `C:\Users`.
 
 use std::{ops::Range, sync::LazyLock};
 
