@@ -19,6 +19,11 @@ use holdfast_storage::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+mod judge;
+
+pub use self::judge::{EncodeNow, Judged};
+
+use self::judge::Judges;
 use crate::{is_success, near, redact};
 
 /// The form of the files.
@@ -78,6 +83,9 @@ pub struct Manifest {
     pub looked_at: usize,
     /// and those that were left out, by reason.
     pub left_out: BTreeMap<String, usize>,
+    /// What vectors decided of rows that look alike. Older manifests have nothing of it.
+    #[serde(default)]
+    pub judged: Judged,
     /// What was taken out of texts, by kind.
     pub redacted: BTreeMap<String, usize>,
     /// The files, with their rows and hashes.
@@ -106,7 +114,8 @@ pub struct Built {
     pub manifest: Manifest,
 }
 
-/// Builds a version of a dataset; gives the newest one where that is the same. Blocks for seconds.
+/// Builds a version of a dataset; gives the newest one where that is the same. Blocks for seconds, and longer where vectors
+/// have to be made: `encode` makes them for rows of which words do not tell whether they say the same.
 ///
 /// # Errors
 /// [`StorageError`], also for what is no name.
@@ -116,10 +125,12 @@ pub fn build(
     name: &str,
     recipe: &Recipe,
     log_position: u64,
+    encode: Option<EncodeNow<'_>>,
 ) -> Result<Built, StorageError> {
     let mut chosen = choose(store, recipe)?;
-    chosen.drop_duplicates();
-    let parts = chosen.split(recipe);
+    let mut judges = Judges::new(encode);
+    chosen.drop_duplicates(&mut judges);
+    let parts = chosen.split(recipe, &mut judges);
     let preferences = chosen.preferences();
     let draft = datasets.begin(name)?;
     let mut files = BTreeMap::new();
@@ -137,6 +148,7 @@ pub fn build(
         log_position,
         looked_at: chosen.looked_at,
         left_out: chosen.left_out,
+        judged: judges.told(),
         redacted: chosen.redacted,
         files,
     };
@@ -259,10 +271,10 @@ impl Chosen {
     }
 
     /// Keeps the best of each group of rows that say the same.
-    fn drop_duplicates(&mut self) {
+    fn drop_duplicates(&mut self, judges: &mut Judges<'_>) {
         let texts: Vec<String> = self.rows.iter().map(Row::text).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let groups = near::groups(&texts, &near::Settings::default(), None);
+        let groups = judges.group(&texts, near::groups);
         let mut best: HashMap<u32, usize> = HashMap::new();
         for (place, group) in groups.group_of.iter().enumerate() {
             let kept = best.entry(*group).or_insert(place);
@@ -285,10 +297,10 @@ impl Chosen {
     }
 
     /// The part of each row.
-    fn split(&self, recipe: &Recipe) -> Vec<usize> {
+    fn split(&self, recipe: &Recipe, judges: &mut Judges<'_>) -> Vec<usize> {
         let texts: Vec<String> = self.rows.iter().map(Row::text).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let groups = near::leak_groups(&texts, &near::Settings::default(), None);
+        let groups = judges.group(&texts, near::leak_groups);
         near::split(&groups, &recipe.shares, recipe.seed)
     }
 

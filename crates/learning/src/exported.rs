@@ -32,9 +32,12 @@ impl Learning {
         let building = std::sync::Arc::clone(&self.building).try_lock_owned().map_err(|_| LearnError::Busy)?;
         let (store, datasets, name) = (self.store.clone(), self.datasets.clone(), name.to_owned());
         let position = self.log.last_position();
+        let (encode, runtime) = (self.encode.clone(), tokio::runtime::Handle::current());
         let build = move || {
             let _one = building;
-            dataset::build(&store, &datasets, &name, &recipe, position)
+            let now = encode.map(|encode| move |texts| runtime.block_on(encode.encode(texts)));
+            let now = now.as_ref().map(|now| now as dataset::EncodeNow<'_>);
+            dataset::build(&store, &datasets, &name, &recipe, position, now)
         };
         Ok(blocking(build).await.map_err(|_| StorageError::Closed)??)
     }

@@ -117,6 +117,7 @@ pub struct Learning {
     store: LearningStore,
     log: EventLog,
     datasets: Datasets,
+    encode: Option<Arc<dyn Encode>>,
     /// Held while a dataset is built.
     building: Arc<tokio::sync::Mutex<()>>,
     status: Arc<Mutex<WorkerStatus>>,
@@ -124,7 +125,6 @@ pub struct Learning {
     drop_folder: Option<DropFolder>,
     health: Arc<health::Watch>,
     progress: watch::Receiver<()>,
-    makes_vectors: bool,
 }
 
 /// Why something could not be done.
@@ -221,11 +221,10 @@ impl Learning {
         let Parts { store, log, datasets, encode, shelf, drop_folder, shutdown, tasks } = parts;
         let status = Arc::<Mutex<WorkerStatus>>::default();
         let (sender, progress) = watch::channel(());
-        let makes_vectors = encode.is_some();
         let worker = Worker {
             store: store.clone(),
             log: log.clone(),
-            encode,
+            encode: encode.clone(),
             shelf: shelf.clone(),
             status: Arc::clone(&status),
             progress: sender,
@@ -239,13 +238,13 @@ impl Learning {
             store,
             log,
             datasets,
+            encode,
             building: Arc::default(),
             status,
             shelf,
             drop_folder,
             health: Arc::default(),
             progress,
-            makes_vectors,
         }
     }
 
@@ -387,7 +386,8 @@ impl Learning {
             };
             let (stages, counts) = blocking(read).await.map_err(|_| StorageError::Closed)??;
             let is_folded = stages.iter().any(|(name, at)| name == interactions::STAGE && at.position >= target);
-            let due = counts.values_due + counts.failures_due + if self.makes_vectors { counts.vectors_due } else { 0 };
+            let due =
+                counts.values_due + counts.failures_due + if self.encode.is_some() { counts.vectors_due } else { 0 };
             if (is_folded || target == 0) && due == 0 {
                 return Ok(());
             }

@@ -1,6 +1,10 @@
 use uuid::Uuid;
 
 use super::*;
+use crate::{
+    Encoded, NotEncoded,
+    redact::tests::{corpus, prose},
+};
 
 struct House {
     _folder: tempfile::TempDir,
@@ -49,7 +53,7 @@ fn all(house: &House, version: u32) -> Vec<Value> {
 }
 
 fn built(house: &House, recipe: &Recipe) -> Built {
-    build(&house.store, &house.datasets, "set", recipe, 9).unwrap()
+    build(&house.store, &house.datasets, "set", recipe, 9, None).unwrap()
 }
 
 #[tokio::test]
@@ -109,7 +113,7 @@ async fn what_is_left_out_is_counted_by_its_reason() {
     assert_eq!(left_out, expected.map(|reason| (reason, 1)));
     assert_eq!((built.manifest.looked_at, all(&house, 1).len()), (9, 1));
     let strict = Recipe { needs_consent: true, ..Recipe::default() };
-    let strict = super::build(&house.store, &house.datasets, "strict", &strict, 9).unwrap();
+    let strict = super::build(&house.store, &house.datasets, "strict", &strict, 9, None).unwrap();
     assert_eq!(strict.manifest.left_out["no_consent"], 6);
 }
 
@@ -163,4 +167,99 @@ async fn nothing_makes_an_empty_dataset() {
     let house = house(Vec::new()).await;
     let built = built(&house, &Recipe::default());
     assert_eq!((built.version, built.manifest.looked_at, all(&house, 1).len()), (1, 0, 0));
+}
+
+/// Every string of a value, as who reads it has it.
+fn strings(value: &Value, told: &mut String) {
+    match value {
+        Value::String(text) => {
+            told.push_str(text);
+            told.push('\n');
+        }
+        Value::Array(values) => values.iter().for_each(|value| strings(value, told)),
+        Value::Object(fields) => fields.iter().for_each(|(name, value)| {
+            told.push_str(name);
+            strings(value, told);
+        }),
+        _ => {}
+    }
+}
+
+/// Whether as much is planted as the figures in `docs/BENCHMARKS.md` are of.
+#[expect(clippy::disallowed_methods, reason = "the size of a test run, no setting of the product")]
+fn is_full_scale() -> bool {
+    std::env::var_os("HOLDFAST_SCALE").is_some_and(|scale| scale == "full")
+}
+
+#[tokio::test]
+async fn nothing_that_was_planted_is_in_any_file_of_an_export() {
+    // Detection is not perfect: of passwords and secrets that only a sentence tells of, one in some thousands is missed.
+    // So the texts are always the same ones, and at the full size as many may be left as is measured.
+    let seed = 313_372_026;
+    let is_full = is_full_scale();
+    let (count, left_max) = if is_full { (6_000, 6) } else { (600, 0) };
+    let samples = corpus::samples(seed, count, &prose::PARAGRAPHS);
+    // Each part of an interaction has some: the system's text, what was said before, the question, the answer.
+    let rows = samples.chunks_exact(4).enumerate().map(|(number, four)| {
+        let mut row = row(number as u128, &four[0].text, &four[1].text);
+        row.system = Some(four[2].text.clone());
+        row.before = Some(json!([["user", four[3].text]]).to_string());
+        if number % 3 == 0 {
+            row.outcome = Some("failure".into());
+            row.question = Some(format!("{} Is it so?", samples[0].text));
+        }
+        row
+    });
+    let house = house(rows.collect()).await;
+    let built = built(&house, &Recipe { shares: [0.5, 0.25, 0.25], ..Recipe::default() });
+    assert!(built.manifest.redacted.values().sum::<usize>() > count / 2, "seed {seed}: {:?}", built.manifest);
+    let mut told = String::new();
+    for file in [PARTS[0], PARTS[1], PARTS[2], PREFERENCES, REDACTIONS, MANIFEST] {
+        let text = String::from_utf8(house.datasets.read("set", 1, file).unwrap()).unwrap();
+        if file == MANIFEST {
+            strings(&serde_json::from_str(&text).unwrap(), &mut told);
+        } else {
+            text.lines().for_each(|line| strings(&serde_json::from_str(line).unwrap(), &mut told));
+        }
+        told.push_str(&text);
+    }
+    let planted = samples.iter().flat_map(|sample| sample.planted.iter().map(move |item| (sample, item)));
+    let left: Vec<String> = planted
+        .map(|(sample, item)| (item.what, &sample.text[item.range.clone()]))
+        // A first name of somebody is also a word of prose, and may stand in another row as one.
+        .filter(|(what, value)| *what != "user_name" && told.contains(value))
+        .map(|(what, value)| format!("{what}: {value}"))
+        .collect();
+    assert!(left.len() <= left_max, "seed {seed}: {} of {count} left: {left:?}", left.len());
+}
+
+/// Vectors that agree where two texts have the word `moon`, or both have not.
+fn by_moon(texts: Vec<String>) -> Result<Encoded, NotEncoded> {
+    let vector = |text: &String| if text.contains("moon") { vec![1.0, 0.0] } else { vec![0.0, 1.0] };
+    Ok(Encoded { space: "moon".into(), vectors: texts.iter().map(vector).collect() })
+}
+
+#[tokio::test]
+async fn vectors_decide_where_words_do_not_and_the_manifest_tells() {
+    let question = "How long does the whole procedure take, and who has to be in the room for all of it to be right?";
+    let answer = "We found that the whole procedure takes much longer than anybody in the room had expected of it";
+    let rows = |other: &str| vec![row(1, question, answer), row(2, question, &answer.replace("room", other))];
+    let build_with = async |other: &str, encode: Option<EncodeNow<'_>>| {
+        let house = house(rows(other)).await;
+        super::build(&house.store, &house.datasets, "set", &Recipe::default(), 9, encode).unwrap().manifest
+    };
+    let kept = |manifest: &Manifest| manifest.left_out.get("near_duplicate").copied().unwrap_or_default();
+
+    let without = build_with("hall", None).await;
+    assert_eq!((kept(&without), &without.judged), (0, &Judged { unsure: 1, ..Judged::default() }));
+    let same = build_with("hall", Some(&by_moon)).await;
+    let expected = Judged { space: Some("moon".into()), pairs: 1, same: 1, ..Judged::default() };
+    assert_eq!((kept(&same), &same.judged), (1, &expected));
+    assert_eq!(same, build_with("hall", Some(&by_moon)).await);
+    let other = build_with("moon", Some(&by_moon)).await;
+    assert_eq!((kept(&other), &other.judged), (0, &Judged { same: 0, ..expected }));
+    let broken = |_: Vec<String>| Err(NotEncoded { reason: "the model is away".into() });
+    let broken = build_with("hall", Some(&broken)).await;
+    assert_eq!((kept(&broken), broken.judged.unsure), (0, 1));
+    assert_eq!(broken.judged.problem.as_deref(), Some("the model is away"));
 }

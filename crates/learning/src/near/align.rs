@@ -13,7 +13,7 @@ use super::{
     meaning,
     rows::Token,
     tiles::{right_order, tiles},
-    words::Words,
+    words::{Words, are_confusable},
 };
 
 /// Words in a row, of which the other row has none, that are told by themselves: a sentence or a clause that was added.
@@ -24,31 +24,37 @@ pub(super) const ADDED_WORDS_MIN: usize = 5;
 const UNRELATED_PART: usize = 3;
 /// Words that join a clause to the rest. Where clauses moved, so many in one place are taken for each other.
 const JOINTS_MAX: usize = 2;
+/// Words of a run that may be another one misspelled.
+const CONFUSED_WORDS_MAX: usize = 3;
 /// Cells of the table in which a stretch is aligned.
 const CELLS_MAX: usize = 1 << 14;
+/// Words between two runs of which one may stand for the other.
+const SHIFT_WORDS_MAX: usize = 4;
 /// Pairs of runs that are looked at for words that moved.
 const MOVES_MAX: usize = 1 << 12;
 /// Pairs of words in one place that are looked at for opposites.
 const OPPOSITES_MAX: usize = 9;
 
-/// How two rows differ. What is given twice is so for each row.
+/// How two rows differ. What is given twice is so for each row. Weights are those of [`Words::weight`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Difference {
     /// Words that the other row has too, perhaps spelled in another way.
     pub matched: [usize; 2],
     /// Places that are spelled in another way, and phrases of few words that moved.
     pub respelled: usize,
-    /// Words that one row has in addition, few at a place.
+    /// Their weight.
+    pub respelled_weight: usize,
+    /// The weight of words that one row has in addition, few at a place.
     pub edits: [usize; 2],
-    /// Those of them that say something.
-    pub weighty: [usize; 2],
-    /// Words of long additions.
+    /// The weight of long additions, whatever facts they bring.
     pub added: [usize; 2],
-    /// Facts in those.
-    pub added_facts: [Vec<u32>; 2],
-    /// Words in whose place the other row has others.
+    /// The weight of words in whose place the other row has others.
     pub swapped: usize,
-    /// A fact, a name or an opposite is in the place of another, or a fact or a name was added alone.
+    /// That of those of them that are a letter or two apart: one may be meant to be the other, or both to be a third.
+    pub confused: usize,
+    /// The weight of words close to which the other row has others.
+    pub shifted: usize,
+    /// A fact, a name or an opposite is in the place of another, or a fact or a part of a name was added alone.
     pub is_opposed: bool,
 }
 
@@ -66,7 +72,7 @@ struct Aligner<'a> {
     words: Words<'a>,
     difference: Difference,
     /// Runs of each row that have nothing in their place in the other.
-    loose: [Vec<Range<usize>>; 2],
+    loose: [Vec<Loose>; 2],
 }
 
 impl Aligner<'_> {
@@ -137,7 +143,9 @@ impl Aligner<'_> {
         for partner in partners {
             self.replaced(left.start..partner.left, right.start..partner.right);
             self.matched(1, 1);
-            self.difference.respelled += usize::from(!partner.is_same);
+            if !partner.is_same {
+                self.respelled(partner.left..partner.left + 1, partner.right..partner.right + 1);
+            }
             (left.start, right.start) = (partner.left + 1, partner.right + 1);
         }
         (left, right)
@@ -155,8 +163,10 @@ impl Aligner<'_> {
 
     /// Two runs have nothing to do with each other.
     fn loosen(&mut self, left: Range<usize>, right: Range<usize>) {
-        self.loose[0].extend(Some(left).filter(|run| !run.is_empty()));
-        self.loose[1].extend(Some(right).filter(|run| !run.is_empty()));
+        let (place_in_left, place_in_right) = (left.start, right.start);
+        let some = |run: Range<usize>, place: usize| Some(Loose { run, place }).filter(|loose| !loose.run.is_empty());
+        self.loose[0].extend(some(left, place_in_right));
+        self.loose[1].extend(some(right, place_in_left));
     }
 
     /// The words of two runs that are the same or alike, in order: as many as there can be, and rather the same.
@@ -207,7 +217,7 @@ impl Aligner<'_> {
     }
 
     fn are_alike(&self, left: Token, right: Token) -> bool {
-        let is_plain = |token: Token| !token.is_fact() && !token.is_name();
+        let is_plain = |token: Token| !token.is_fact() && !token.is_fixed();
         is_plain(left)
             && is_plain(right)
             && self.words.are_alike(left.word(), right.word())
@@ -230,74 +240,127 @@ impl Aligner<'_> {
         let any = |test: fn(Token) -> bool| lefts.iter().chain(rights).any(|&token| test(token));
         if !any(Token::is_fact) && self.is_spelled_alike(lefts, rights) {
             self.matched(left.len(), right.len());
-            self.difference.respelled += 1;
-            return;
+            return self.respelled(left, right);
         }
         let is_small = lefts.len() * rights.len() <= OPPOSITES_MAX;
         let are_opposites = || lefts.iter().any(|&a| rights.iter().any(|&b| self.are_opposed(a, b)));
-        let is_opposed = any(Token::is_fact) || any(Token::is_measure) || any(Token::is_name);
+        let is_opposed = any(Token::is_fact) || any(Token::is_fixed);
         let is_opposed = is_opposed || is_small && are_opposites();
-        let has_weight = |run: &[Token]| run.iter().any(|token| !self.words.get(token.word()).is_minor);
-        let is_swapped = has_weight(lefts) && has_weight(rights);
         self.difference.is_opposed |= is_opposed;
-        if is_swapped {
-            self.difference.swapped += left.len().max(right.len());
+        if self.has_weight(lefts) || self.has_weight(rights) {
+            let weight = self.weight(lefts).max(self.weight(rights));
+            let are_confusable = self.are_confusable(lefts, rights);
+            self.difference.swapped += weight;
+            self.difference.confused += if are_confusable { weight } else { 0 };
         } else {
-            self.difference.edits[0] += left.len();
-            self.difference.edits[1] += right.len();
+            self.difference.edits[0] += self.weight(&self.rows[0][left]);
+            self.difference.edits[1] += self.weight(&self.rows[1][right]);
         }
+    }
+
+    /// A run is spelled in another way in the other row, or stands elsewhere. An error weighs no more than the word.
+    fn respelled(&mut self, left: Range<usize>, right: Range<usize>) {
+        self.difference.respelled += 1;
+        let weight = self.weight(&self.rows[0][left]).min(self.weight(&self.rows[1][right]));
+        self.difference.respelled_weight += weight;
+    }
+
+    fn weight(&self, run: &[Token]) -> usize {
+        run.iter().map(|token| self.words.weight(token.word())).sum()
+    }
+
+    fn has_weight(&self, run: &[Token]) -> bool {
+        run.iter().any(|token| !self.words.get(token.word()).is_minor)
     }
 
     /// Whether two runs are the same letters with other spaces: `data base`, `database`.
     fn is_spelled_alike(&self, left: &[Token], right: &[Token]) -> bool {
-        let letters =
-            |run: &'_ [Token]| -> String { run.iter().map(|token| &*self.words.get(token.word()).text).collect() };
-        left.len() != right.len() && letters(left) == letters(right)
+        left.len() != right.len() && self.letters(left) == self.letters(right)
+    }
+
+    /// Whether two runs are perhaps meant to be the same.
+    fn are_confusable(&self, left: &[Token], right: &[Token]) -> bool {
+        left.len().max(right.len()) <= CONFUSED_WORDS_MAX && are_confusable(&self.letters(left), &self.letters(right))
+    }
+
+    fn letters(&self, run: &[Token]) -> String {
+        run.iter().map(|token| &*self.words.get(token.word()).text).collect()
     }
 
     /// Decides what the runs are that nothing stands for.
     fn settle(&mut self) {
-        let [lefts, rights] = take(&mut self.loose);
-        let mut lefts: Vec<Option<Range<usize>>> = lefts.into_iter().map(Some).collect();
-        let mut rights: Vec<Option<Range<usize>>> = rights.into_iter().map(Some).collect();
+        let [mut lefts, mut rights] = take(&mut self.loose);
         if lefts.len() * rights.len() <= MOVES_MAX {
-            for left in &mut lefts {
-                let moved = rights.iter_mut().find(|right| self.has_moved(left.as_ref(), right.as_ref()));
-                if let (Some(right), Some(run)) = (moved, left.as_ref()) {
-                    self.matched(run.len(), run.len());
-                    self.difference.respelled += 1;
-                    *right = None;
-                    *left = None;
+            lefts.retain(|left| {
+                let moved = rights.iter().position(|right| self.has_moved(left, right));
+                if let Some(right) = moved {
+                    self.matched(left.run.len(), left.run.len());
+                    self.respelled(left.run.clone(), rights.remove(right).run);
                 }
-            }
+                moved.is_none()
+            });
+            lefts.retain(|left| {
+                let shifted = rights.iter().position(|right| self.has_shifted(left, right));
+                if let Some(right) = shifted {
+                    let right = rights.remove(right);
+                    let (lefts, rights) = (&self.rows[0][left.run.clone()], &self.rows[1][right.run]);
+                    let weight = self.weight(lefts).max(self.weight(rights));
+                    let is_opposed = is_telling(lefts) || is_telling(rights);
+                    self.difference.shifted += weight;
+                    self.difference.is_opposed |= is_opposed;
+                }
+                shifted.is_none()
+            });
         }
         for (side, runs) in [(0, lefts), (1, rights)] {
-            for run in runs.into_iter().flatten() {
-                self.count_loose(side, run);
+            for loose in runs {
+                self.count_loose(side, loose.run);
             }
         }
     }
 
     fn count_loose(&mut self, side: usize, run: Range<usize>) {
         let tokens = &self.rows[side][run];
-        let facts = || tokens.iter().filter(|token| token.is_fact()).map(|token| token.word());
+        let weight = self.weight(tokens);
         if tokens.len() >= ADDED_WORDS_MIN {
-            self.difference.added[side] += tokens.len();
-            self.difference.added_facts[side].extend(facts());
-            return;
+            self.difference.added[side] += weight;
+        } else {
+            self.difference.edits[side] += weight;
+            self.difference.is_opposed |= is_telling(tokens);
         }
-        let weighty = tokens.iter().filter(|token| !self.words.get(token.word()).is_minor).count();
-        self.difference.edits[side] += tokens.len();
-        self.difference.weighty[side] += weighty;
-        self.difference.is_opposed |= tokens.iter().any(|token| token.is_fact() || token.is_name());
     }
 
-    /// Whether a run is the other, elsewhere. A single word is none: what it belongs to has changed.
-    fn has_moved(&self, left: Option<&Range<usize>>, right: Option<&Range<usize>>) -> bool {
-        let (Some(left), Some(right)) = (left, right) else { return false };
-        let (lefts, rights) = (&self.rows[0][left.clone()], &self.rows[1][right.clone()]);
-        lefts.len() > 1 && lefts.len() == rights.len() && lefts.iter().zip(rights).all(|(a, b)| a.word() == b.word())
+    /// Whether a run is the other, elsewhere. A single word is none, and no denial: what it belongs to has changed.
+    fn has_moved(&self, left: &Loose, right: &Loose) -> bool {
+        let (lefts, rights) = (&self.rows[0][left.run.clone()], &self.rows[1][right.run.clone()]);
+        let is_denial = |token: &Token| meaning::is_denial(&self.words.get(token.word()).text);
+        lefts.len() > 1
+            && lefts.len() == rights.len()
+            && lefts.iter().zip(rights).all(|(a, b)| a.word() == b.word())
+            && !lefts.iter().any(is_denial)
     }
+
+    /// Whether two short runs are so close to each other that one stands for the other, though words that both rows have are
+    /// between them: a template filled with `a` and `b`, and with `b` and `c`.
+    fn has_shifted(&self, left: &Loose, right: &Loose) -> bool {
+        let (lefts, rights) = (&self.rows[0][left.run.clone()], &self.rows[1][right.run.clone()]);
+        let is_close = left.place.abs_diff(right.run.start) <= SHIFT_WORDS_MAX
+            || right.place.abs_diff(left.run.start) <= SHIFT_WORDS_MAX;
+        let is_short = lefts.len().max(rights.len()) < ADDED_WORDS_MIN;
+        is_short && is_close && self.has_weight(lefts) && self.has_weight(rights)
+    }
+}
+
+/// Whether something else is said without these words.
+fn is_telling(tokens: &[Token]) -> bool {
+    tokens.iter().any(|token| token.is_fact() || token.is_part())
+}
+
+/// A run that has nothing in its place in the other row.
+struct Loose {
+    run: Range<usize>,
+    /// Where in the other row it would stand.
+    place: usize,
 }
 
 /// Two words at their places in two rows.
@@ -318,28 +381,29 @@ mod tests {
         difference(tokens(0), tokens(1), corpus.lexicon.words())
     }
 
-    fn check(left: &str, right: &str, expected: Difference) {
-        assert_eq!(compare(left, right), expected.clone(), "{left:?} {right:?}");
-        let mut mirrored = expected;
-        mirrored.matched.reverse();
-        mirrored.edits.reverse();
-        mirrored.weighty.reverse();
-        mirrored.added.reverse();
-        mirrored.added_facts.reverse();
-        assert_eq!(compare(right, left), mirrored, "{right:?} {left:?}");
+    /// How many words have a partner, at how many places they are spelled in another way, and how many words are in one row
+    /// only, here and there. In both directions.
+    fn check(left: &str, right: &str, matched: [usize; 2], respelled: usize, edits: usize) {
+        let found = compare(left, right);
+        let total = |of: &Difference| of.edits.iter().chain(&of.added).sum::<usize>() + of.swapped + of.shifted;
+        // Of two rows, what only one has weighs 27 sixteenths.
+        assert_eq!(
+            (found.matched, found.respelled, total(&found)),
+            (matched, respelled, edits * 27),
+            "{left:?} {right:?}"
+        );
+        let mirrored = compare(right, left);
+        assert_eq!((mirrored.matched, mirrored.respelled), ([matched[1], matched[0]], respelled), "{right:?} {left:?}");
+        assert_eq!(total(&mirrored), edits * 27);
+        assert!(!found.is_opposed && !mirrored.is_opposed, "{left:?} {right:?}");
     }
 
     #[test]
     fn errors_spacing_and_single_words_are_small_differences() {
-        let matched = |left, right| Difference { matched: [left, right], ..Difference::default() };
-        check("please recieve the parcel", "please receive the parcel", Difference { respelled: 1, ..matched(4, 4) });
-        check("our data base is down", "our database is down", Difference { respelled: 1, ..matched(5, 4) });
-        check("so it really works", "so it works", Difference { edits: [1, 0], weighty: [1, 0], ..matched(3, 3) });
-        check(
-            "at night the owl hunts mice",
-            "the owl hunts mice at night",
-            Difference { respelled: 1, ..matched(6, 6) },
-        );
+        check("please recieve the parcel", "please receive the parcel", [4, 4], 1, 0);
+        check("our data base is down", "our database is down", [5, 4], 1, 0);
+        check("so it really works", "so it works", [3, 3], 0, 1);
+        check("at night the owl hunts mice", "the owl hunts mice at night", [6, 6], 1, 0);
     }
 
     #[test]
@@ -354,6 +418,7 @@ mod tests {
             ("if a == b then", "if a != b then"),
             ("all of them are not here", "not all of them are here"),
             ("take 2 3 pills", "take 23 pills"),
+            ("the first is not very good and the second is bad", "the first is good and the second is not very bad"),
         ] {
             assert!(compare(left, right).is_opposed, "{left:?} {right:?}");
             assert!(compare(right, left).is_opposed, "{right:?} {left:?}");
@@ -365,11 +430,17 @@ mod tests {
         let swapped = |left, right| {
             let difference = compare(left, right);
             assert!(!difference.is_opposed, "{left:?} {right:?}");
-            difference.swapped
+            (difference.swapped > 0, difference.shifted > 0)
         };
-        assert_eq!(swapped("fly to paris today", "fly to london today"), 1);
-        assert_eq!(swapped("the dog bites the man", "the man bites the dog"), 2);
-        assert_eq!(swapped("he saw the bird", "he saw a bird"), 0);
+        assert_eq!(swapped("fly to paris today", "fly to london today"), (true, false));
+        assert_eq!(swapped("the dog bites the man", "the man bites the dog"), (true, false));
+        assert_eq!(swapped("he saw the bird", "he saw a bird"), (false, false));
+        let (left, right) =
+            ("compare oslo and bern with regard to price", "compare bern and lima with regard to price");
+        assert_eq!(swapped(left, right), (false, true));
+        let (left, right) =
+            ("well he came by bus and left on foot again", "he came by bus and left on foot again soon");
+        assert_eq!(swapped(left, right), (false, false));
     }
 
     #[test]
@@ -377,23 +448,21 @@ mod tests {
         let left = "the first sentence says something";
         let right = "the first sentence says something. then 5 more words come along";
         let found = compare(left, right);
-        assert_eq!((found.matched, found.added, found.is_opposed), ([5, 5], [0, 6], false));
-        assert_eq!((found.added_facts[0].len(), found.added_facts[1].len()), (0, 1));
+        assert_eq!((found.matched, found.added[0], found.edits, found.is_opposed), ([5, 5], 0, [0, 0], false));
     }
 
     #[test]
     fn an_error_is_found_in_a_sentence_that_moved() {
         let left = "we tested the new engine on monday. nobody complained about the noise it made";
         let right = "nobody complained abuot the noise it made. we tested the new engine on monday";
-        let expected = Difference { matched: [14, 14], respelled: 1, ..Difference::default() };
-        check(left, right, expected);
+        check(left, right, [14, 14], 1, 0);
     }
 
     #[test]
     fn a_word_is_found_in_the_place_of_another_beside_what_moved() {
         let left = "both the red and the blue lamp are lit in the evening, so that the guests find their way";
         let right = "so that the guests find their way, both the red or the blue lamp are lit in the evening";
-        assert_eq!(compare(left, right).swapped, 1);
+        assert!(compare(left, right).swapped > 0);
     }
 
     #[test]
@@ -403,6 +472,6 @@ mod tests {
         let right = format!("{base}. yesterday 17 copies were sold at a price of 4 dollars");
         let found = compare(&left, &right);
         assert_eq!((found.is_opposed, found.swapped), (false, 0), "{found:?}");
-        assert!(found.added[0] > 5 && found.added[1] > 5, "{found:?}");
+        assert!(found.added[0] > 100 && found.added[1] > 100, "{found:?}");
     }
 }

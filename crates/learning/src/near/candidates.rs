@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use super::{
     rows::{Corpus, Row},
     sketch::{BANDS, Sketcher, containment, is_of_grams},
+    words::as_u32,
 };
 
 /// Rows in a group of which all pairs are looked at.
@@ -32,44 +33,62 @@ pub(super) struct Candidates {
 
 /// Finds the pairs of rows that are worth comparing. They are the same on any number of processors.
 pub(super) fn candidates(corpus: &Corpus, comparisons_max: usize) -> Candidates {
-    let rows = &corpus.rows;
     let sketcher = Sketcher::new();
-    let bands: Vec<[u32; BANDS]> = rows.par_iter().map(|row| sketcher.bands(&row.pairs, &row.grams)).collect();
-    let rare: Vec<[u32; RARE_WORDS]> = rows.par_iter().map(|row| rare_words(row, corpus)).collect();
-    let mut seen: HashSet<u64, foldhash::fast::RandomState> = HashSet::default();
-    let mut tries = vec![0_usize; rows.len()];
-    let mut pairs = Vec::new();
-    let is_open = |tries: &[usize], (left, right): (u32, u32)| {
-        tries[left as usize] < comparisons_max || tries[right as usize] < comparisons_max
+    let mut search = Search {
+        rows: &corpus.rows,
+        bands: corpus.rows.par_iter().map(|row| sketcher.bands(&row.pairs, &row.grams)).collect(),
+        rare: corpus.rows.par_iter().map(|row| rare_words(row, corpus)).collect(),
+        comparisons_max,
+        tries: vec![0; corpus.rows.len()],
+        seen: HashSet::default(),
+        pairs: Vec::new(),
     };
     for band in 0..BANDS {
-        let banded = bands.iter().zip(0_u32..).filter(|&(_, row)| has_band(&rows[row as usize], band));
-        let mut members: Vec<(u32, u32)> = banded.map(|(of, row)| (of[band], row)).collect();
+        search.look_at(band);
+    }
+    let exhausted = search.tries.iter().filter(|&&tries| tries >= comparisons_max).count();
+    Candidates { pairs: search.pairs, exhausted }
+}
+
+struct Search<'a> {
+    rows: &'a [Row],
+    bands: Vec<[u32; BANDS]>,
+    rare: Vec<[u32; RARE_WORDS]>,
+    comparisons_max: usize,
+    /// How often each row was proposed.
+    tries: Vec<usize>,
+    seen: HashSet<(u32, u32), foldhash::fast::RandomState>,
+    pairs: Vec<(u32, u32)>,
+}
+
+impl Search<'_> {
+    fn look_at(&mut self, band: usize) {
+        let mut members: Vec<(u32, u32)> = (0..as_u32(self.rows.len()))
+            .filter(|&row| has_band(&self.rows[row as usize], band))
+            .map(|row| (self.bands[row as usize][band], row))
+            .collect();
         members.par_sort_unstable();
         let mut proposed = Vec::new();
         for bucket in members.chunk_by(|a, b| a.0 == b.0) {
-            propose(bucket, &rare, |pair| {
-                if is_open(&tries, pair) {
-                    proposed.push(pair);
-                }
-            });
+            propose(bucket, &self.rare, |pair| proposed.extend(Some(pair).filter(|&pair| self.is_open(pair))));
         }
         proposed.par_sort_unstable();
         proposed.dedup();
-        let worth: Vec<(u32, u32)> = proposed
-            .into_par_iter()
-            .filter(|&(left, right)| is_worth(&rows[left as usize], &rows[right as usize]))
-            .collect();
+        let is_worth = |&(left, right): &(u32, u32)| is_worth(&self.rows[left as usize], &self.rows[right as usize]);
+        let worth: Vec<(u32, u32)> = proposed.into_par_iter().filter(is_worth).collect();
         for (left, right) in worth {
-            if is_open(&tries, (left, right)) && seen.insert(u64::from(left) << 32 | u64::from(right)) {
-                tries[left as usize] += 1;
-                tries[right as usize] += 1;
-                pairs.push((left, right));
+            if self.is_open((left, right)) && self.seen.insert((left, right)) {
+                self.tries[left as usize] += 1;
+                self.tries[right as usize] += 1;
+                self.pairs.push((left, right));
             }
         }
     }
-    let exhausted = tries.iter().filter(|&&tries| tries >= comparisons_max).count();
-    Candidates { pairs, exhausted }
+
+    /// Whether one of two rows was not proposed as often as may be.
+    fn is_open(&self, (left, right): (u32, u32)) -> bool {
+        self.tries[left as usize] < self.comparisons_max || self.tries[right as usize] < self.comparisons_max
+    }
 }
 
 fn has_band(row: &Row, band: usize) -> bool {

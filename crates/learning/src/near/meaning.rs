@@ -166,56 +166,72 @@ pub(super) fn is_denied_by_prefix(left: &str, right: &str) -> bool {
 
 /// Whether two words are opposites that texts swap while all else stays.
 pub(super) fn are_opposites(left: &str, right: &str) -> bool {
-    const PAIRS: [(&str, &str); 32] = [
+    /// These words.
+    const WORDS: [(&str, &str); 28] = [
+        ("and", "or"),
+        ("all", "some"),
+        ("all", "none"),
+        ("always", "never"),
+        ("with", "without"),
+        ("true", "false"),
+        ("yes", "no"),
+        ("from", "to"),
+        ("before", "after"),
+        ("first", "last"),
+        ("early", "late"),
+        ("left", "right"),
+        ("up", "down"),
+        ("inside", "outside"),
+        ("high", "low"),
+        ("higher", "lower"),
+        ("highest", "lowest"),
+        ("more", "less"),
+        ("more", "fewer"),
+        ("most", "least"),
+        ("min", "max"),
+        ("start", "stop"),
+        ("open", "close"),
+        ("opened", "closed"),
+        ("allow", "deny"),
+        ("allowed", "denied"),
+        ("gain", "loss"),
+        ("best", "worst"),
+    ];
+    /// All forms of these words, by what they begin with.
+    const STEMS: [(&str, &str); 13] = [
         ("increas", "decreas"),
         ("increas", "reduc"),
-        ("high", "low"),
-        ("more", "less"),
-        ("more", "few"),
-        ("great", "small"),
-        ("large", "small"),
-        ("before", "after"),
-        ("true", "false"),
         ("enabl", "disabl"),
-        ("allow", "den"),
-        ("always", "never"),
-        ("all", "none"),
-        ("all", "some"),
-        ("with", "without"),
         ("positiv", "negativ"),
-        ("up", "down"),
-        ("left", "right"),
-        ("min", "max"),
-        ("first", "last"),
-        ("start", "stop"),
-        ("open", "clos"),
         ("activat", "inhibit"),
         ("promot", "inhibit"),
         ("promot", "suppress"),
+        ("larg", "small"),
+        ("great", "small"),
+        ("strong", "weak"),
+        ("benign", "malignan"),
+        ("includ", "exclud"),
+        ("minim", "maxim"),
+    ];
+    /// Words that begin with these and then are the same.
+    const BEGINNINGS: [(&str, &str); 8] = [
+        ("hyper", "hypo"),
         ("intra", "extra"),
         ("intra", "inter"),
-        ("hyper", "hypo"),
         ("macro", "micro"),
-        ("strong", "weak"),
-        ("benign", "malignant"),
-        ("from", "to"),
+        ("up", "down"),
+        ("over", "under"),
+        ("pre", "post"),
+        ("en", "de"),
     ];
-    const ENDING_CHARS_MAX: usize = 4;
-    // Beginnings of several letters stand for all forms of a word, `hyper…` and its like for all that is built with them.
-    let begins = |word: &str, stem: &str| match word.strip_prefix(stem) {
-        Some("") => true,
-        Some(rest) => stem.len() > 3 && (rest.chars().count() <= ENDING_CHARS_MAX || is_element(stem)),
-        None => false,
-    };
-    PAIRS.iter().any(|&(one, other)| {
-        let is_pair = begins(left, one) && begins(right, other) || begins(left, other) && begins(right, one);
-        let same_rest = !is_element(one) || left.len().abs_diff(right.len()) <= 2;
-        is_pair && same_rest
-    })
-}
-
-fn is_element(stem: &str) -> bool {
-    matches!(stem, "intra" | "extra" | "inter" | "hyper" | "hypo" | "macro" | "micro")
+    let either = |is_pair: &dyn Fn(&str, &str) -> bool| is_pair(left, right) || is_pair(right, left);
+    WORDS.iter().any(|&(one, other)| either(&|a, b| a == one && b == other))
+        || STEMS.iter().any(|&(one, other)| either(&|a, b| a.starts_with(one) && b.starts_with(other)))
+        || BEGINNINGS.iter().any(|&(one, other)| {
+            either(&|a, b| {
+                a.strip_prefix(one).is_some_and(|rest| !rest.is_empty() && b.strip_prefix(other) == Some(rest))
+            })
+        })
 }
 
 /// Whether one word is the other with an ending of grammar.
@@ -314,13 +330,20 @@ mod tests {
 
     #[test]
     fn opposites_are_found_in_all_their_forms() {
-        assert!(are_opposites("increased", "decreases"));
-        assert!(are_opposites("hypotension", "hypertension"));
-        assert!(are_opposites("max", "min"));
-        assert!(!are_opposites("increased", "increases"));
-        assert!(!are_opposites("hypotension", "hypertrophy of the heart"));
-        // Short words stand for themselves alone.
-        assert!(!are_opposites("update", "downtown"));
+        for (left, right) in [
+            ("increased", "decreases"),
+            ("hypotension", "hypertension"),
+            ("upregulated", "downregulated"),
+            ("max", "min"),
+            ("higher", "lower"),
+        ] {
+            assert!(are_opposites(left, right) && are_opposites(right, left), "{left} {right}");
+        }
+        for (left, right) in
+            [("increased", "increases"), ("hypotension", "hypertrophy"), ("update", "downtown"), ("up", "up")]
+        {
+            assert!(!are_opposites(left, right) && !are_opposites(right, left), "{left} {right}");
+        }
     }
 
     #[test]

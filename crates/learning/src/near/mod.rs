@@ -23,13 +23,14 @@
 
 mod align;
 mod candidates;
-mod index;
 mod meaning;
 mod read;
 mod rows;
 mod scan;
 mod sketch;
 mod split;
+#[cfg(test)]
+mod tests;
 mod tiles;
 mod union;
 mod verdict;
@@ -37,6 +38,7 @@ mod words;
 
 use rayon::prelude::*;
 
+pub use self::split::split;
 use self::{
     candidates::{Candidates, candidates},
     read::Reading,
@@ -44,10 +46,6 @@ use self::{
     union::{Link, Sets, group, unchecked},
     verdict::{Comparison, Verdict, compare},
     words::as_u32,
-};
-pub use self::{
-    index::{Index, Standing},
-    split::split,
 };
 
 /// How near is near.
@@ -71,8 +69,8 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            edited_share_max: 0.25,
-            unsure_share_max: 0.4,
+            edited_share_max: 0.35,
+            unsure_share_max: 0.5,
             added_share_max: 1.5,
             judged_same_min: 0.95,
             leak_share_min: 0.6,
@@ -115,7 +113,7 @@ impl Groups {
 pub fn groups(rows: &[&str], settings: &Settings, judge: Option<Judge<'_>>) -> Groups {
     let corpus = Corpus::new(rows, Reading::Whole);
     let found = Found::new(&corpus, settings, judge);
-    let sets = group(&corpus.rows, found.links, &found.opposed);
+    let sets = group(&corpus.rows, found.links, &found.barred);
     finish(&corpus, sets, found.unsure, found.exhausted)
 }
 
@@ -149,7 +147,7 @@ pub fn leak_groups(rows: &[&str], settings: &Settings, judge: Option<Judge<'_>>)
 #[derive(Default)]
 struct Found {
     links: Vec<Link>,
-    opposed: Vec<(u32, u32)>,
+    barred: Vec<(u32, u32)>,
     /// Pairs that share enough for one to give the other away.
     leaks: Vec<(u32, u32)>,
     unsure: usize,
@@ -174,33 +172,46 @@ impl Found {
         settings: &Settings,
         judge: &mut Option<Judge<'_>>,
     ) {
-        /// A row that is longer than so many of the other is not given away by it.
-        const LEAK_RATIO_MAX: f32 = 2.5;
+        /// Pairs whose comparisons are in memory at a time.
+        const PAIRS_AT_ONCE: usize = 1 << 16;
         let words = corpus.lexicon.words();
         let compare_pair = |&(left, right): &(u32, u32)| {
             compare(&corpus.rows[left as usize], &corpus.rows[right as usize], words, settings)
         };
-        let comparisons: Vec<Comparison> = pairs.par_iter().map(compare_pair).collect();
-        for (&rows, comparison) in pairs.iter().zip(comparisons) {
-            let Comparison { verdict, similarity, shared, ratio, is_replacement } = comparison;
-            if shared >= settings.leak_share_min && ratio <= LEAK_RATIO_MAX {
-                self.leaks.push(rows);
-            }
-            let judged = match verdict {
-                Verdict::Unsure => judge.as_mut().and_then(|judge| judged(corpus, rows, *judge)),
-                _ => None,
-            };
-            self.unsure += usize::from(verdict == Verdict::Unsure && judged.is_none());
-            let is_same = verdict == Verdict::Same || judged.is_some_and(|judged| judged >= settings.judged_same_min);
-            if is_same {
-                self.links.push(Link { rows, similarity });
-            } else if verdict == Verdict::Opposed || REPL && is_replacement {
-                self.opposed.push(rows);
+        for pairs in pairs.chunks(PAIRS_AT_ONCE) {
+            let comparisons: Vec<Comparison> = pairs.par_iter().map(compare_pair).collect();
+            for (&rows, comparison) in pairs.iter().zip(comparisons) {
+                self.take(corpus, rows, comparison, settings, judge);
             }
         }
     }
+
+    fn take(
+        &mut self,
+        corpus: &Corpus,
+        rows: (u32, u32),
+        comparison: Comparison,
+        settings: &Settings,
+        judge: &mut Option<Judge<'_>>,
+    ) {
+        /// A row that is longer than so many of the other is not given away by it.
+        const LEAK_RATIO_MAX: f32 = 2.5;
+        let Comparison { verdict, is_barred, similarity, shared, ratio } = comparison;
+        if shared >= settings.leak_share_min && ratio <= LEAK_RATIO_MAX {
+            self.leaks.push(rows);
+        }
+        let judged = match verdict {
+            Verdict::Unsure => judge.as_mut().and_then(|judge| judged(corpus, rows, *judge)),
+            _ => None,
+        };
+        self.unsure += usize::from(verdict == Verdict::Unsure && judged.is_none());
+        if verdict == Verdict::Same || judged.is_some_and(|judged| judged >= settings.judged_same_min) {
+            self.links.push(Link { rows, similarity });
+        } else if is_barred {
+            self.barred.push(rows);
+        }
+    }
 }
-const REPL: bool = true;
 
 fn judged(corpus: &Corpus, (left, right): (u32, u32), judge: Judge<'_>) -> Option<f32> {
     let source = |row: u32| corpus.sources[row as usize] as usize;

@@ -25,16 +25,16 @@ pub(super) struct ReadWord<'a> {
     pub text: &'a str,
     /// No text without it says the same.
     pub is_fact: bool,
-    /// It says what the number before it counts. Whether it stands there depends on little, so that it is no fact; but
-    /// nothing may stand in its place.
-    pub is_measure: bool,
-    /// It is part of a name that a program gave.
-    pub is_name: bool,
+    /// Nothing may stand in its place: it is a name of a program, or says what the number before it counts. The latter is
+    /// no fact because it depends on little whether it stands there.
+    pub is_fixed: bool,
+    /// It is part of a name that is another without it.
+    pub is_part: bool,
 }
 
 impl<'a> ReadWord<'a> {
     fn plain(text: &'a str) -> Self {
-        Self { text, is_fact: false, is_measure: false, is_name: false }
+        Self { text, is_fact: false, is_fixed: false, is_part: false }
     }
 }
 
@@ -64,7 +64,7 @@ impl Reader {
         while let Some(piece) = self.scanner.pieces().get(at) {
             let word = self.scanner.text(piece);
             let next = self.scanner.pieces().get(at + 1);
-            let fact = |text| ReadWord { text, is_fact: true, is_measure: false, is_name: false };
+            let fact = |text| ReadWord { is_fact: true, ..ReadWord::plain(text) };
             let is_number =
                 piece.shape == Shape::Number || piece.shape == Shape::Word && meaning::number(word).is_some();
             at += 1;
@@ -79,7 +79,7 @@ impl Reader {
                         at += 1;
                     }
                     let word = if joined.is_some() { self.joined.as_str() } else { word };
-                    interpret(word, piece.is_name, is_after_number, reading, &mut sink);
+                    interpret(word, piece, is_after_number, reading, &mut sink);
                 }
             }
             is_after_number = is_number;
@@ -115,8 +115,14 @@ fn join(scanner: &Scanner, word: &str, next: &Piece, joined: &mut String) -> Opt
     (is_contraction || is_denied).then_some(())
 }
 
-fn interpret(word: &str, is_name: bool, is_after_number: bool, reading: Reading, sink: &mut impl FnMut(ReadWord<'_>)) {
-    let fact = |text| ReadWord { text, is_fact: true, is_measure: false, is_name: false };
+fn interpret(
+    word: &str,
+    &Piece { is_name, is_part, .. }: &Piece,
+    is_after_number: bool,
+    reading: Reading,
+    sink: &mut impl FnMut(ReadWord<'_>),
+) {
+    let fact = |text| ReadWord { is_fact: true, ..ReadWord::plain(text) };
     if let Some(digits) = meaning::number(word) {
         return sink(hide(fact(digits), Kind::Number, reading));
     }
@@ -141,10 +147,10 @@ fn interpret(word: &str, is_name: bool, is_after_number: bool, reading: Reading,
         return sink(hide(fact(singular), Kind::Unit, reading));
     }
     if is_after_number && meaning::is_unit_of_number(singular) {
-        let measure = ReadWord { is_fact: false, is_measure: true, ..fact(singular) };
+        let measure = ReadWord { is_fixed: true, is_part, ..ReadWord::plain(singular) };
         return sink(hide(measure, Kind::Unit, reading));
     }
-    sink(ReadWord { is_name, ..ReadWord::plain(word) });
+    sink(ReadWord { is_fixed: is_name || is_part, is_part, ..ReadWord::plain(word) });
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::{
     read::{Reader, Reading},
     sketch::mix,
-    words::{Facts, Lexicon, Word, Words, as_u32, hash},
+    words::{Facts, Lexicon, Words, as_u32, hash},
 };
 
 /// Rows of up to so many letters are compared by letters as well as by words: an error in one word of seven leaves too few
@@ -21,7 +21,7 @@ pub(super) const SHORT_CHARS_MAX: usize = 120;
 const GRAM_CHARS: usize = 3;
 /// Rows that are read at a time, and bytes after which no further one is taken along.
 const CHUNK_ROWS: usize = 4_096;
-const CHUNK_BYTES: usize = 16 << 20;
+const CHUNK_BYTES: usize = 4 << 20;
 
 /// A word at its place in a row.
 #[derive(Clone, Copy, Debug)]
@@ -29,9 +29,9 @@ pub(super) struct Token(u32);
 
 impl Token {
     const FACT: u32 = 1 << 31;
-    const NAME: u32 = 1 << 30;
-    const MEASURE: u32 = 1 << 29;
-    const FLAGS: u32 = Self::FACT | Self::NAME | Self::MEASURE;
+    const FIXED: u32 = 1 << 30;
+    const PART: u32 = 1 << 29;
+    const FLAGS: u32 = Self::FACT | Self::FIXED | Self::PART;
 
     fn new(number: u32, flags: u32) -> Self {
         Self(number & !Self::FLAGS | flags)
@@ -47,22 +47,22 @@ impl Token {
         self.0 & Self::FACT != 0
     }
 
-    /// See [`super::read::ReadWord::is_measure`].
-    pub fn is_measure(self) -> bool {
-        self.0 & Self::MEASURE != 0
+    /// See [`super::read::ReadWord::is_fixed`].
+    pub fn is_fixed(self) -> bool {
+        self.0 & Self::FIXED != 0
     }
 
     /// The fact that it misspells, in its place.
     fn corrected(self, fact: Option<u32>) -> Self {
         match fact {
-            Some(fact) if !self.is_fact() && !self.is_name() => Self::new(fact, Self::FACT),
+            Some(fact) if !self.is_fact() && !self.is_fixed() => Self::new(fact, Self::FACT),
             _ => self,
         }
     }
 
-    /// See [`super::read::ReadWord::is_name`].
-    pub fn is_name(self) -> bool {
-        self.0 & Self::NAME != 0
+    /// See [`super::read::ReadWord::is_part`].
+    pub fn is_part(self) -> bool {
+        self.0 & Self::PART != 0
     }
 }
 
@@ -176,8 +176,12 @@ fn read_rows(texts: &[&str], sources: &[u32], reading: Reading) -> (Vec<Row>, Le
         Reading::Whole => Facts::new(&lexicon).of_all(words),
         Reading::Skeleton => Vec::new(),
     };
-    let correct = |token: &Token| token.corrected(facts.get(token.word() as usize).copied().flatten());
-    let row = |tokens: Box<[Token]>| Row::new(tokens.iter().map(correct).collect(), words);
+    let row = |mut tokens: Box<[Token]>| {
+        for token in &mut tokens {
+            *token = token.corrected(facts.get(token.word() as usize).copied().flatten());
+        }
+        Row::new(tokens, words)
+    };
     let rows = all_tokens.into_par_iter().map(row).collect();
     (rows, lexicon)
 }
@@ -201,9 +205,8 @@ impl Draft {
         reader.read(text, reading, |word| {
             draft.text.push_str(word.text);
             let flag = |is_set: bool, flag: u32| if is_set { flag } else { 0 };
-            let flags = flag(word.is_fact, Token::FACT)
-                | flag(word.is_measure, Token::MEASURE)
-                | flag(word.is_name, Token::NAME);
+            let flags =
+                flag(word.is_fact, Token::FACT) | flag(word.is_fixed, Token::FIXED) | flag(word.is_part, Token::PART);
             draft.words.push(DraftWord { end: draft.text.len(), hash: hash(word.text), flags });
         });
         draft
@@ -227,24 +230,6 @@ impl Draft {
         lexicon.count(&numbers);
         tokens
     }
-
-    /// The row, its words added to the lexicon.
-    pub fn into_row(self, lexicon: &mut Lexicon) -> Row {
-        let tokens = self.intern(lexicon);
-        corrected_row(&tokens, lexicon, lexicon.words())
-    }
-
-    /// The row, with words that the lexicon has not in `strangers`.
-    pub fn into_strange_row(self, lexicon: &Lexicon, strangers: &mut Vec<Word>) -> Row {
-        let tokens = self.tokens(|text, hash| lexicon.look_up(text, hash, strangers));
-        corrected_row(&tokens, lexicon, lexicon.words_and(strangers))
-    }
-}
-
-fn corrected_row(tokens: &[Token], lexicon: &Lexicon, words: Words<'_>) -> Row {
-    let facts = Facts::new(lexicon);
-    let tokens = tokens.iter().map(|token| token.corrected(facts.misspelled(words, token.word())));
-    Row::new(tokens.collect(), words)
 }
 
 fn pairs(tokens: &[Token], words: Words<'_>) -> Box<[u32]> {

@@ -32,8 +32,10 @@ pub(super) struct Piece {
     end: usize,
     /// What it is.
     pub shape: Shape,
-    /// It is part of a name that a program gave: `user_id`, `userId`, `utf8`. One letter more makes another name.
+    /// It has a capital within: `userId`, `GitHub`. One letter more makes another name.
     pub is_name: bool,
+    /// An underscore or a digit is next to it: `user_id`, `utf8`. What it is a part of is another without it.
+    pub is_part: bool,
     /// Nothing but a hyphen is between it and the piece before it.
     pub is_hyphenated: bool,
 }
@@ -87,7 +89,7 @@ impl Scanner {
         } else if is_punctuation(c) {
             self.sign(at)
         } else {
-            self.push(at..at + 1, Shape::Word, false);
+            self.push(at..at + 1, Shape::Word, false, false);
             at + 1
         }
     }
@@ -112,8 +114,9 @@ impl Scanner {
             return self.characters(from, end, Shape::Number);
         }
         let before = from.checked_sub(1).map(|at| self.chars[at]);
-        let is_free =
-            from < 2 || self.chars[from - 2].is_whitespace() || matches!(self.chars[from - 2], '(' | '=' | '^');
+        let is_free = from < 2
+            || self.chars[from - 2].is_whitespace()
+            || matches!(self.chars[from - 2], '(' | '[' | '=' | '^' | '<' | '>');
         let start = self.folded.len();
         match before {
             Some('-') if is_free => self.folded.push('-'),
@@ -122,7 +125,8 @@ impl Scanner {
         }
         let is_hyphenated = self.is_hyphenated(from);
         self.folded.extend(self.chars[from..end].iter().filter(|&&c| c != ','));
-        self.pieces.push(Piece { start, end: self.folded.len(), shape: Shape::Number, is_name: false, is_hyphenated });
+        let (end_folded, shape) = (self.folded.len(), Shape::Number);
+        self.pieces.push(Piece { start, end: end_folded, shape, is_name: false, is_part: false, is_hyphenated });
         end
     }
 
@@ -130,7 +134,7 @@ impl Scanner {
         let marks = |from: usize| self.chars[from..].iter().take_while(|&&c| is_combining_mark(c)).count();
         if is_spaceless(self.chars[from]) {
             let end = from + 1 + marks(from + 1).min(WORD_CHARS_MAX);
-            self.push(from..end, Shape::Word, false);
+            self.push(from..end, Shape::Word, false, false);
             return end;
         }
         let mut end = from;
@@ -147,16 +151,16 @@ impl Scanner {
         if end - from > WORD_CHARS_MAX {
             return self.characters(from, end, Shape::Word);
         }
-        let touches_name = |c: Option<&char>| c.is_some_and(|&c| c == '_' || c.is_ascii_digit());
-        is_name |= touches_name(self.chars.get(end)) || from > 0 && touches_name(self.chars.get(from - 1));
-        self.push(from..end, Shape::Word, is_name);
+        let is_joint = |c: Option<&char>| c.is_some_and(|&c| c == '_' || c.is_ascii_digit());
+        let is_part = is_joint(self.chars.get(end)) || from > 0 && is_joint(self.chars.get(from - 1));
+        self.push(from..end, Shape::Word, is_name, is_part);
         end
     }
 
     /// A run that is no word, one piece a character.
     fn characters(&mut self, from: usize, end: usize, shape: Shape) -> usize {
         for at in from..end {
-            self.push(at..at + 1, shape, false);
+            self.push(at..at + 1, shape, false, false);
         }
         end
     }
@@ -172,10 +176,10 @@ impl Scanner {
             ('≠', _) => ("!=", 1),
             ('!', _) if (is_operand(next) || next == Some('(')) && !is_operand(before) => ("!", 1),
             ('<' | '>', _) if matches!(before, Some('-' | '=')) || next == Some('-') => return at + 1,
-            ('<', Some('=')) if self.is_between_operands(at, at + 2) => ("<=", 2),
-            ('>', Some('=')) if self.is_between_operands(at, at + 2) => (">=", 2),
-            ('<', _) if self.is_between_operands(at, at + 1) => ("<", 1),
-            ('>', _) if self.is_between_operands(at, at + 1) => (">", 1),
+            ('<', Some('=')) if self.compares(at, at + 2) => ("<=", 2),
+            ('>', Some('=')) if self.compares(at, at + 2) => (">=", 2),
+            ('<', _) if self.compares(at, at + 1) => ("<", 1),
+            ('>', _) if self.compares(at, at + 1) => (">", 1),
             ('≤', _) => ("<=", 1),
             ('≥', _) => (">=", 1),
             // `Ca2+ channels` adds nothing.
@@ -187,13 +191,37 @@ impl Scanner {
         };
         let start = self.folded.len();
         self.folded.push_str(sign);
-        let end = self.folded.len();
-        self.pieces.push(Piece { start, end, shape: Shape::Sign, is_name: false, is_hyphenated: false });
+        let (end, shape) = (self.folded.len(), Shape::Sign);
+        self.pieces.push(Piece { start, end, shape, is_name: false, is_part: false, is_hyphenated: false });
         at + length
     }
 
+    /// Whether a sign from `from` to `end` compares, and is neither a bracket nor the mark of a quotation.
+    fn compares(&self, from: usize, end: usize) -> bool {
+        let is_space = |at: usize| self.chars.get(at).is_some_and(|c| c.is_whitespace());
+        let is_first = from.checked_sub(1).is_none_or(|before| self.chars[before] == '\n');
+        let mut after = self.chars.get(end..).unwrap_or_default().iter().filter(|c| !c.is_whitespace());
+        let is_of_number = match after.next() {
+            Some('.' | '-') => after.next().is_some_and(char::is_ascii_digit),
+            next => next.is_some_and(char::is_ascii_digit),
+        };
+        let is_even = || is_space(from.saturating_sub(1)) == is_space(end);
+        let is_value = is_of_number || is_even() && self.is_between_operands(from, end);
+        !is_first && is_value && !self.is_bracket(from)
+    }
+
+    /// Whether a sign is one of two around a word, as of a tag or a type.
+    fn is_bracket(&self, at: usize) -> bool {
+        const CHARS_MAX: usize = 24;
+        let is_end = |c: &&char| !c.is_alphanumeric() && !matches!(c, '/' | '-' | '_');
+        match self.chars[at] {
+            '<' => self.chars[at + 1..].iter().take(CHARS_MAX).find(is_end) == Some(&'>'),
+            _ => self.chars[..at].iter().rev().take(CHARS_MAX).find(is_end) == Some(&'<'),
+        }
+    }
+
     fn unit(&mut self, at: usize) -> usize {
-        self.push(at..at + 1, Shape::Unit, false);
+        self.push(at..at + 1, Shape::Unit, false, false);
         at + 1
     }
 
@@ -214,7 +242,7 @@ impl Scanner {
         from >= 2 && self.chars[from - 1] == '-' && is_letter(self.chars[from - 2])
     }
 
-    fn push(&mut self, range: std::ops::Range<usize>, shape: Shape, is_name: bool) {
+    fn push(&mut self, range: std::ops::Range<usize>, shape: Shape, is_name: bool, is_part: bool) {
         let is_hyphenated = self.is_hyphenated(range.start);
         let start = self.folded.len();
         for &c in self.chars[range].iter().filter(|&&c| c != '\'') {
@@ -225,7 +253,7 @@ impl Scanner {
                 _ => self.folded.extend(c.to_lowercase()),
             }
         }
-        self.pieces.push(Piece { start, end: self.folded.len(), shape, is_name, is_hyphenated });
+        self.pieces.push(Piece { start, end: self.folded.len(), shape, is_name, is_part, is_hyphenated });
     }
 }
 
@@ -329,6 +357,10 @@ mod tests {
         check("if !ready", &["if", "!", "ready"]);
         check("Great!", &["great"]);
         check("> quoted", &["quoted"]);
+        check("> 5 were quoted\n> 6", &["5", "were", "quoted", "6"]);
+        check("old (>65 years), p<.05", &["old", ">", "65", "years", "p", "<", "0.05"]);
+        check("the <b>bold</b> one, a Vec<T>", &["the", "b", "bold", "b", "one", "a", "vec", "t"]);
+        check("a<b and b>a", &["a", "<", "b", "and", "b", ">", "a"]);
         check("5 % of $3, x % y", &["5", "%", "of", "$", "3", "x", "y"]);
         check("5 € $HOME", &["5", "€", "home"]);
     }
@@ -359,8 +391,9 @@ mod tests {
     #[test]
     fn names_of_programs_are_known() {
         let mut scanner = Scanner::default();
-        let names: Vec<bool> =
-            scanner.scan("user_id userId id Id utf8 plain mRNA").iter().map(|piece| piece.is_name).collect();
-        assert_eq!(names, [true, true, true, false, false, true, false, false, false]);
+        let pieces = scanner.scan("user_id userId Id utf8 plain mRNA").iter();
+        let flags: Vec<(bool, bool)> = pieces.map(|piece| (piece.is_name, piece.is_part)).collect();
+        let (name, part, neither) = ((true, false), (false, true), (false, false));
+        assert_eq!(flags, [part, part, name, neither, part, neither, neither, neither]);
     }
 }

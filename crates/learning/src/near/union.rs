@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 use super::{rows::Row, verdict::includes, words::as_u32};
 
 /// Rows of a group all pairs of which are compared.
-const CHECKED_ROWS_MAX: u32 = 32;
+const CHECKED_ROWS_MAX: u32 = 64;
 
 /// Two rows that say the same.
 #[derive(Clone, Copy, Debug)]
@@ -84,14 +84,14 @@ pub(super) fn unchecked(count: usize, links: &[Link], compared: &[(u32, u32)]) -
 }
 
 /// Joins rows that say the same, as far as the rows that are opposed allow.
-pub(super) fn group(rows: &[Row], mut links: Vec<Link>, opposed: &[(u32, u32)]) -> Sets {
+pub(super) fn group(rows: &[Row], mut links: Vec<Link>, barred: &[(u32, u32)]) -> Sets {
     let mut reach = Sets::new(rows.len());
     for link in &links {
         reach.join(link.rows.0, link.rows.1);
     }
     // Most sets have nothing in them that must stay apart; only for the others does it matter which link comes first.
     let mut disputed: HashSet<u32> = HashSet::new();
-    let opposed: Vec<(u32, u32)> = opposed
+    let barred: Vec<(u32, u32)> = barred
         .iter()
         .copied()
         .filter(|&(left, right)| {
@@ -125,7 +125,7 @@ pub(super) fn group(rows: &[Row], mut links: Vec<Link>, opposed: &[(u32, u32)]) 
         }
     }
     links.sort_unstable_by(|a, b| b.similarity.total_cmp(&a.similarity).then(a.rows.cmp(&b.rows)));
-    Arbiter::new(rows, &opposed).settle(&mut sets, &mut reach, &links);
+    Arbiter::new(rows, &barred).settle(&mut sets, &mut reach, &links);
     sets
 }
 
@@ -166,9 +166,9 @@ struct Arbiter<'a> {
 }
 
 impl<'a> Arbiter<'a> {
-    fn new(rows: &'a [Row], opposed: &[(u32, u32)]) -> Self {
+    fn new(rows: &'a [Row], barred: &[(u32, u32)]) -> Self {
         let mut opponents: HashMap<u32, HashSet<u32>> = HashMap::new();
-        for &(left, right) in opposed {
+        for &(left, right) in barred {
             opponents.entry(left).or_default().insert(right);
             opponents.entry(right).or_default().insert(left);
         }
@@ -217,10 +217,10 @@ mod tests {
         Row { tokens: Box::default(), facts: facts.into(), pairs: Box::default(), grams: Box::default() }
     }
 
-    fn check(rows: &[&[u32]], links: &[(u32, u32, f32)], opposed: &[(u32, u32)], expected: &[&[u32]]) {
+    fn check(rows: &[&[u32]], links: &[(u32, u32, f32)], barred: &[(u32, u32)], expected: &[&[u32]]) {
         let rows: Vec<Row> = rows.iter().map(|facts| row(facts)).collect();
         let links = links.iter().map(|&(left, right, similarity)| Link { rows: (left, right), similarity }).collect();
-        let mut sets = group(&rows, links, opposed);
+        let mut sets = group(&rows, links, barred);
         let mut found: std::collections::BTreeMap<u32, Vec<u32>> = Default::default();
         for row in 0..as_u32(rows.len()) {
             found.entry(sets.find(row)).or_default().push(row);

@@ -38,6 +38,8 @@ pub(super) struct Lexicon {
     words: Vec<Word>,
     /// Numbers by hash. Two words with one hash, which BLAKE3 makes unlikely, stand at consecutive ones.
     numbers: HashMap<u64, u32, foldhash::fast::RandomState>,
+    /// Different texts that were counted.
+    texts: u32,
 }
 
 impl Lexicon {
@@ -63,16 +65,9 @@ impl Lexicon {
         numbers.find(|&number| *self.words[number as usize].text == *text)
     }
 
-    /// The number of a word that is there, or else one in `strangers`, which are counted on from the last that is.
-    pub fn look_up(&self, text: &str, hash: u64, strangers: &mut Vec<Word>) -> u32 {
-        self.find(text, hash).unwrap_or_else(|| {
-            strangers.push(Word::new(text, hash));
-            as_u32(self.words.len() + strangers.len() - 1)
-        })
-    }
-
     /// Counts a text that has these words, each named once.
     pub fn count(&mut self, numbers: &[u32]) {
+        self.texts += 1;
         for &number in numbers {
             self.words[number as usize].texts += 1;
         }
@@ -80,12 +75,7 @@ impl Lexicon {
 
     /// All words.
     pub fn words(&self) -> Words<'_> {
-        Words { known: &self.words, strangers: &[] }
-    }
-
-    /// All words and some that are only asked about.
-    pub fn words_and<'a>(&'a self, strangers: &'a [Word]) -> Words<'a> {
-        Words { known: &self.words, strangers }
+        Words { known: &self.words, texts: self.texts }
     }
 }
 
@@ -93,14 +83,21 @@ impl Lexicon {
 #[derive(Clone, Copy)]
 pub(super) struct Words<'a> {
     known: &'a [Word],
-    strangers: &'a [Word],
+    texts: u32,
 }
 
 impl<'a> Words<'a> {
     /// The word that has this number.
     pub fn get(self, number: u32) -> &'a Word {
-        let number = number as usize;
-        self.known.get(number).unwrap_or_else(|| &self.strangers[number - self.known.len()])
+        &self.known[number as usize]
+    }
+
+    /// How much a word says, in sixteenths: `1 + ln(texts / texts that have it)`, the inverse document frequency of Spärck
+    /// Jones (1972). A word that all have says one, so that of few texts all words say about as much.
+    pub fn weight(self, number: u32) -> usize {
+        // To a sixteenth, so that it is the same on every machine; 11 sixteenths are ln 2.
+        let texts = self.get(number).texts.max(1);
+        16 + log2_sixteenths(self.texts.max(texts)).saturating_sub(log2_sixteenths(texts)) * 11 / 16
     }
 
     /// Whether two words, which are not the same, are one word as far as anybody can tell: one with another ending, or
@@ -120,6 +117,13 @@ impl<'a> Words<'a> {
         let (rarer, commoner) = (left.texts.min(right.texts), left.texts.max(right.texts));
         is_rare_beside(rarer, commoner) && longer - shorter <= 1 && is_one_edit(&left.text, &right.text)
     }
+}
+
+/// The binary logarithm of a number from 1, straight between powers of two, in sixteenths.
+fn log2_sixteenths(number: u32) -> usize {
+    let whole = number.ilog2();
+    let fraction = (u64::from(number) << 4 >> whole) & 15;
+    whole as usize * 16 + fraction as usize
 }
 
 /// Whether a word is so much rarer than another that it may be an error for it.
@@ -198,6 +202,41 @@ fn is_one_edit(left: &str, right: &str) -> bool {
     }
 }
 
+/// Whether two words are so few letters apart that one may be meant to be the other: one in a word of four letters, two in a
+/// longer one.
+pub(super) fn are_confusable(left: &str, right: &str) -> bool {
+    const LETTERS_APART_MAX: usize = 2;
+    const CHARS_MAX: usize = 64;
+    let (left, right): (Vec<char>, Vec<char>) = (left.chars().collect(), right.chars().collect());
+    let (shorter, longer) = (left.len().min(right.len()), left.len().max(right.len()));
+    if longer > CHARS_MAX || longer - shorter > LETTERS_APART_MAX {
+        return false;
+    }
+    edits(&left, &right)
+        <= if longer > TYPO_CHARS_MIN { LETTERS_APART_MAX } else { usize::from(longer == TYPO_CHARS_MIN) }
+}
+
+/// How many letters must be added, left out or replaced, or neighbours swapped, to make one word of another (optimal string
+/// alignment).
+fn edits(left: &[char], right: &[char]) -> usize {
+    let mut before_last: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=right.len()).collect();
+    for (at_left, a) in left.iter().enumerate() {
+        let mut row = vec![at_left + 1];
+        for (at_right, b) in right.iter().enumerate() {
+            let replaced = last[at_right] + usize::from(a != b);
+            let mut least = replaced.min(last[at_right + 1] + 1).min(row[at_right] + 1);
+            let is_swap = at_left > 0 && at_right > 0 && *a == right[at_right - 1] && left[at_left - 1] == *b;
+            if is_swap {
+                least = least.min(before_last[at_right - 1] + 1);
+            }
+            row.push(least);
+        }
+        before_last = std::mem::replace(&mut last, row);
+    }
+    last[right.len()]
+}
+
 /// A place in a list of rows or words. A list that is longer would not fit into the memory of any machine that this runs
 /// on: four thousand million entries of sixteen bytes or more.
 pub(super) fn as_u32(index: usize) -> u32 {
@@ -252,12 +291,33 @@ mod tests {
     }
 
     #[test]
+    fn what_is_few_letters_apart_may_be_confused() {
+        for (left, right) in
+            [("form", "from"), ("tlsts", "tets"), ("abrican", "afrcan"), ("shouldconsider", "shoudlconsider")]
+        {
+            assert!(are_confusable(left, right), "{left} {right}");
+            assert!(are_confusable(right, left), "{right} {left}");
+        }
+        for (left, right) in
+            [("and", "or"), ("cat", "car"), ("", "a"), ("france", "spain"), ("hall", "room"), ("ab", "ba")]
+        {
+            assert!(!are_confusable(left, right), "{left} {right}");
+        }
+    }
+
+    #[test]
+    fn a_rare_word_says_more() {
+        let mut lexicon = Lexicon::default();
+        let (common, rare) = (lexicon.intern("common", 1), lexicon.intern("rare", 2));
+        (0..1_000).for_each(|n| lexicon.count(if n == 0 { &[0, 1] } else { &[0] }));
+        assert_eq!(lexicon.words().weight(common), 16);
+        let weight = lexicon.words().weight(rare) as f64 / 16.0;
+        assert!((weight - (1.0 + 1_000_f64.ln())).abs() < 0.2, "{weight}");
+    }
+
+    #[test]
     fn words_with_one_hash_stay_apart() {
         let mut lexicon = lexicon(&[("a", 1), ("b", 2)]);
         assert_eq!((lexicon.intern("b", 7), lexicon.intern("a", 7), lexicon.intern("c", 8)), (1, 0, 2));
-        let mut strangers = Vec::new();
-        assert_eq!(lexicon.look_up("d", 7, &mut strangers), 3);
-        assert_eq!(lexicon.look_up("c", 8, &mut strangers), 2);
-        assert_eq!(&*lexicon.words_and(&strangers).get(3).text, "d");
     }
 }

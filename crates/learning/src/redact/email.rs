@@ -6,6 +6,7 @@
 
 use std::{ops::Range, sync::LazyLock};
 
+use memchr::memmem;
 use regex::bytes::Regex;
 
 use super::{
@@ -19,7 +20,7 @@ const DOMAIN_BYTES_MAX: usize = 255;
 /// Bytes before an address that are looked at for the beginning of a URL.
 const URL_BYTES_MAX: usize = 256;
 /// The sign, and how URLs, JSON and HTML write it.
-static AT: LazyLock<Regex> = LazyLock::new(|| pattern(r"@|%40|\\u0040|&#(?:64|x40);|&commat;| ?[\[(]at[\])] ?"));
+static AT: LazyLock<Regex> = LazyLock::new(|| pattern(r"@|%40|\\u0040|&#(?:64|x40);|&commat;|\[at\]|\(at\)"));
 /// What ends names of files and of units, and no domain that mail is sent to.
 const NO_DOMAINS: [&str; 12] =
     ["service", "socket", "timer", "target", "mount", "slice", "scope", "device", "path", "automount", "swap", "conf"];
@@ -28,10 +29,20 @@ const PICTURES: [&str; 7] = ["png", "jpg", "jpeg", "gif", "svg", "webp", "avif"]
 
 pub(super) fn find(text: &str, found: &mut Vec<Finding>) {
     for at in AT.find_iter(text.as_bytes()) {
-        if let Some(range) = address_around(text, at.range()) {
+        if let Some(range) = address_around(text, with_spaces(text, at.range())) {
             found.push(Finding { kind: Kind::Email, range });
         }
     }
+}
+
+/// A sign that is written out may have a space on either side.
+fn with_spaces(text: &str, at: Range<usize>) -> Range<usize> {
+    if !text[at.clone()].ends_with([']', ')']) {
+        return at;
+    }
+    let before = usize::from(text[..at.start].ends_with(' '));
+    let after = usize::from(text[at.end..].starts_with(' '));
+    at.start - before..at.end + after
 }
 
 fn address_around(text: &str, at: Range<usize>) -> Option<Range<usize>> {
@@ -60,12 +71,12 @@ fn start_of_local(text: &str, end: usize, is_encoded: bool) -> Option<usize> {
     }
     start = after_escape(bytes, start, end);
     // What is encoded before the address in a URL is of the URL: `mailto%3Ajane%40…`.
-    let code = text[start..end].rfind('%').filter(|_| is_encoded).map(|place| start + place);
-    if let Some(code) = code
-        && !matches!(text.get(code..code + 3), Some("%2B" | "%2b" | "%2E" | "%2e" | "%2D" | "%2d" | "%5F" | "%5f"))
-    {
-        start = code + 3;
-    }
+    let codes = text[start..end].match_indices('%').map(|(place, _)| start + place).filter(|_| is_encoded);
+    let mut foreign = codes.filter(|code| {
+        let is_of_name = |code: &str| ["%2B", "%2E", "%2D", "%5F"].iter().any(|known| code.eq_ignore_ascii_case(known));
+        !text.get(*code..code + 3).is_some_and(is_of_name)
+    });
+    start = foreign.next_back().map_or(start, |code| code + 3);
     let local = text.get(start..end)?;
     let local = local.trim_start_matches(['.', '-', '\'', '%', '+']);
     let is_local = !local.is_empty() && !local.ends_with(['.', '\'']);
@@ -145,7 +156,22 @@ fn is_of_url(text: &str, start: usize) -> bool {
     let is_of_authority =
         |byte: &&u8| !byte.is_ascii_whitespace() && !matches!(**byte, b'/' | b'"' | b'\'' | b'<' | b'>' | WALL | b'?');
     let len = before.take_while(is_of_authority).count();
-    let before = &text.as_bytes()[..start - len];
+    let (before, authority) = text.as_bytes()[..start].split_at(start - len);
+    let is_encoded = |slashes: &[u8]| memmem::find(authority, slashes).is_some();
     // Behind a wall that cannot be told any more.
-    before.ends_with(b"//") || before.last() == Some(&WALL)
+    before.ends_with(b"//")
+        || before.ends_with(b"\\/")
+        || before.last() == Some(&WALL)
+        || is_encoded(b"%2F%2F")
+        || is_encoded(b"%2f%2f")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pattern_is_one() {
+        assert!(!AT.as_str().is_empty());
+    }
 }

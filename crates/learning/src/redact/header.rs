@@ -18,10 +18,11 @@ const BEARER_BYTES_MIN: usize = 16;
 /// Bytes that a credential may have.
 const CREDENTIAL_BYTES_MAX: usize = 8192;
 
-/// The name of the header or of a scheme, and what stands between it and the credential.
+/// The name of the header or of a scheme, and what stands between it and the credential. A comma is between them where
+/// both are in quotation marks.
 static BEGINNING: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
-        r#"(?i:(authorization)\\{0,8}["'`]?\]?(?:[ \t]{0,8}(?:[:=,]|=>)|[ \t]header[:,]?)[ \t]{0,8}\\{0,8}["'`]?(?:(?:bearer|basic|token|api-?key|key|bot|jwt|splunk|digest|negotiate)(?:[ \t]|%20|\+|:[ \t]?){1,3})?|(bearer)(?:[ \t]|%20|\+){1,3}|(basic)(?:[ \t]|%20){1,3}|_?(auth)\\{0,8}["']?[ \t]{0,4}[:=][ \t]{0,4}\\{0,8}["']?)"#,
+        r#"(?i:(authorization)(?:(?:\\{0,8}["'`])?\]?(?:[ \t]{0,8}(?:[:=]|=>)|[ \t]header[:,]?)[ \t]{0,8}\\{0,8}["'`]?|\\{0,8}["'`],[ \t]{0,8}\\{0,8}["'`])(?:(?:bearer|basic|aws4-hmac-sha256|token|api-?key|api-token|key|bot|jwt|splunk|digest|negotiate)(?:[ \t]|%20|\+|:[ \t]?){1,3})?|(bearer)(?:[ \t]|%20|\+){1,3}|(basic)(?:[ \t]|%20){1,3}|_?(auth)\\{0,8}["']?[ \t]{0,4}[:=][ \t]{0,4}\\{0,8}["']?)"#,
     )
 });
 
@@ -30,8 +31,9 @@ pub(super) fn find(text: &str, found: &mut Vec<Finding>) {
     let mut from = 0;
     while let Some(beginning) = BEGINNING.captures_at(bytes, from) {
         let Some(whole) = beginning.get(0) else { break };
-        from = whole.end();
-        let start = from;
+        // Schemes may stand one behind another, and each is asked for what follows it.
+        from = whole.start() + 1;
+        let start = whole.end();
         let len = bytes[start..].iter().take(CREDENTIAL_BYTES_MAX).take_while(|byte| is_of_token(**byte)).count();
         let rest = &bytes[start + len..];
         // What is left out says that this is an example, and what opens here fills something in.
@@ -43,33 +45,35 @@ pub(super) fn find(text: &str, found: &mut Vec<Finding>) {
         let is_credential = if beginning.get(1).is_some() {
             value.len() >= CREDENTIAL_BYTES_MIN && is_of_header(value)
         } else if beginning.get(2).is_some() {
-            begins(bytes, whole.start()) && value.len() >= BEARER_BYTES_MIN && is_drawn(value)
+            value.len() >= BEARER_BYTES_MIN && is_drawn(value)
         } else {
-            begins(bytes, whole.start()) && is_basic(value)
+            is_basic(value)
         };
-        if is_credential && !is_cut && !is_stand_in(value) {
+        if is_credential && begins(bytes, whole.start()) && !is_cut && !is_stand_in(value) {
             found.push(Finding { kind: Kind::Authorization, range: start..end });
-            from = end;
         }
     }
 }
 
 /// The letters of a token (RFC 6750, `b64token`), and what schemes of others add.
 fn is_of_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=' | b':' | b'|' | b'%')
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=' | b':' | b'|' | b'%' | b'@')
 }
 
 /// Whether it can be what a header carries, and is no word of code or prose.
 fn is_of_header(value: &str) -> bool {
     let makeup = Makeup::of(value);
     let is_name = value.contains('.') && !value.bytes().any(|byte| byte.is_ascii_digit());
-    !is_name && ((makeup.digits > 0 && makeup.letters() > 0) || makeup.changes >= 3 || is_basic(value))
+    // Forty letters have no digit by chance once in a thousand times.
+    let is_of_letters = value.len() >= 24 && makeup.upper > 3 && makeup.changes * 4 >= makeup.letters();
+    !is_name && (is_of_letters || (makeup.digits > 0 && makeup.letters() > 0) || is_drawn(value) || is_basic(value))
 }
 
 /// Whether it is a user's name and password in Base64, as the scheme `Basic` has them (RFC 7617).
 fn is_basic(value: &str) -> bool {
     let Some(decoded) = decoded(value.trim_end_matches('=')) else { return false };
-    let is_text = decoded.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ' || *byte >= 0x80);
+    let is_text = str::from_utf8(&decoded).is_ok_and(|text| !text.contains(char::is_control));
     is_text && decoded.len() >= 4 && decoded.contains(&b':')
 }
 
@@ -99,6 +103,11 @@ fn decoded(value: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_pattern_is_one() {
+        assert!(!BEGINNING.as_str().is_empty());
+    }
 
     #[test]
     fn base64_is_that_of_the_standard() {

@@ -1,4 +1,4 @@
-//! Names of people in the paths of their home directories: those below `/home`, `/Users` and `C:\Users`.
+//! Names of people in the paths of their home directories, below `/home`, `/Users` and `C:\Users`.
 
 use std::{ops::Range, sync::LazyLock};
 
@@ -108,6 +108,9 @@ fn name_at(text: &str, start: usize, is_windows: bool) -> Option<Range<usize>> {
     // A name may have a space where the path goes on behind it.
     if is_windows && window[len..].starts_with(' ') {
         let whole = window.find(|c: char| !is_of_name(c) && c != ' ').unwrap_or(window.len());
+        if text.as_bytes().get(start + whole) == Some(&WALL) {
+            return None;
+        }
         let is_path = window[whole..].starts_with('\\') && window[..whole].split(' ').count() <= 3;
         len = if is_path { whole } else { len };
     }
@@ -118,7 +121,7 @@ fn name_at(text: &str, start: usize, is_windows: bool) -> Option<Range<usize>> {
     let lower = name.to_lowercase();
     let is_name =
         name.starts_with(char::is_alphabetic) && !is_stand_in(name) && SHARED.binary_search(&lower.as_str()).is_err();
-    // An `index.html` below `/home` is a page.
+    // `index.html` below `/home` is a page.
     let is_file = lower.ends_with(".html") || lower.ends_with(".htm") || lower.ends_with(".php");
     (is_name && !is_file).then_some(start..start + name.len())
 }
@@ -126,6 +129,13 @@ fn name_at(text: &str, start: usize, is_windows: bool) -> Option<Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_pattern_is_one() {
+        for pattern in [&*HOMES, &*ROOT] {
+            assert!(!pattern.as_str().is_empty());
+        }
+    }
 
     #[test]
     fn accounts_are_in_order() {

@@ -205,7 +205,7 @@ pub(super) fn find(text: &str, found: &mut Vec<Finding>) {
         if issued.kind == Kind::Jwt {
             // Its parts are of any length, so each is looked at once: one that is no header from its first letters is
             // none from later ones.
-            if beginning.start() < jwt_from {
+            if beginning.start() < jwt_from || !begins(bytes, beginning.start()) {
                 continue;
             }
             jwt_from = part_at(bytes, beginning.start()).end;
@@ -231,6 +231,9 @@ impl Issued {
         }
         let rest = &bytes[beginning.end..];
         let len = rest.iter().take(self.len.end() + 1).take_while(|byte| self.letters.has(**byte)).count();
+        // JSON may escape a slash; what else is escaped is not of the token.
+        let escape = rest[..len].windows(2).position(|pair| pair[0] == b'\\' && pair[1] != b'/');
+        let len = escape.unwrap_or(len);
         let is_cut = rest.get(len) == Some(&WALL);
         let len = trimmed(&rest[..len]);
         let end = beginning.end + len;
@@ -250,6 +253,11 @@ impl Issued {
         match self.letters {
             // Base32 may have drawn letters alone.
             Letters::Upper => entropy(value.as_bytes()) >= 2.5 && !is_stand_in(value),
+            // Half of the digits are of one kind by chance, in rows.
+            Letters::Hex => entropy(value.as_bytes()) >= 2.8 && has_letters_and_digits(value) && !is_stand_in(value),
+            _ if self.beginning.len() > RARE_BYTES && has_both_cases(value) => {
+                entropy(value.as_bytes()) >= 3.2 && !is_stand_in(value)
+            }
             _ => is_drawn(value) || is_of_letters(value),
         }
     }
@@ -260,10 +268,25 @@ impl Issued {
     }
 }
 
+fn has_letters_and_digits(value: &str) -> bool {
+    let makeup = Makeup::of(value);
+    makeup.letters() > 0 && makeup.digits > 0
+}
+
+fn has_both_cases(value: &str) -> bool {
+    let makeup = Makeup::of(value);
+    makeup.lower > 1 && makeup.upper > 1
+}
+
 /// Whether it was drawn and has no digit by chance: its case changes as that of no name does.
 fn is_of_letters(value: &str) -> bool {
     let makeup = Makeup::of(value);
-    makeup.letters() == value.len() && makeup.lower > 2 && makeup.upper > 2 && makeup.changes > 4 && !is_stand_in(value)
+    let signs = value.bytes().filter(|byte| matches!(byte, b'-' | b'_')).count();
+    makeup.letters() + signs == value.len()
+        && makeup.lower > 2
+        && makeup.upper > 2
+        && makeup.changes > 4
+        && !is_stand_in(value)
 }
 
 /// Without the marks that end a sentence or a string behind a token.
@@ -274,11 +297,10 @@ fn trimmed(token: &[u8]) -> usize {
 
 /// Where the number of a bot begins that has a token after its colon.
 fn start_of_bot(bytes: &[u8], colon: usize) -> Option<usize> {
-    let digits = bytes[..colon].iter().rev().take(11).take_while(|byte| byte.is_ascii_digit()).count();
-    let start = colon - digits;
-    // In the address of its interface the number stands behind a word.
-    let is_bot = bytes[..start].ends_with(b"bot") || begins(bytes, start);
-    (matches!(digits, 8..=10) && is_bot).then_some(start)
+    let digits = bytes[..colon].iter().rev().take(16).take_while(|byte| byte.is_ascii_digit()).count();
+    // What is before it may be an escape that ends in digits. In the address of its interface a word is.
+    let is_start = |start: &usize| bytes[..*start].ends_with(b"bot") || begins(bytes, *start);
+    (8..=digits.min(10)).rev().map(|digits| colon - digits).find(is_start)
 }
 
 /// A signed token: header, payload, signature. Encrypted ones have five parts, and one that lost its end has fewer.
@@ -338,6 +360,16 @@ pub(super) fn is_aws_secret(value: &str) -> bool {
         && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
         && makeup.lower > 0
         && makeup.upper > 0
-        && makeup.digits > 0
+        && (makeup.digits > 0 || makeup.others > 0)
         && is_drawn(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pattern_is_one() {
+        assert!(!BEGINNING.as_str().is_empty());
+    }
 }

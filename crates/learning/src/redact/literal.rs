@@ -15,11 +15,12 @@ const BARE_BYTES_MAX: usize = 512;
 /// Python. The marks themselves may be escaped, once or more often.
 static OPENING: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
-        r#"\A(?:(?:new[ \t]{1,4})?[A-Za-z_][A-Za-z0-9_:.!]{0,48}\([ \t]{0,4}|ConvertTo-SecureString[ \t]{1,4}(?:-String[ \t]{1,4})?|[\[{(][ \t]{0,4}|[bBrRuU]{1,2})?(\\{0,8})("""|'''|["'`])"#,
+        r#"\A(?:(?:new[ \t]{1,4})?[A-Za-z_][A-Za-z0-9_:.!]{0,48}\([ \t]{0,4}|ConvertTo-SecureString[ \t]{1,4}(?:-String[ \t]{1,4})?|[\[{(][ \t]{0,4}|[bBrRuU]{1,2}|@)?(\\{0,8})("""|'''|["'`])"#,
     )
 });
-/// What the next pair of a list of names and values begins with.
-static NEXT_NAME: LazyLock<Regex> = LazyLock::new(|| pattern(r"\A[;,&][ \t]{0,4}[A-Za-z_][A-Za-z0-9_. -]{0,40}[=:]"));
+/// What the next pair of a list of names and values begins with. A wall may have been what tells it.
+static NEXT_NAME: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"\A[;,&][ \t]{0,4}[A-Za-z_][A-Za-z0-9_.-]{0,40}(?: [A-Za-z0-9]{0,16})?([=:]|\x7f)"));
 /// A mark that HTML writes out.
 static ENTITY: LazyLock<Regex> = LazyLock::new(|| pattern(r"\A&(?:amp|quot|apos|lt|gt|#[0-9]{2,3});"));
 
@@ -93,8 +94,11 @@ fn bare_at(text: &str, at: usize) -> Literal {
     let bytes = text.as_bytes();
     let window = &text[at..text.floor_char_boundary(text.len().min(at + BARE_BYTES_MAX))];
     let is_in_query = at >= 2 && is_in_query(&bytes[..at]);
+    // In prose an ampersand is of the password.
+    let is_after_sign = bytes[..at].ends_with(b"=");
     let mut open = 0_usize;
     let mut end = window.len();
+    let mut is_cut = false;
     for (place, c) in window.char_indices() {
         let rest = &bytes[at + place..];
         let is_over = match c {
@@ -109,7 +113,12 @@ fn bare_at(text: &str, at: usize) -> Literal {
             }
             '\\' => matches!(rest.get(1), Some(b'n' | b'r' | b't' | b'"' | b'\'' | b'\\') | None),
             '&' if is_in_query || ENTITY.is_match(rest) => true,
-            ',' | ';' | '&' => is_separator(rest),
+            '&' if !is_after_sign => matches!(rest.get(1), None | Some(b'"' | b'\'' | b'\\')),
+            ',' | ';' | '&' => {
+                let next = NEXT_NAME.captures(&rest[..rest.len().min(64)]).and_then(|next| next.get(1));
+                is_cut |= next.is_some_and(|sign| sign.as_bytes() == [WALL]);
+                next.is_some() || (c != '&' && is_separated(rest))
+            }
             _ => is_end(c),
         };
         if is_over {
@@ -118,7 +127,7 @@ fn bare_at(text: &str, at: usize) -> Literal {
         }
     }
     let value = window[..end].trim_end_matches(['.', ',', ';', ':', '?', '*']);
-    let is_cut = bytes.get(at + end) == Some(&WALL);
+    is_cut |= bytes.get(at + end) == Some(&WALL);
     Literal { range: at..at + value.len(), is_quoted: false, is_cut }
 }
 
@@ -147,10 +156,9 @@ fn is_end(c: char) -> bool {
         )
 }
 
-/// Whether a mark separates one value from the next, and is not of the value.
-fn is_separator(rest: &[u8]) -> bool {
+/// Whether a mark has behind it what no value goes on with.
+fn is_separated(rest: &[u8]) -> bool {
     rest.get(1).is_none_or(|next| next.is_ascii_whitespace() || matches!(next, b'"' | b'\'' | b'\\' | b'}' | b')'))
-        || NEXT_NAME.is_match(&rest[..rest.len().min(64)])
 }
 
 /// Whether the name before a value is in the query of a URL, where `&` begins the next one.
@@ -159,4 +167,16 @@ fn is_in_query(before: &[u8]) -> bool {
     let len =
         name.iter().rev().take(64).take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.')).count();
     name[..name.len() - len].last().is_some_and(|byte| matches!(byte, b'?' | b'&'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pattern_is_one() {
+        for pattern in [&*OPENING, &*NEXT_NAME, &*ENTITY] {
+            assert!(!pattern.as_str().is_empty());
+        }
+    }
 }

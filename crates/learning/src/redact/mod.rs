@@ -12,7 +12,7 @@
 //! - addresses that are the same for everybody: loopback, unspecified, broadcast and masks, link-local, multicast,
 //!   documentation and benchmark ranges, the networks and usual gateways of the private ranges, public resolvers. Other
 //!   private addresses tell how somebody's network is built, and are replaced;
-//! - `git@` of a forge, and the accounts in paths that are nobody's (`ubuntu`, `C:\Users\Public`);
+//! - `git@` of a forge, and the shared accounts in paths (`ubuntu` below `/home`, `C:\Users\Public`);
 //! - letters that merely look like those of a secret (homoglyphs), and what is written to evade: words for digits, text
 //!   in pictures. Whoever hides their own secret from this module has it exported.
 //!
@@ -28,6 +28,7 @@ mod private_key;
 mod assigned;
 mod command;
 mod header;
+mod judge;
 mod literal;
 mod name;
 mod url;
@@ -39,7 +40,7 @@ mod number;
 mod repeat;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{borrow::Cow, collections::HashMap, ops::Range};
 

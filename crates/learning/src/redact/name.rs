@@ -154,9 +154,12 @@ pub(super) fn told_by(name: &str) -> Option<Kind> {
     (is_key || (is_secret && !is_other)).then_some(Kind::Secret)
 }
 
-/// Whether a token is one of a tokenizer or of a list, by the word before it.
+/// Whether a token is one of a tokenizer, of a list or of a request, by the word before it.
 fn is_of_text(before: &str) -> bool {
     [
+        "change",
+        "idempotency",
+        "lock",
         "eos",
         "bos",
         "pad",

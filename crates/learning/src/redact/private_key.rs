@@ -67,7 +67,7 @@ pub(super) fn find(text: &str, found: &mut Vec<Finding>) {
     }
     for at in memmem::find_iter(bytes, PUTTY) {
         let digits = bytes[at + PUTTY.len()..].iter().take(8).take_while(|b| **b == b' ' || b.is_ascii_digit()).count();
-        let start = at + PUTTY.len() + digits;
+        let start = after_around(text, at + PUTTY.len() + digits);
         block(end_of_key(text, start).map(|end| start..end));
     }
     let mut from = 0;
@@ -124,7 +124,7 @@ fn start_of_key(text: &str, from: usize, to: usize) -> Option<usize> {
     let mut at = from;
     while after_around(&text[..to], at) < to {
         match piece_at(&text[..to], at) {
-            Some(piece) if can_be_of_key(&text[piece.clone()], start.is_some()) => {
+            Some(piece) if !is_cut(text, &piece) && can_be_of_key(&text[piece.clone()], start.is_some()) => {
                 start = start.or(Some(piece.start));
                 key_bytes += piece.len();
                 at = piece.end;
@@ -178,9 +178,28 @@ fn after_headers(text: &str, from: usize) -> usize {
     (0..HEADERS_MAX).fold(from, |at, _| HEADER.find(&text.as_bytes()[at..]).map_or(at, |header| at + header.end()))
 }
 
+/// Whether a piece begins at a wall: it is what is left of one.
+fn is_cut(text: &str, piece: &Range<usize>) -> bool {
+    text.as_bytes()[..piece.start].last() == Some(&WALL)
+}
+
 fn can_be_of_key(piece: &str, is_within: bool) -> bool {
     let makeup = Makeup::of(piece);
     // A word of prose can begin with a capital; its case does not change after that, and it has no digits.
     let is_word = makeup.digits == 0 && makeup.others == 0 && makeup.changes <= 1;
-    !is_word && (is_within || piece.len() >= KEY_BYTES_MIN)
+    // A name in a program is as long as that, and changes less.
+    let is_drawn = piece.len() >= KEY_BYTES_MIN && makeup.changes * 4 >= piece.len();
+    !is_word && (is_within || is_drawn)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pattern_is_one() {
+        for pattern in [&*LINE, &*BEGINNING, &*HEADER] {
+            assert!(!pattern.as_str().is_empty());
+        }
+    }
 }

@@ -79,7 +79,10 @@ pub(super) fn walled(text: &str) -> Cow<'_, str> {
 }
 
 /// A pattern of bytes, without the tables of Unicode.
-#[expect(clippy::expect_used, reason = "the patterns are constants, and `every_pattern_is_one` builds each of them")]
+#[expect(
+    clippy::expect_used,
+    reason = "the patterns are constants, and a test in each module, `every_pattern_is_one`, builds them"
+)]
 pub(super) fn pattern(source: &str) -> Regex {
     // Some tables of words make a large program; none comes from input.
     let built = RegexBuilder::new(source).unicode(false).dfa_size_limit(8 << 20).build();

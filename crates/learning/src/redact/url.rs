@@ -6,10 +6,17 @@ use std::ops::Range;
 
 use memchr::memmem;
 
-use super::{Finding, Kind, surroundings::WALL, value::is_stand_in};
+use super::{
+    Finding, Kind,
+    surroundings::WALL,
+    value::{is_drawn, is_stand_in},
+};
 
 /// Bytes behind `://` in which a password ends.
 const URL_BYTES_MAX: usize = 320;
+
+/// Bytes that a token has at least that is given as a user.
+const TOKEN_BYTES_MIN: usize = 20;
 
 /// What begins an authority, and what separates name, password and host in it: plain, escaped in JSON, and encoded in the
 /// query of another URL.
@@ -51,8 +58,12 @@ fn in_authority(text: &str, start: usize, colon: &str, at: &str) -> Option<Range
     }
     let authority = &window[..window.find(['/', '?', '#', '\\']).unwrap_or(window.len())];
     if let Some(end) = authority.rfind(at) {
-        let begin = authority[..end].find(colon)? + colon.len();
-        return Some(start + begin..start + end);
+        let user = &authority[..end];
+        return match user.find(colon) {
+            Some(before) => Some(start + before + colon.len()..start + end),
+            // A token in the place of a user needs no password.
+            None => (user.len() >= TOKEN_BYTES_MIN && is_drawn(user)).then_some(start..start + end),
+        };
     }
     // A password that should have been encoded and was not. What follows the colon of a host is a number.
     let begin = authority.find(colon)? + colon.len();
@@ -66,7 +77,7 @@ fn in_authority(text: &str, start: usize, colon: &str, at: &str) -> Option<Range
 
 /// The password before the address of a database.
 fn before_address(text: &str, end: usize) -> Option<Range<usize>> {
-    let is_end = |byte: &u8| byte.is_ascii_whitespace() || matches!(*byte, b'"' | b'\'' | b'`' | b'=' | WALL);
+    let is_end = |byte: &u8| byte.is_ascii_whitespace() || matches!(*byte, b'"' | b'\'' | b'`' | WALL);
     let len = text.as_bytes()[..end].iter().rev().take(URL_BYTES_MAX).take_while(|byte| !is_end(byte)).count();
     let start = end - len;
     let pair = text.get(start..end)?;

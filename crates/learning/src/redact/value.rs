@@ -3,7 +3,7 @@
 /// Bits of Shannon entropy a character has at least where it was drawn. Words and rows of one letter have less.
 const DRAWN_BITS_MIN: f64 = 2.8;
 /// What stands in for a value, wherever in it this is.
-const STAND_INS: [&str; 18] = [
+const STAND_INS: [&str; 17] = [
     "your",
     "example",
     "placeholder",
@@ -17,14 +17,14 @@ const STAND_INS: [&str; 18] = [
     "sample",
     "goes-here",
     "goes_here",
-    "xxxx",
     "****",
     "....",
     "…",
     "••",
 ];
 /// What encloses the name of a variable, wherever in a value it is.
-const TEMPLATES: [(&str, &str); 6] = [("${", "}"), ("{{", "}}"), ("$(", ")"), ("%(", ")s"), ("#{", "}"), ("<%", "%>")];
+const TEMPLATES: [(&str, &str); 7] =
+    [("${", "}"), ("{{", "}}"), ("{}", ""), ("$(", ")"), ("%(", ")s"), ("#{", "}"), ("<%", "%>")];
 /// What a reference to a secret kept elsewhere begins with.
 const REFERENCES: [&str; 17] = [
     "op://",
@@ -188,21 +188,56 @@ pub(super) fn is_drawn(value: &str) -> bool {
     }
     let makeup = Makeup::of(value);
     let is_mixed = makeup.digits > 0 && makeup.letters() > 0 && makeup.changes >= 3;
+    // A manager of passwords may draw signs and no digit.
+    let signs = value.bytes().filter(|byte| b"!@#$%^&*()+~?{}[]<>;".contains(byte)).count();
+    let is_of_signs = signs > 2 && makeup.letters() > 3 && value.len() >= 12 && !value.contains("()");
     // Base64 may do without digits; its case changes more often than that of names.
-    let is_of_letters = makeup.lower > 0 && makeup.upper > 2 && makeup.changes * 3 > makeup.letters();
-    is_mixed || is_of_letters
+    let is_of_letters =
+        makeup.lower > 0 && makeup.upper > 2 && value.len() >= 16 && makeup.changes * 5 >= makeup.letters() * 2;
+    is_mixed || is_of_letters || is_of_signs
 }
 
 /// Whether a value stands in for one: a blank to fill in, a variable, a word that means no value.
 pub(super) fn is_stand_in(value: &str) -> bool {
     let lower = value.to_ascii_lowercase();
-    STAND_INS.iter().any(|part| lower.contains(part))
+    STAND_INS.iter().any(|part| has_word(value, &lower, part))
         || TEMPLATES.iter().any(|(open, close)| lower.find(open).is_some_and(|at| lower[at..].contains(close)))
         || REFERENCES.iter().any(|prefix| lower.starts_with(prefix))
         || WORDS.binary_search_by(|word| (*word).cmp(&lower)).is_ok()
+        || has_blank(value)
+        || is_crossed_out(&lower)
+        || (value.len() < 8 && value.contains("%s"))
         || is_of_one_character(value)
         || is_variable(value)
         || is_row(&lower)
+}
+
+/// Whether a word stands in a value as it is written: what is drawn has any word in changing case sooner or later.
+fn has_word(value: &str, lower: &str, word: &str) -> bool {
+    lower.match_indices(word).any(|(at, _)| {
+        let written = &value[at..at + word.len()];
+        let rest = written.trim_start_matches(|c: char| c.is_ascii_uppercase());
+        rest.is_empty() || written.len() - rest.len() <= 1 && !rest.contains(|c: char| c.is_ascii_uppercase())
+    })
+}
+
+/// Whether a part of a value is filled in by something else: `{user}-{id}`, `<id>`.
+fn has_blank(value: &str) -> bool {
+    let is_name = |name: &str| {
+        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.'))
+    };
+    [('{', '}'), ('<', '>')].into_iter().any(|(open, close)| {
+        value
+            .split(open)
+            .skip(1)
+            .any(|rest| rest.split_once(close).is_some_and(|(name, _)| name.len() > 1 && is_name(name)))
+    })
+}
+
+/// Whether a third of a value is the letter that stands for any, four of them in a row.
+fn is_crossed_out(lower: &str) -> bool {
+    lower.contains("xxxx") && lower.matches('x').count() * 3 >= lower.len()
 }
 
 /// Bits a character, by the frequencies in the text itself (Shannon 1948).

@@ -30,13 +30,15 @@ const VERSION_PART_MAX: u8 = 99;
 /// What a version stands right behind.
 static OF_VERSION: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
-        r#"(?i)(?:\b(?:v|ver|version|versions|release|rev|revision|build|firmware|driver)[\s.:="'#(]{0,4}|[=<>~!^][=>]|[~^]|§)[ \t]{0,2}\z"#,
+        r#"(?i)(?:\b(?:v|ver|version|versions|release|rev|revision|build|firmware|driver|oid|ec)[\s.:="'#(]{0,4}|[=<>~!^][=>]|[~^]|§)[ \t]{0,2}\z"#,
     )
 });
+/// Words in the same line that make it an object identifier (ITU-T X.660).
+static IDENTIFIER: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?i)oid|object[ _]?identifier"));
 /// Words in the same line that make a small number more of a version, or of a place in a document.
 static NEAR_VERSION: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
-        r"(?i)\b(?:v(?:er(?:sion)?s?)?|releases?|released|upgrad(?:e|ed|ing)|downgrad(?:e|ed|ing)|bump(?:s|ed)?|updated?|build|firmware|driver|patch|package|section|sections|clause|chapter|article|paragraph|figure|fig|table|appendix|step|requires?|install(?:ed|s)?|oid|semver|changelog)\b",
+        r"(?i)\b(?:ver(?:sions?)?|releases?|released|upgrad(?:e|ed|ing)|downgrad(?:e|ed|ing)|bump(?:s|ed)?|updated?|firmware|package|section|sections|clause|chapter|article|paragraph|appendix|requires?|install(?:ed|s)?|oid|rfc|semver|changelog)\b",
     )
 });
 
@@ -111,11 +113,14 @@ fn is_version(text: &str, start: usize, end: usize, address: Ipv4Addr) -> bool {
     if OF_VERSION.is_match(before.as_bytes()) || is_of_product(before) {
         return true;
     }
+    let sentence = before.rsplit_once(". ").map_or(before, |(_, sentence)| sentence);
     let is_small = address.octets().iter().all(|part| *part <= VERSION_PART_MAX);
     let is_of_name = matches!(bytes[..start], [.., b'A'..=b'Z' | b'a'..=b'z', b'-']);
-    let is_labelled =
-        matches!(&bytes[end..], [b'-' | b'+', label, ..] if label.is_ascii_alphanumeric() || *label == WALL);
-    is_small && (is_of_name || is_labelled || NEAR_VERSION.is_match(before.as_bytes()))
+    let is_labelled = matches!(&bytes[end..], [b'-' | b'+', label, ..] if label.is_ascii_alphanumeric());
+    let is_build = matches!(&bytes[end..], [b'-' | b'+', label, ..] if label.is_ascii_alphabetic() || *label == WALL);
+    // The two arcs that most object identifiers are under.
+    let is_identifier = address.octets()[0] <= 2 && IDENTIFIER.is_match(before.as_bytes());
+    is_build || is_identifier || (is_small && (is_of_name || is_labelled || NEAR_VERSION.is_match(sentence.as_bytes())))
 }
 
 /// `Chrome/120.0.6.10`; the parts of a path have a slash before them too.
@@ -180,4 +185,16 @@ fn is_of_somebody(address: Ipv6Addr, text: &str) -> bool {
         rest.iter().all(|part| *part == 0) || (is_local && rest[..6].iter().all(|part| *part == 0) && rest[6] == 1);
     let has_digits = text.bytes().any(|byte| byte.is_ascii_digit());
     (is_global || is_local) && has_digits && !is_documentation && !is_resolver && !is_network
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pattern_is_one() {
+        for pattern in [&*OF_VERSION, &*IDENTIFIER, &*NEAR_VERSION] {
+            assert!(!pattern.as_str().is_empty());
+        }
+    }
 }

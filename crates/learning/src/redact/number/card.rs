@@ -1,9 +1,14 @@
 //! Numbers of payment cards (ISO/IEC 7812): the length and the beginning that an issuer gives them, and a check digit.
 
-use std::ops::{Range, RangeInclusive};
+use std::{
+    ops::{Range, RangeInclusive},
+    sync::LazyLock,
+};
+
+use regex::bytes::Regex;
 
 use super::phrase::{Phrase, Separator};
-use crate::redact::surroundings::begins;
+use crate::redact::surroundings::{begins, line_before, pattern};
 
 /// Beginnings of six digits, and the lengths of the numbers that have them.
 const ISSUERS: [(RangeInclusive<u32>, &[usize]); 13] = [
@@ -29,6 +34,10 @@ const ISSUERS: [(RangeInclusive<u32>, &[usize]); 13] = [
     // Maestro.
     (500_000..=509_999, &[16, 18, 19]),
 ];
+/// What tells of a card.
+static WORDS: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(r"(?i)card|karte|carte|tarjeta|visa|maestro|unionpay|credit|debit|\bpan\b|\bcc\b|银联|卡号")
+});
 /// How the digits of a card are grouped on it.
 const SHAPES: [&[usize]; 7] =
     [&[4, 4, 4, 4], &[4, 6, 5], &[4, 6, 4], &[4, 4, 4, 4, 3], &[6, 13], &[4, 4, 4, 2], &[4, 4, 4, 4, 2]];
@@ -42,7 +51,9 @@ pub(super) fn at(text: &str, phrase: &Phrase) -> Option<Range<usize>> {
             return None;
         }
         let number = phrase.joined(text, groups);
-        let is_card = is_alone(text, phrase.start()) && is_issued(&number) && has_check_digit(&number);
+        // Nearly all cards have 16 digits at most, and a number of a program has 19 often.
+        let is_told = groups > 1 || digits <= 16 || WORDS.is_match(line_before(text, phrase.start(), 40).as_bytes());
+        let is_card = is_told && is_alone(text, phrase.start()) && is_issued(&number) && has_check_digit(&number);
         is_card.then(|| phrase.range(groups))
     })
 }
@@ -75,6 +86,11 @@ fn has_check_digit(number: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_pattern_is_one() {
+        assert!(!WORDS.as_str().is_empty());
+    }
 
     #[test]
     fn the_check_digit_is_that_of_the_standard() {

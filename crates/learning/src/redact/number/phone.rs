@@ -9,12 +9,14 @@ use std::{
 use regex::bytes::Regex;
 
 use super::phrase::{Phrase, Separator};
-use crate::redact::surroundings::{begins, line_before, pattern};
+use crate::redact::surroundings::{WALL, begins, line_before, pattern};
 
 /// Bytes before a number that are looked at for words.
 const WORDS_BYTES_MAX: usize = 56;
 /// Groups that a number is written in, at most.
 const GROUPS_MAX: usize = 7;
+/// Groups of digits from which on they are a row of numbers.
+const ROW_GROUPS: usize = 8;
 /// Codes of countries, and the digits that their numbers have with them. Others have any length.
 const PLANS: [(&str, RangeInclusive<usize>); 70] = [
     ("1", 11..=11),
@@ -92,7 +94,7 @@ const PLANS: [(&str, RangeInclusive<usize>); 70] = [
 const OTHER_PLAN: RangeInclusive<usize> = 9..=15;
 
 /// What may stand between a word that tells of a number and the number.
-const BETWEEN: &str = r#"(?:[\s:=#\\"'`().*\[\]{}<>/_-]|number|nummer|numero|num|no|nr|is|was|at|on|me|us|him|her|them|my|to|or|under|unter|ist|lautet|est|es|s|：|是){0,14}\z"#;
+const BETWEEN: &str = r#"(?i:[\s:=#\\"'`().*\[\]{}<>/_-]|number|nummer|numero|num|no|nr|is|was|at|on|me|us|him|her|them|my|to|or|under|unter|ist|lautet|est|es|s|：|是){0,14}\z"#;
 /// Words that a number follows.
 static TOLD: LazyLock<Regex> = LazyLock::new(|| {
     pattern(&format!(
@@ -108,6 +110,9 @@ static HINTED: LazyLock<Regex> = LazyLock::new(|| {
     ))
 });
 
+/// A number within a house behind the one of the house.
+static EXTENSION: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"(?i)\A,? ?(?:x|ext\.?|extension|durchwahl|poste) ?[0-9]{1,6}"));
 /// What is cut short with a dot right before a number.
 static ABBREVIATION: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?i)\b(?:tel|fax|ph|mob|no|nr|telefon|mobil)\.\z"));
 
@@ -140,7 +145,13 @@ pub(super) fn at(text: &str, phrase: &Phrase) -> Option<Range<usize>> {
             .find(|groups| phrase.can_end(text, *groups) && is_national(text, phrase, *groups, opening));
         national.or_else(|| told(text, phrase, begin, most))
     };
-    groups.map(|groups| begin..phrase.end_of(groups))
+    groups.map(|groups| begin..with_extension(bytes, phrase.end_of(groups)))
+}
+
+/// Where a number ends with its extension.
+fn with_extension(bytes: &[u8], end: usize) -> usize {
+    let rest = &bytes[end..bytes.len().min(end + 24)];
+    EXTENSION.find(rest).filter(|found| rest.get(found.end()) != Some(&WALL)).map_or(end, |found| end + found.end())
 }
 
 /// Where a number begins whose first digit follows, and with what.
@@ -162,12 +173,15 @@ fn is_free(bytes: &[u8], begin: usize) -> bool {
         [.., b'_' | b'#' | b'$' | b'+' | b'^'] | [b'-' | b'.' | b'/'] => true,
         // The signs of currencies.
         [.., 0xc2, 0xa2..=0xa5] | [.., 0xe2, 0x82, 0xac] => true,
-        [.., b'0'..=b'9', b':'] => true,
-        [.., before, b'-' | b'/'] => before.is_ascii_alphanumeric(),
-        [.., b'.'] => !ABBREVIATION.is_match(&before[before.len().saturating_sub(12)..]),
+        [.., b'0'..=b'9' | WALL, b':'] | [.., WALL, b','] => true,
+        [.., before, b'-' | b'/'] => before.is_ascii_alphanumeric() || *before == WALL,
+        [.., b'.'] => {
+            let word = &before[before.len().saturating_sub(12)..];
+            word.contains(&WALL) || !ABBREVIATION.is_match(word)
+        }
         // A field of a table, or a thousand.
         [.., b'0'..=b'9', b','] => {
-            matches!(bytes[begin..], [b'0'..=b'9', b'0'..=b'9', b'0'..=b'9', next, ..] if !matches!(next, b'0'..=b'9' | b'-' | b'/'))
+            matches!(bytes[begin..], [b'0'..=b'9', b'0'..=b'9', b'0'..=b'9', next, ..] if !matches!(next, b'0'..=b'9' | b'-' | b'/' | b'.'))
         }
         _ => false,
     };
@@ -175,22 +189,39 @@ fn is_free(bytes: &[u8], begin: usize) -> bool {
 }
 
 fn is_international(text: &str, phrase: &Phrase, groups: usize) -> bool {
-    let number = phrase.joined(text, groups);
-    let number = number.strip_prefix("00").unwrap_or(&number);
+    let joined = phrase.joined(text, groups);
+    let number = joined.strip_prefix("00").unwrap_or(&joined);
     // A zero in brackets is dialled within the country only.
     let has_zero = groups > 1 && phrase.group(text, 1) == "0";
-    let is_even = phrase.separators(groups).filter(|separator| *separator == Separator::Slash).count() <= 1;
-    let plan = PLANS.iter().rev().find(|(code, _)| number.starts_with(code)).map_or(&OTHER_PLAN, |(_, plan)| plan);
+    let slashes = phrase.separators(groups).filter(|separator| *separator == Separator::Slash).count();
+    let plan = PLANS.iter().rev().find(|(code, _)| number.starts_with(code)).map(|(_, plan)| plan);
+    // Without a plus, what begins with zeros is more often something else.
+    let is_known = plan.is_some() || number.len() == joined.len();
+    let is_long = plan.unwrap_or(&OTHER_PLAN).contains(&(number.len() - usize::from(has_zero)));
     // Areas of North America do not begin with these.
     let is_area = !(number.starts_with("10") || number.starts_with("11"));
-    !number.starts_with('0') && is_area && is_even && plan.contains(&(number.len() - usize::from(has_zero)))
+    // A year of more than four digits (ISO 8601, 4.3.2).
+    let is_year =
+        matches!(phrase.shape(groups)[..], [5 | 6, 2, 2]) && phrase.is_separated_by(groups, Separator::Hyphen);
+    let is_dump = phrase.shape(groups).iter().all(|len| *len == 2) && is_in_dump(text.as_bytes(), phrase, groups);
+    let is_decimal =
+        phrase.separators(groups).last() == Some(Separator::Dot) && phrase.shape(groups).last() == Some(&1);
+    !number.starts_with('0') && is_area && !is_decimal && slashes <= 1 && is_known && is_long && !is_year && !is_dump
 }
 
 /// Whether it has the form of numbers of some country.
 fn is_national(text: &str, phrase: &Phrase, groups: usize, opening: Opening) -> bool {
     let separators: Vec<Separator> = phrase.separators(groups).collect();
     let is_in_brackets = opening == Opening::Bracket && separators.first() == Some(&Separator::Bracket);
-    if (opening == Opening::Bracket && !is_in_brackets) || is_date(text, phrase, groups) {
+    // A row of numbers goes on before or behind what may look like one.
+    let is_spaced = separators.iter().all(|separator| *separator == Separator::Space);
+    let is_in_row =
+        matches!(text.as_bytes()[..phrase.start()], [.., b'0'..=b'9' | WALL, b' ']) || phrase.len() > ROW_GROUPS;
+    if (opening == Opening::Bracket && !is_in_brackets) || (is_spaced && is_in_row) || is_date(text, phrase, groups) {
+        return false;
+    }
+    // A year in brackets behind a volume.
+    if separators.last() == Some(&Separator::Bracket) && text.as_bytes().get(phrase.end_of(groups)) == Some(&b')') {
         return false;
     }
     let first = phrase.group(text, 0);
@@ -226,13 +257,20 @@ fn is_with_trunk(text: &str, phrase: &Phrase, shape: &[usize], separators: &[Sep
     let digits: usize = shape.iter().sum();
     let is_of_pairs = shape.iter().all(|len| *len == 2);
     let has_dots = separators.contains(&Separator::Dot);
-    let is_dotted = separators.iter().all(|separator| *separator == Separator::Dot) && shape.len() >= 3;
+    let is_dotted = separators.iter().all(|separator| *separator == Separator::Dot)
+        && (is_of_pairs || matches!(shape.len(), 3 | 4));
+    // The code of a place in the United States.
+    let is_place = matches!(shape, [5, 4]) && separators == [Separator::Hyphen];
     let rest: Vec<&str> = (1..shape.len()).map(|index| phrase.group(text, index)).collect();
     // A column of numbers that are filled up with zeros, or counted up.
-    let is_table = shape.len() > 2 && rest.iter().all(|group| group.starts_with('0'));
+    let is_table =
+        shape.len() > 2 && shape.iter().all(|len| *len == shape[0]) && rest.iter().all(|group| group.starts_with('0'));
     let numbers: Vec<u32> = (0..shape.len()).filter_map(|index| phrase.group(text, index).parse().ok()).collect();
     let is_counted = is_of_pairs && numbers.windows(2).all(|pair| pair[1] == pair[0] + 1);
+    let is_dump = is_of_pairs && is_in_dump(text.as_bytes(), phrase, shape.len());
     (9..=12).contains(&digits)
+        && !is_dump
+        && !is_place
         && (2..=6).contains(&first.len())
         && !first.starts_with("00")
         && shape[1..].iter().all(|len| (2..=8).contains(len))
@@ -240,6 +278,24 @@ fn is_with_trunk(text: &str, phrase: &Phrase, shape: &[usize], separators: &[Sep
         && (!has_dots || is_dotted)
         && !is_table
         && !is_counted
+}
+
+/// Whether pairs of digits stand among others that are hexadecimal, as bytes that were printed do.
+fn is_in_dump(bytes: &[u8], phrase: &Phrase, groups: usize) -> bool {
+    let (start, end) = (phrase.start(), phrase.end_of(groups));
+    let is_pair = |pair: &[u8]| pair.iter().all(u8::is_ascii_hexdigit);
+    let is_alone = |beside: Option<&u8>| !beside.is_some_and(u8::is_ascii_alphanumeric);
+    let is_before = match &bytes[..start] {
+        [rest @ .., one, other, b' '] => is_pair(&[*one, *other]) && is_alone(rest.last()),
+        _ => false,
+    };
+    let is_after = match &bytes[end..] {
+        [b' ', one, other, rest @ ..] => is_pair(&[*one, *other]) && is_alone(rest.first()),
+        _ => false,
+    };
+    let around = bytes[start.saturating_sub(4)..start].iter().chain(&bytes[end..bytes.len().min(end + 4)]);
+    let is_walled = around.into_iter().any(|byte| *byte == WALL);
+    is_before || is_after || is_walled
 }
 
 /// Whether the first groups are a day, a month and a year in some order.
@@ -257,6 +313,11 @@ fn is_date(text: &str, phrase: &Phrase, groups: usize) -> bool {
     is_joined && (is_day_first || is_year_first) && !is_of_pairs
 }
 
+/// `555-0173`, as people of one town tell each other.
+fn is_local(phrase: &Phrase, groups: usize) -> bool {
+    phrase.shape(groups) == [3, 4] && phrase.is_separated_by(groups, Separator::Hyphen)
+}
+
 /// How many groups are a number since words before it say so.
 fn told(text: &str, phrase: &Phrase, begin: usize, most: usize) -> Option<usize> {
     let line = line_before(text, begin, WORDS_BYTES_MAX).as_bytes();
@@ -269,7 +330,24 @@ fn told(text: &str, phrase: &Phrase, begin: usize, most: usize) -> Option<usize>
         let digits = phrase.digits_of(*groups);
         // What programs count has ten digits and begins with 1: seconds since 1970.
         let is_time = *groups == 1 && phrase.group(text, 0).starts_with('1') && matches!(digits, 10 | 13);
-        let is_long = if is_told { (7..=15).contains(&digits) } else { (9..=12).contains(&digits) && !is_time };
-        is_long && phrase.can_end(text, *groups) && !is_date(text, phrase, *groups)
+        let is_long = if is_told {
+            (7..=15).contains(&digits)
+        } else {
+            (9..=12).contains(&digits) && !is_time || is_local(phrase, *groups)
+        };
+        let is_decimal = *groups == 2 && phrase.is_separated_by(2, Separator::Dot);
+        is_long && !is_decimal && phrase.can_end(text, *groups) && !is_date(text, phrase, *groups)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pattern_is_one() {
+        for pattern in [&*TOLD, &*HINTED, &*EXTENSION, &*ABBREVIATION] {
+            assert!(!pattern.as_str().is_empty());
+        }
+    }
 }

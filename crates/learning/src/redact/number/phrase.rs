@@ -113,11 +113,13 @@ impl Phrase {
         }
         let rest = &text.as_bytes()[self.end_of(groups)..];
         // A longer row of digits or of groups, a decimal, a measure, a time: no number ends there.
-        let goes_on = matches!(
-            rest,
-            [b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'_' | b'%' | WALL, ..]
-                | [b'.' | b',' | b':' | b'-' | b'/', b'0'..=b'9', ..]
-        );
+        let goes_on = match rest {
+            // An extension.
+            [b'x' | b'X', b'0'..=b'9', ..] => false,
+            [b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'_' | b'%' | WALL, ..] => true,
+            [b'.' | b',' | b':' | b'-' | b'/', b'0'..=b'9', ..] => true,
+            _ => false,
+        };
         // What stood behind a wall may have been the next group.
         let gap = rest.iter().take(8).take_while(|byte| b" ()-/.,:".contains(byte)).count();
         !goes_on && (rest.get(gap) != Some(&WALL) || rest.starts_with(&[b' ', WALL]))

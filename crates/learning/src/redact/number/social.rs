@@ -32,3 +32,13 @@ pub(super) fn at(text: &str, phrase: &Phrase) -> Option<Range<usize>> {
         begins(bytes, phrase.start()) && !matches!(bytes[..phrase.start()], [.., b'-' | b'.' | b'_' | b'/' | b'+']);
     (is_valid && is_alone && phrase.can_end(text, groups)).then(|| phrase.range(groups))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pattern_is_one() {
+        assert!(!WORDS.as_str().is_empty());
+    }
+}

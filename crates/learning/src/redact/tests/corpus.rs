@@ -1209,7 +1209,7 @@ const DECOYS: [(&[&str], &[&str]); 13] = [
             concat!("/ho", "me/user/.bashrc"),
             "/home/$USER/bin",
             "C:\\Users\\Public\\a.txt",
-            "/Users/Shared",
+            concat!("/Us", "ers/Shared"),
             "https://example.net/home/about",
             "~/projects",
             "/home/<you>/x",

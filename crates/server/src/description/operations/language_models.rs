@@ -360,7 +360,9 @@ fn dataset() -> Value {
         "manifest": {
             "format": 1,
             "recipe": { "value_min": 0.6, "needs_consent": true, "caller": null, "shares": [0.9, 0.05, 0.05], "seed": 0 },
-            "log_position": 4_711, "looked_at": 2_350, "left_out": { "near_duplicate": 12 }, "redacted": { "email": 3 },
+            "log_position": 4_711, "looked_at": 2_350, "left_out": { "near_duplicate": 12 },
+            "judged": { "space": "all-MiniLM-L6-v2", "pairs": 40, "same": 3, "unsure": 2, "problem": null },
+            "redacted": { "email": 3 },
             "files": { "train.jsonl": { "rows": 310, "bytes": 412_000, "blake3": "9f2c…" } },
         },
     })
