@@ -13,7 +13,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from conftest import FIXTURES, furnish
 
-TOOLS = ["search", "augment", "fetch_document", "add_document", "list_collections", "status"]
+TOOLS = ["search", "augment", "fetch_document", "add_document", "list_collections", "track_interaction", "update_outcome", "status"]
 SESSION, OLD, NEW, AUTO = "ClientSession", "legacy", "2026-07-28", "auto"
 VERSIONS = {SESSION: "2025-11-25", OLD: "2025-11-25", NEW: "2026-07-28", AUTO: "2026-07-28"}
 
@@ -125,6 +125,19 @@ async def test_a_text_is_added_found_and_fetched(transport, generation):
 
 
 @pytest.mark.parametrize("generation", [SESSION, NEW])
+async def test_an_interaction_is_told_and_how_it_went(transport, generation):
+    async with session(transport(), generation) as client:
+        told = await client.call_tool("track_interaction", {"question": "why?", "answer": "so", "outcome": "partial"})
+        assert not told.is_error, text(told)
+        interaction = told.structured_content["interaction_id"]
+        again = {"interaction_id": interaction, "outcome": "success", "feedback": 1, "useful": ["doc"]}
+        went = await client.call_tool("update_outcome", again)
+        assert went.structured_content["interaction_id"] == interaction, text(went)
+        refused = await client.call_tool("update_outcome", {"interaction_id": interaction, "feedback": 7})
+        assert refused.structured_content["code"] == "invalid_field", text(refused)
+
+
+@pytest.mark.parametrize("generation", [SESSION, NEW])
 async def test_failures_reach_the_model_with_their_code(transport, generation):
     async with session(transport(), generation) as client:
         for tool, arguments, code in [
@@ -134,6 +147,8 @@ async def test_failures_reach_the_model_with_their_code(transport, generation):
             ("search", {"query": "x", "filter": {"field": "nothing", "eq": 1}}, "invalid_filter"),
             ("fetch_document", {"document_id": "nothing"}, "document_not_found"),
             ("add_document", {"content": "x", "path": "../x"}, "invalid_field"),
+            ("track_interaction", {"question": " "}, "invalid_field"),
+            ("update_outcome", {"interaction_id": "nothing", "outcome": "success"}, "interaction_not_found"),
         ]:
             result = await client.call_tool(tool, arguments)
             assert result.is_error, (tool, arguments)

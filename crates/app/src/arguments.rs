@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::{
-    commands::bench::payload::Arrivals,
+    commands::{bench::payload::Arrivals, db::Db, learn::Learn},
     settings::{LogFormat, Profile},
 };
 
@@ -98,6 +98,9 @@ pub enum Command {
     /// List what language models were asked, and say why each turn went as it did
     #[command(subcommand)]
     Interactions(Interactions),
+    /// Show what was learned, and say how interactions went
+    #[command(subcommand)]
+    Learn(Learn),
     /// Check what is stored, and put right what can be
     Doctor(Doctor),
     /// Show and change the version of the database's schema; no server may be running
@@ -654,31 +657,6 @@ pub struct Doctor {
     /// Put right what can be
     #[arg(long)]
     pub fix: bool,
-}
-
-/// `holdfast db`
-#[derive(Debug, Subcommand)]
-pub enum Db {
-    /// Show the versions of the schemas
-    Status,
-    /// Bring the schemas up
-    Up {
-        /// To this version, and the schema of documents alone [default: the newest, and both]
-        #[arg(long)]
-        to: Option<u32>,
-        /// The schema of the record of turns alone
-        #[arg(long)]
-        events: bool,
-    },
-    /// Bring the schema of documents down, with the data that only the newer one has
-    Down {
-        /// To this version
-        #[arg(long)]
-        to: u32,
-        /// The schema of the record of turns instead
-        #[arg(long)]
-        events: bool,
-    },
 }
 
 /// `holdfast config`

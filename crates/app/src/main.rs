@@ -11,6 +11,8 @@ mod wiring;
 
 mod local_models;
 
+mod learned;
+
 mod gguf;
 
 mod first_run;

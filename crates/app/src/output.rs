@@ -52,6 +52,13 @@ impl Output {
         stdout.flush()
     }
 
+    /// Prints data as it is.
+    pub fn raw(&self, data: &[u8]) -> io::Result<()> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(data)?;
+        stdout.flush()
+    }
+
     /// Prints a JSON value in one line.
     pub fn json(&self, value: &Value) -> io::Result<()> {
         self.line(&value.to_string())

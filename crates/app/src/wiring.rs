@@ -15,6 +15,7 @@ use anyhow::{Context, Result};
 use holdfast_coordinator::Coordinator;
 use holdfast_embedding::{Keeper, Models};
 use holdfast_knowledge::Knowledge;
+use holdfast_learning::{DropFolder, Learning, Settings as FolderSettings, archive::Keeping};
 use holdfast_resilience::health::Report;
 use holdfast_server::{
     Observation, Parts, Server,
@@ -24,7 +25,9 @@ use holdfast_server::{
     },
 };
 use holdfast_storage::{
-    DataDirectory, EventLog, Storage, StorageError,
+    DataDirectory, EventLog, LearningStore, Storage, StorageError,
+    datasets::Datasets,
+    events::archive::Archive,
     kept::{Kept, KeptKey},
 };
 use holdfast_supervisor::Supervisor;
@@ -37,6 +40,7 @@ use crate::{
     event_health::EventHealth,
     first_run,
     hint::{Advice, Hint},
+    learned::{ByDefaultModel, InKnowledge},
     local_models::LocalModels,
     log_health::LogHealth,
     otlp,
@@ -49,6 +53,8 @@ use crate::{
 const SERVER_PATIENCE: Duration = Duration::from_secs(25);
 /// What turns leave behind is in the hands of storage when they end; longer than a session takes to be written.
 const TURNS_PATIENCE: Duration = Duration::from_secs(5);
+/// A transaction of what is derived takes half a second; one that is cut off is derived again.
+const LEARNING_PATIENCE: Duration = Duration::from_secs(5);
 /// Longer than a server of models may take to end after being asked to.
 const LOCAL_MODELS_PATIENCE: Duration = Duration::from_secs(10);
 /// Long enough for a batch of documents to be embedded and written.
@@ -85,6 +91,11 @@ impl Holding {
         self.directory.events()
     }
 
+    /// The file of what is derived from that.
+    pub fn learned(&self) -> PathBuf {
+        self.directory.learning()
+    }
+
     /// The database file in it.
     pub fn database(&self) -> PathBuf {
         self.directory.database()
@@ -104,7 +115,8 @@ pub struct Program {
     /// The keys are made here on a first run.
     pub storage: Storage,
     events: EventLog,
-    stages: [Stage; 5],
+    learned: LearningStore,
+    stages: [Stage; 6],
     holding: Holding,
 }
 
@@ -142,14 +154,16 @@ impl Program {
         let stages = [
             Stage::new("the server", SERVER_PATIENCE),
             Stage::new("the turns", TURNS_PATIENCE),
+            Stage::new("learning", LEARNING_PATIENCE),
             Stage::new("the language models run here", LOCAL_MODELS_PATIENCE),
             Stage::new("the knowledge base", KNOWLEDGE_PATIENCE),
             Stage::new("the embedding models", MODELS_PATIENCE),
         ];
-        let [for_server, for_turns, for_local_models, for_knowledge, for_models] = &stages;
+        let [for_server, for_turns, for_learning, for_local_models, for_knowledge, for_models] = &stages;
 
         let storage = open_storage(&holding).await?;
         let events = open_events(&holding).await?;
+        let (learned, datasets) = open_learned(&holding).await?;
 
         let models_config = holdfast_embedding::Config {
             models_dir: holding.directory.models(),
@@ -184,12 +198,26 @@ impl Program {
         })
         .await?;
 
+        let folder = DropFolder::new(holding.directory.drop_folder(), events.clone(), FolderSettings::default());
+        let learning = Learning::start(holdfast_learning::Parts {
+            store: learned.clone(),
+            log: events.clone(),
+            datasets,
+            encode: Some(Arc::new(ByDefaultModel(models.clone()))),
+            shelf: Some(Arc::new(InKnowledge(knowledge.clone()))),
+            drop_folder: Some(folder),
+            keeping: Some(Keeping { archive: Archive::of(&holding.directory), retention: settings.events.clone() }),
+            shutdown: for_learning.stop.clone(),
+            tasks: for_learning.tasks.clone(),
+        });
+
         for_turns.tasks.spawn(EventHealth::measure(events.clone(), for_turns.stop.clone()));
         let mut reports: Vec<Arc<dyn Report>> = vec![
             otlp::traces(),
             Arc::new(LogHealth),
             Arc::new(EventHealth::of(events.clone())),
             Arc::new(coordinator.clone()),
+            Arc::new(learning.clone()),
         ];
         if let Some(supervisor) = supervisor {
             reports.push(Arc::new(supervisor));
@@ -198,6 +226,7 @@ impl Program {
             config: settings.server,
             knowledge: knowledge.clone(),
             coordinator: coordinator.clone(),
+            learning: learning.clone(),
             storage: storage.clone(),
             models: models.clone(),
             version: env!("CARGO_PKG_VERSION"),
@@ -206,7 +235,7 @@ impl Program {
             observation: Observation { reports, tracing: Some(otlp::traces()) },
         })?;
 
-        Ok(Self { server, knowledge, coordinator, models, storage, events, stages, holding })
+        Ok(Self { server, knowledge, coordinator, models, storage, events, learned, stages, holding })
     }
 
     /// The data directory, and whether this is its first run.
@@ -254,9 +283,10 @@ impl Program {
             stage.end().await;
         }
         control::unbind(self.holding.root());
-        let (events, storage) = (self.events, self.storage);
+        let (events, learned, storage) = (self.events, self.learned, self.storage);
         // Syncing an index takes as long as the disk takes.
         let close = move || {
+            learned.close();
             events.close();
             storage.close();
         };
@@ -430,6 +460,14 @@ async fn open_events(holding: &Holding) -> Result<EventLog> {
     let path = holding.directory.events();
     let opened = tokio::task::spawn_blocking(move || EventLog::open_at(&path)).await;
     Ok(opened.context("opening the event log panicked; the log has the place")??)
+}
+
+/// The same of what is derived from that, and the folder of datasets. What fails later is told by its health.
+async fn open_learned(holding: &Holding) -> Result<(LearningStore, Datasets)> {
+    let (path, datasets) = (holding.directory.learning(), holding.directory.datasets());
+    let open = move || Ok::<_, StorageError>((LearningStore::open_at(&path)?, Datasets::open(&datasets)?));
+    let opened = tokio::task::spawn_blocking(open).await;
+    Ok(opened.context("opening what was learned panicked; the log has the place")??)
 }
 
 /// What starts processes, where this process asks language models; and the folder for what they write.

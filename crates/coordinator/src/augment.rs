@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 
-use holdfast_knowledge::{Explain, Group, Knowledge, Mode, Passage, SearchRequest, SearchResult};
+use holdfast_knowledge::{Explain, Group, Knowledge, Learned, Mode, Passage, SearchRequest, SearchResult};
 use holdfast_llm::tokens;
 use holdfast_storage::{Caller, sessions::SentPassage};
 
@@ -71,6 +71,7 @@ pub(crate) async fn augment(
         filter: None,
         min_score: None,
         explain: Explain::No,
+        learned: Learned::default(),
     };
     let found = knowledge.search(caller, request).await?;
     let keys = found.results.iter().map(|result| (result.collection.clone(), result.chunk_id)).collect();

@@ -301,7 +301,7 @@ impl Catalog {
     /// Whether a caller may ask a model: one of the words that their key has stands for it.
     fn is_granted(&self, caller: &Caller, entry: &Entry, model: &Model) -> bool {
         match caller.models() {
-            Grants::All => true,
+            Grants::All | Grants::AllBut(_) => true,
             Grants::Only(words) => words.iter().any(|word| match self.aliases.get(word) {
                 Some(alias) => is_among(entry, model, &alias.of),
                 None => is_called(entry, model, word),
@@ -372,7 +372,7 @@ impl Catalog {
             let is_meant = names.is_empty() || names.iter().any(|name| may_have(entry, name));
             is_meant
                 && match caller.models() {
-                    Grants::All => true,
+                    Grants::All | Grants::AllBut(_) => true,
                     Grants::Only(words) => words.iter().any(|word| may_have(entry, word)),
                 }
         };

@@ -20,7 +20,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use holdfast_embedding::{Priority, Purpose};
-use holdfast_knowledge::{Explain, Group, Mode, NewDocument, SearchRequest};
+use holdfast_knowledge::{Explain, Group, Learned, Mode, NewDocument, SearchRequest};
 use holdfast_storage::ChunkKey;
 use serde_json::{Value, json};
 
@@ -80,6 +80,7 @@ async fn search(house: &House, set: &Set, mut dump: Option<&mut BufWriter<File>>
                         filter: None,
                         min_score: None,
                         explain: Explain::No,
+                        learned: Learned::default(),
                     },
                 )
                 .await?;

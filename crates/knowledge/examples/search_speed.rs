@@ -20,7 +20,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use holdfast_embedding::{Precision, Priority, Purpose};
-use holdfast_knowledge::{Explain, Group, Mode, NewDocument, SearchRequest};
+use holdfast_knowledge::{Explain, Group, Learned, Mode, NewDocument, SearchRequest};
 use holdfast_storage::{Filter, projection::Indexes, vectors::AllowedSet};
 use serde_json::{Value, json};
 
@@ -97,6 +97,7 @@ fn request(query: &Query, mode: Mode, filter: Option<&Filter>) -> SearchRequest 
         filter: filter.cloned(),
         min_score: None,
         explain: Explain::No,
+        learned: Learned::default(),
     }
 }
 

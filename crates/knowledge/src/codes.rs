@@ -60,6 +60,8 @@ holdfast_resilience::words! {
         DatabaseDamaged = "database_damaged",
         /// The file with the record of turns and what was spent contradicts itself.
         EventsDamaged = "events_damaged",
+        /// The file with what was learned contradicts itself.
+        LearningDamaged = "learning_damaged",
         /// An index has not what the database has.
         IndexDiffers = "index_differs",
         /// An index's files are damaged.

@@ -203,6 +203,18 @@ impl Knowledge {
         self.inner.searcher.search(caller, request).instrument(span).await
     }
 
+    /// Stands for what decides a ranking, but the documents and what was learned of them: the weights of the fusion and the
+    /// form of what is embedded. Figures of two evaluations with the same word compare.
+    pub fn search_settings(&self) -> String {
+        format!("hybrid, {} a point of BM25, {}", search::fuse::LEXICAL_WEIGHT, self.inner.models.default_model())
+    }
+
+    /// Has documents, named by their ids, moved in rankings by so much from now on, and no others: what was learned of
+    /// how useful they are. In cosine similarity, at most a tenth.
+    pub fn rank_by(&self, boosts: Vec<(String, f32)>) {
+        self.inner.searcher.rank_by(boosts);
+    }
+
     /// Searches with a given query vector and without caches, blocking; for measuring what comes
     /// after the embedding.
     pub fn search_with_vector(

@@ -157,6 +157,8 @@ pub struct SearchRequest {
     pub min_score: Option<f32>,
     /// Whether to say where each result comes from.
     pub explain: Explain,
+    /// Whether what was learned of documents counts.
+    pub learned: Learned,
 }
 
 /// By what to search.
@@ -197,6 +199,16 @@ pub enum Explain {
     Yes,
     /// They do not.
     No,
+}
+
+/// Whether a ranking goes by what was learned of documents, too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Learned {
+    /// It does, where the mode is hybrid.
+    #[default]
+    Used,
+    /// It does not.
+    Ignored,
 }
 
 /// What a search found.
@@ -246,6 +258,8 @@ pub struct Explanation {
     pub dense: Option<Standing>,
     /// Its place in the lexical list.
     pub lexical: Option<Standing>,
+    /// What was added to its score for how useful its document was to others, if anything.
+    pub usefulness: Option<f32>,
 }
 
 /// A place in a list.

@@ -17,8 +17,9 @@ use axum::{
 use holdfast_coordinator::Coordinator;
 use holdfast_embedding::{ModelSource, Models};
 use holdfast_knowledge::{Knowledge, Watch};
+use holdfast_learning::Learning;
 use holdfast_server::{Config, LimitsConfig, Observation, Parts, Rate, Server};
-use holdfast_storage::{Caller, EventLog, Role, Storage, keys::KeyTerms};
+use holdfast_storage::{Caller, EventLog, LearningStore, Role, Storage, datasets::Datasets, keys::KeyTerms};
 use http_body_util::BodyExt;
 use serde_json::json;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -98,17 +99,29 @@ async fn build(
         knowledge: knowledge.clone(),
         storage: storage.clone(),
         ledger: log.ledger(),
-        log,
+        log: log.clone(),
         runner: None,
         shutdown: stop.clone(),
         tasks: tasks.clone(),
     })
     .await?;
+    let learning = Learning::start(holdfast_learning::Parts {
+        store: LearningStore::open_at(&folder.join("learning.sqlite"))?,
+        log,
+        datasets: Datasets::open(&folder.join("datasets"))?,
+        encode: None,
+        shelf: None,
+        drop_folder: None,
+        keeping: None,
+        shutdown: stop.clone(),
+        tasks: tasks.clone(),
+    });
     let (_, secret) = storage.create_key(&Caller::owner(), KeyTerms::of("gate_cost", Role::Admin)).await?;
     let server = Server::build(Parts {
         config: Config { limits: limits(), ..Config::default() },
         knowledge,
         coordinator,
+        learning,
         storage: storage.clone(),
         models,
         version: "0.0.0",

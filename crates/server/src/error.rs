@@ -5,6 +5,7 @@
 //! at `debug`, and a count of them is told now and then; so it is with those over a limit or without a key. Nothing else in this crate chooses a status,
 //! and `docs/ERRORS.md` has a section for every code, which a test enforces.
 
+mod learning;
 mod turn;
 
 use std::{borrow::Cow, error::Error, io, time::Duration};
@@ -108,6 +109,8 @@ codes! {
     ModelNotFound = "model_not_found", NOT_FOUND, "There is no such model",
         "list them with `holdfast models list`";
     SessionNotFound = "session_not_found", NOT_FOUND, "There is no such session", "begin a new one";
+    DatasetNotFound = "dataset_not_found", NOT_FOUND, "There is no such dataset",
+        "GET /api/v1/datasets lists those there are";
     InteractionNotFound = "interaction_not_found", NOT_FOUND, "There is no such interaction",
         "the header X-Holdfast-Interaction of an answer names it";
     NotFound = "not_found", NOT_FOUND, "There is no such thing", "";

@@ -138,6 +138,11 @@ impl FromRequestParts<Server> for Idempotency {
 }
 
 impl Idempotency {
+    /// The key as it came.
+    pub(crate) fn key(self) -> Option<String> {
+        self.0
+    }
+
     /// The key together with what it stands for.
     pub(crate) fn of(self, route: &'static str, body_hash: [u8; 32]) -> Option<IdempotencyKey> {
         self.0.map(|key| IdempotencyKey { route, key, body_hash })

@@ -73,6 +73,7 @@ use axum::{Router, http::Method};
 use holdfast_coordinator::Coordinator;
 use holdfast_embedding::Models;
 use holdfast_knowledge::{HealthReport, Knowledge};
+use holdfast_learning::Learning;
 use holdfast_resilience::{
     admission::Admission,
     budget::Budget,
@@ -194,6 +195,8 @@ pub struct Parts {
     pub knowledge: Knowledge,
     /// Who has language models answer.
     pub coordinator: Coordinator,
+    /// What was learned.
+    pub learning: Learning,
     /// Where keys are.
     pub storage: Storage,
     /// The embedding models.
@@ -265,7 +268,7 @@ pub struct RouteInfo {
 
 /// The description of the API, as OpenAPI 3.1 and readable.
 pub fn openapi() -> String {
-    format!("{:#}", description::document())
+    description::text()
 }
 
 struct Shared {
@@ -274,6 +277,7 @@ struct Shared {
     settings: Mutex<Since>,
     knowledge: Knowledge,
     coordinator: Coordinator,
+    learning: Learning,
     storage: Storage,
     models: Models,
     version: &'static str,
@@ -315,7 +319,8 @@ impl Server {
     ///
     /// [`ServerError::Config`] for a limit that makes no sense.
     pub fn build(parts: Parts) -> Result<Self, ServerError> {
-        let Parts { config, knowledge, coordinator, storage, models, version, shutdown, tasks, observation } = parts;
+        let Parts { config, knowledge, coordinator, learning, storage, models, version, shutdown, tasks, observation } =
+            parts;
         config.check()?;
         let shared = Shared {
             admission: Admission::new(config.max_concurrent_requests),
@@ -329,6 +334,7 @@ impl Server {
             settings: Mutex::new(Since::new(SystemTime::now())),
             knowledge,
             coordinator,
+            learning,
             storage,
             models,
             version,
@@ -442,6 +448,10 @@ impl Server {
 
     fn coordinator(&self) -> &Coordinator {
         &self.shared.coordinator
+    }
+
+    fn learning(&self) -> &Learning {
+        &self.shared.learning
     }
 
     fn storage(&self) -> &Storage {

@@ -86,7 +86,7 @@ pub(crate) async fn upkeep(shutdown: CancellationToken) {
 }
 
 pub(crate) async fn show(State(server): State<Server>, caller: Option<Extension<Caller>>) -> Result<Response, Failure> {
-    if caller.is_some_and(|Extension(caller)| *caller.grants() != Grants::All) {
+    if caller.is_some_and(|Extension(caller)| !caller.grants().cover(&Grants::All)) {
         let detail = "the metrics are about every collection, and the key is limited to some";
         return Err(Failure::new(Code::Forbidden, detail));
     }

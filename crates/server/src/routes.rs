@@ -11,8 +11,8 @@ use axum::{
 
 use holdfast_storage::Scope::{
     self, BudgetsManage, Chat, CollectionsManage, CollectionsRead, DocumentsDelete, DocumentsRead, DocumentsWrite,
-    Embed, JobsRead, KeysManage, Mcp, MetricsRead, ModelsManage, ModelsRead, ProvidersManage, ProvidersRead, Search,
-    SourcesManage, SourcesRead, StatusRead, SystemRepair,
+    Embed, InteractionsRead, InteractionsWrite, JobsRead, KeysManage, LearningRead, Mcp, MetricsRead, ModelsManage,
+    ModelsRead, ProvidersManage, ProvidersRead, Search, SourcesManage, SourcesRead, StatusRead, SystemRepair,
 };
 
 use crate::{
@@ -213,8 +213,33 @@ pub(crate) const ROUTES: &[Route] = &[
     Route::new("/api/v1/sessions/{id}", &[get_with(Chat), delete_with(Chat)], || {
         get(api::sessions::show).delete(api::sessions::remove)
     }),
-    Route::new("/api/v1/interactions", &[get_with(Chat)], || get(api::interactions::list)),
+    Route::new("/api/v1/interactions", &[get_with(Chat), post_with(InteractionsWrite)], || {
+        get(api::interactions::list).post(api::learning::tell)
+    }),
+    Route::new("/api/v1/interactions/{id}", &[get_with(Chat)], || get(api::learning::show)),
     Route::new("/api/v1/interactions/{id}/why", &[get_with(Chat)], || get(api::interactions::why)),
+    Route::new("/api/v1/interactions/{id}/outcome", &[post_with(Chat)], || post(api::learning::went)),
+    Route::new("/api/v1/events", &[post_with(InteractionsWrite)], || post(api::events::record)),
+    Route::new("/api/v1/events/archive", &[get_with(InteractionsRead), post_with(InteractionsRead)], || {
+        get(api::archive::show).post(api::archive::archive)
+    })
+    .long(),
+    Route::new("/api/v1/events/archive/import", &[post_with(InteractionsRead)], || post(api::archive::import)).long(),
+    Route::new("/api/v1/learning/patterns", &[get_with(Chat)], || get(api::lessons::patterns)),
+    Route::new("/api/v1/learning/errors", &[get_with(Chat)], || get(api::lessons::errors)),
+    Route::new("/api/v1/learning/stats", &[get_with(LearningRead)], || get(api::learning::stats)),
+    Route::new("/api/v1/learning/evaluations", &[get_with(LearningRead), post_with(InteractionsRead)], || {
+        get(api::learning::evaluations).post(api::learning::evaluate)
+    })
+    .long(),
+    Route::new("/api/v1/datasets", &[get_with(InteractionsRead), post_with(InteractionsRead)], || {
+        get(api::datasets::list).post(api::datasets::build)
+    })
+    .long(),
+    Route::new("/api/v1/datasets/{id}", &[get_with(InteractionsRead), delete_with(InteractionsRead)], || {
+        get(api::datasets::show).delete(api::datasets::remove)
+    }),
+    Route::new("/api/v1/datasets/{id}/export", &[get_with(InteractionsRead)], || get(api::datasets::export)).long(),
     Route::new("/api/v1/doctor", &[post_with(SystemRepair)], || post(api::doctor::run)).long(),
     Route::new("/v1/embeddings", &[post_with(Embed)], || post(embeddings::openai::embeddings)).face(Face::OpenAi),
     Route::new("/v1/models", &[get_with(ModelsRead)], || get(chat::models::list)).face(Face::OpenAi),

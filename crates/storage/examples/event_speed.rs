@@ -21,7 +21,7 @@ use std::{
 
 use holdfast_storage::{
     EventLog,
-    events::{NewEvent, NotRecorded},
+    events::{Before, Mark, NewEvent, NotRecorded},
     ledger::{Budget, Charge, Limits, Period, Reservation, Subject},
 };
 use tokio::{runtime::Runtime, task::JoinSet};
@@ -49,8 +49,13 @@ fn main() -> Outcome<()> {
         runtime.block_on(recorded(folder.path(), tasks, events))?;
     }
     for tasks in TASKS {
-        runtime.block_on(appended(folder.path(), tasks, events / 3))?;
+        runtime.block_on(appended(folder.path(), tasks, 8, events / 3))?;
     }
+    for (tasks, batch) in [(1, 100), (4, 100), (1, 1_000)] {
+        runtime.block_on(appended(folder.path(), tasks, batch, events / 3))?;
+    }
+    runtime.block_on(marked(folder.path(), events / 3))?;
+    runtime.block_on(once(folder.path(), events / 3))?;
     runtime.block_on(paced(folder.path()))?;
     read(folder.path(), events)?;
     for tasks in TASKS {
@@ -152,8 +157,7 @@ async fn paced(folder: &Path) -> Outcome<()> {
     close(log)
 }
 
-async fn appended(folder: &Path, tasks: usize, count: usize) -> Outcome<()> {
-    const BATCH: usize = 8;
+async fn appended(folder: &Path, tasks: usize, batch_size: usize, count: usize) -> Outcome<()> {
     let log = fresh(folder)?;
     let began = Instant::now();
     let mut set = JoinSet::new();
@@ -162,8 +166,8 @@ async fn appended(folder: &Path, tasks: usize, count: usize) -> Outcome<()> {
         set.spawn(async move {
             let mut times = Vec::new();
             let mut maker = Maker::new(task);
-            for _ in 0..count / tasks / BATCH {
-                let batch = (0..BATCH).map(|_| maker.event()).collect();
+            for _ in 0..count / tasks / batch_size {
+                let batch = (0..batch_size).map(|_| maker.event()).collect();
                 let began = Instant::now();
                 log.append(batch).await?;
                 times.push(began.elapsed());
@@ -173,7 +177,62 @@ async fn appended(folder: &Path, tasks: usize, count: usize) -> Outcome<()> {
     }
     let times = gather(set).await?;
     println!(
-        "append of {BATCH}, {tasks} tasks: {:.0} durable events/s; until durable: {}",
+        "append of {batch_size}, {tasks} tasks: {:.0} durable events/s; until durable: {}",
+        (times.len() * batch_size) as f64 / began.elapsed().as_secs_f64(),
+        spread(times),
+    );
+    close(log)
+}
+
+/// As one writer does that has a mark.
+async fn marked(folder: &Path, count: usize) -> Outcome<()> {
+    const BATCH: usize = 1_000;
+    let log = fresh(folder)?;
+    let began = Instant::now();
+    let mut maker = Maker::new(0);
+    let mut times = Vec::new();
+    let mut before = Before::Absent;
+    for number in 0..count / BATCH {
+        let batch = (0..BATCH).map(|_| maker.event()).collect();
+        let value = vec![number as u8; 300];
+        let mark = Mark { name: "one/mark".into(), before, value: Some(value.clone()) };
+        before = Before::Value(value);
+        let began = Instant::now();
+        log.append_marked(batch, vec![mark]).await?;
+        times.push(began.elapsed());
+    }
+    println!(
+        "append of {BATCH} with a mark, one task: {:.0} durable events/s; until durable: {}",
+        (times.len() * BATCH) as f64 / began.elapsed().as_secs_f64(),
+        spread(times),
+    );
+    close(log)
+}
+
+/// As batches over HTTP come, each with a key.
+async fn once(folder: &Path, count: usize) -> Outcome<()> {
+    const BATCH: usize = 100;
+    const TASKS: usize = 4;
+    let log = fresh(folder)?;
+    let began = Instant::now();
+    let mut set = JoinSet::new();
+    for task in 0..TASKS {
+        let log = log.clone();
+        set.spawn(async move {
+            let mut times = Vec::new();
+            let mut maker = Maker::new(task);
+            for number in 0..count / TASKS / BATCH {
+                let batch = (0..BATCH).map(|_| maker.event()).collect();
+                let began = Instant::now();
+                log.append_once("key_1", &format!("{task} {number}"), [0; 32], batch, 0).await?;
+                times.push(began.elapsed());
+            }
+            Outcome::Ok(times)
+        });
+    }
+    let times = gather(set).await?;
+    println!(
+        "append of {BATCH} with a key, {TASKS} tasks: {:.0} durable events/s; until durable: {}",
         (times.len() * BATCH) as f64 / began.elapsed().as_secs_f64(),
         spread(times),
     );

@@ -66,6 +66,10 @@ scopes! {
     BudgetsManage = "budgets:manage";
     /// Read what others asked and were answered.
     InteractionsRead = "interactions:read";
+    /// Put on record what was asked and answered elsewhere.
+    InteractionsWrite = "interactions:write";
+    /// See how far learning is, and what it has come to.
+    LearningRead = "learning:read";
     /// See how each part is.
     StatusRead = "status:read";
     /// Read the metrics.
@@ -161,8 +165,8 @@ impl Role {
     pub const fn scopes(self) -> Scopes {
         use Scope::{
             BudgetsManage, Chat, CollectionsManage, CollectionsRead, DocumentsDelete, DocumentsRead, DocumentsWrite,
-            Embed, JobsRead, Mcp, MetricsRead, ModelsManage, ModelsRead, ProvidersManage, ProvidersRead, Search,
-            SourcesManage, SourcesRead, StatusRead, SystemRepair,
+            Embed, InteractionsWrite, JobsRead, LearningRead, Mcp, MetricsRead, ModelsManage, ModelsRead,
+            ProvidersManage, ProvidersRead, Search, SourcesManage, SourcesRead, StatusRead, SystemRepair,
         };
         const READS: Scopes =
             Scopes::of(&[Search, DocumentsRead, CollectionsRead, Embed, ModelsRead, Chat, StatusRead, Mcp]);
@@ -179,15 +183,21 @@ impl Role {
                 ProvidersRead,
                 ProvidersManage,
                 BudgetsManage,
+                LearningRead,
                 StatusRead,
                 MetricsRead,
                 SystemRepair,
             ]),
-            Self::Editor => {
-                READS.and(Scopes::of(&[DocumentsWrite, DocumentsDelete, CollectionsManage, SourcesRead, JobsRead]))
-            }
+            Self::Editor => READS.and(Scopes::of(&[
+                DocumentsWrite,
+                DocumentsDelete,
+                CollectionsManage,
+                SourcesRead,
+                JobsRead,
+                InteractionsWrite,
+            ])),
             Self::Reader => READS,
-            Self::Agent => READS.and(Scopes::of(&[DocumentsWrite, JobsRead])),
+            Self::Agent => READS.and(Scopes::of(&[DocumentsWrite, JobsRead, InteractionsWrite])),
             Self::Metrics => Scopes::of(&[MetricsRead]),
         }
     }
@@ -203,8 +213,30 @@ impl Role {
 pub enum Grants {
     /// All, those to come included.
     All,
+    /// All, but of what was learned of somebody ([`learned_collection`]) only that of this name.
+    AllBut(Arc<str>),
     /// Those of these names, whether they are there or not.
     Only(Arc<BTreeSet<String>>),
+}
+
+/// How names of collections begin that hold what was learned of somebody's interactions.
+const LEARNED: &str = "learned.";
+
+/// The collection that holds what was learned of a tenant's interactions. They are nobody else's business, so only its
+/// own key sees it, and who may read all interactions.
+pub fn learned_collection(tenant: &str) -> String {
+    const NAME_BYTES_MAX: usize = 64;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if tenant.len() <= NAME_BYTES_MAX - LEARNED.len() && tenant.bytes().all(is_plain) {
+        return format!("{LEARNED}{tenant}");
+    }
+    // With a dot, which no plain one has.
+    format!("{LEARNED}.{}", &blake3::hash(tenant.as_bytes()).to_hex()[..32])
+}
+
+/// Whether a collection holds what was learned of somebody's interactions.
+pub fn is_learned(collection: &str) -> bool {
+    collection.starts_with(LEARNED)
 }
 
 impl Grants {
@@ -217,6 +249,7 @@ impl Grants {
     pub fn include(&self, name: &str) -> bool {
         match self {
             Self::All => true,
+            Self::AllBut(own) => !is_learned(name) || name == &**own,
             Self::Only(names) => names.contains(name),
         }
     }
@@ -224,23 +257,27 @@ impl Grants {
     /// Whether whoever has these has all of `other`.
     pub fn cover(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::All, _) => true,
-            (Self::Only(_), Self::All) => false,
+            // A key with all of them gets all but what was learned of others, unless its scopes say more.
+            (Self::All, _) | (Self::AllBut(_), Self::All | Self::AllBut(_)) => true,
+            (Self::AllBut(_), Self::Only(names)) => names.iter().all(|name| self.include(name)),
+            (Self::Only(_), Self::All | Self::AllBut(_)) => false,
             (Self::Only(mine), Self::Only(theirs)) => theirs.is_subset(mine),
         }
     }
 
-    /// As a query takes it: nothing for all, else a JSON list of names for [`GRANTED`].
+    /// As a query takes it for [`GRANTED`]: nothing for all, a JSON string for all but others', else a list of names.
     pub(crate) fn parameter(&self) -> Option<String> {
         match self {
             Self::All => None,
+            Self::AllBut(own) => Some(serde_json::Value::from(&**own).to_string()),
             Self::Only(names) => Some(serde_json::Value::from_iter(names.iter().map(String::as_str)).to_string()),
         }
     }
 }
 
 /// The condition on a collection `c` that a query with grants has, whose first parameter is [`Grants::parameter`].
-pub(crate) const GRANTED: &str = "(?1 IS NULL OR c.name IN (SELECT value FROM json_each(?1)))";
+pub(crate) const GRANTED: &str = "(?1 IS NULL OR c.name IN (SELECT value FROM json_each(?1))
+     OR (json_type(?1) = 'text' AND c.name NOT GLOB 'learned.*'))";
 
 /// Proof that a request was authenticated, and as whom.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -270,7 +307,14 @@ impl Caller {
 
     /// A key that [`crate::Storage::authenticate`] found valid.
     pub(crate) fn key(id: String, terms: KeyTerms) -> Self {
-        Self::new(id, terms.scopes(), terms.grants, terms.models)
+        let scopes = terms.scopes();
+        let own = learned_collection(&id);
+        let grants = match terms.grants {
+            Grants::All if !scopes.contains(Scope::InteractionsRead) => Grants::AllBut(own.into()),
+            Grants::Only(names) => Grants::only(names.iter().cloned().chain([own])),
+            others => others,
+        };
+        Self::new(id, scopes, grants, terms.models)
     }
 
     fn new(id: String, scopes: Scopes, grants: Grants, models: Grants) -> Self {
@@ -360,5 +404,31 @@ mod tests {
         assert!(!some(&["a"]).cover(&some(&["a", "b"])) && !some(&["a"]).cover(&Grants::All));
         assert!(some(&["a"]).include("a") && !some(&["a"]).include("A") && !some(&[]).include(""));
         assert_eq!(some(&["a\"b"]).parameter().as_deref(), Some(r#"["a\"b"]"#));
+    }
+
+    #[test]
+    fn what_was_learned_of_others_is_not_granted() {
+        let some = |names: &[&str]| Grants::only(names.iter().map(|name| (*name).to_owned()));
+        let own = learned_collection("key_1");
+        let all_but = Grants::AllBut(own.as_str().into());
+        assert!(all_but.include("default") && all_but.include(&own) && !all_but.include("learned.key_2"));
+        assert!(all_but.cover(&Grants::All) && Grants::All.cover(&all_but) && !some(&["a"]).cover(&all_but));
+        assert!(all_but.cover(&some(&["default", &own])) && !all_but.cover(&some(&["learned.key_2"])));
+        let key = |terms| Caller::key("key_1".to_owned(), terms).grants().clone();
+        assert_eq!(key(KeyTerms::of("agent", Role::Agent)), all_but);
+        assert_eq!(key(KeyTerms::of("admin", Role::Admin)), Grants::All);
+        let limited = KeyTerms { grants: some(&["a"]), ..KeyTerms::of("limited", Role::Agent) };
+        assert_eq!(key(limited), some(&["a", &own]));
+    }
+
+    #[test]
+    fn any_tenant_has_a_collection_of_its_own() {
+        let long = "x".repeat(200);
+        let tenants = ["owner", "key_1", "a.b", "", "ü", &long, "../..", "A"];
+        let names: std::collections::BTreeSet<String> =
+            tenants.iter().map(|tenant| learned_collection(tenant)).collect();
+        assert_eq!(names.len(), tenants.len());
+        assert!(names.iter().all(|name| is_learned(name) && name.len() <= 64 && name.is_ascii()), "{names:?}");
+        assert_eq!(learned_collection("owner"), "learned.owner");
     }
 }

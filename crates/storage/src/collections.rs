@@ -114,6 +114,17 @@ impl Storage {
         })
     }
 
+    /// The names of those that hold what was learned of interactions; cheap enough to ask at every search.
+    pub fn learned_collections(&self, grants: &Grants, limit: usize) -> Result<Vec<String>, StorageError> {
+        self.database.read(|connection| {
+            let mut statement = connection.prepare_cached(&format!(
+                "SELECT c.name FROM collections c WHERE {GRANTED} AND c.name GLOB 'learned.*' ORDER BY c.name LIMIT ?2"
+            ))?;
+            let names = statement.query_map((grants.parameter(), limit), |row| row.get(0))?;
+            Ok(names.collect::<Result<_, _>>()?)
+        })
+    }
+
     /// The collection of that name.
     pub fn collection(&self, grants: &Grants, name: &str) -> Result<Collection, StorageError> {
         self.database.read_snapshot(|connection| required(connection, grants, name))

@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::error::{StorageError, file_error};
 
-const PARTS: [&str; 5] = ["run", "db", "index", "models", "archive"];
+const PARTS: [&str; 6] = ["run", "db", "index", "models", "drop", "archive"];
 
 /// A data directory that this process holds, until dropped.
 #[derive(Debug)]
@@ -48,6 +48,21 @@ impl DataDirectory {
     /// The database of the event log and of what is spent.
     pub fn events(&self) -> PathBuf {
         self.root.join("db/events.db")
+    }
+
+    /// The database of what is derived from the event log.
+    pub fn learning(&self) -> PathBuf {
+        self.root.join("db/learning.db")
+    }
+
+    /// Where other programs write events.
+    pub fn drop_folder(&self) -> PathBuf {
+        self.root.join("drop")
+    }
+
+    /// Where datasets lie.
+    pub fn datasets(&self) -> PathBuf {
+        self.root.join("datasets")
     }
 
     /// Where index projections lie; everything below can be rebuilt.

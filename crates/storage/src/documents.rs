@@ -320,6 +320,28 @@ impl Storage {
         })
     }
 
+    /// The chunks that a generation has of documents of its collection, with the documents' ids.
+    pub fn chunks_of_documents(
+        &self,
+        generation_id: i64,
+        ids: &[&str],
+    ) -> Result<Vec<(String, ChunkKey)>, StorageError> {
+        let ids = serde_json::Value::from_iter(ids.iter().copied()).to_string();
+        self.database.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT d.public_id, c.key
+                 FROM json_each(?2) wanted
+                 JOIN generations g ON g.id = ?1
+                 JOIN documents d ON d.collection_id = g.collection_id AND d.public_id = wanted.value
+                 JOIN chunks c ON c.generation_id = g.id AND c.document_id = d.id",
+            )?;
+            let rows = statement.query_map((generation_id, ids), |row| {
+                Ok((row.get(0)?, ChunkKey::new(row.get::<_, i64>(1)?.cast_unsigned())))
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+
     /// Those of `hashes` whose vector the space has already.
     pub fn stored_vectors(&self, space_id: i64, hashes: &[EmbedHash]) -> Result<HashSet<EmbedHash>, StorageError> {
         self.database.read(|connection| {

@@ -3,18 +3,20 @@
 //! SQL is the truth. The vector and lexical indexes are projections of it: each applies the
 //! outbox in order, records the position it has applied durably, and can be deleted at any time
 //! and rebuilt. What happened, and what it cost, stands in a database of its own ([`events`],
-//! [`ledger`]). This crate stores what it is given; it does not know about HTTP, prompts,
+//! [`ledger`]), and what is derived from that in another ([`learning`]). This crate stores what it is given; it does not know about HTTP, prompts,
 //! splitting or models.
 //!
 //! Methods that read block for as long as SQLite takes, which is short but not nothing: callers
 //! on an async runtime move to a blocking thread for more than a row or two.
 
 pub mod collections;
+pub mod datasets;
 pub mod documents;
 pub mod events;
 pub mod jobs;
 pub mod kept;
 pub mod keys;
+pub mod learning;
 pub mod ledger;
 pub mod lexical;
 pub mod projection;
@@ -36,13 +38,14 @@ mod sql;
 
 use std::{path::Path, sync::Arc, time::SystemTime};
 
-pub use caller::{Caller, Grants, Role, Scope, Scopes};
+pub use caller::{Caller, Grants, Role, Scope, Scopes, is_learned, learned_collection};
 pub use directory::DataDirectory;
 pub use disk::DiskSpace;
 pub use error::{PutError, StorageError};
 pub use events::EventLog;
 pub use filter::{Filter, FilterError};
 pub use key::{ChunkKey, Scored};
+pub use learning::LearningStore;
 pub use ledger::Ledger;
 pub use sql::migrate;
 

@@ -11,10 +11,12 @@ mod faults;
 mod gateway;
 mod indexing;
 mod overhead;
+mod patterns;
 mod retrieval;
 mod search;
 mod serving;
 mod survive;
+mod usefulness;
 
 use std::{path::PathBuf, process::Command};
 
@@ -42,12 +44,16 @@ pub enum Benchmark {
     Indexing(indexing::Options),
     /// What the server adds to a request: processor time and instructions, against a bare route
     Overhead(overhead::Options),
+    /// Whether patterns and known errors are found that are there, and by search, among 2 000 interactions
+    Patterns,
     /// Search on judged data: nDCG@10 and MRR@100 by mode
     Retrieval(retrieval::Options),
     /// Search over 100 000 chunks, in process: time and recall, with and without filters
     Search,
     /// The server from outside: start, memory, cached searches
     Serving,
+    /// What ranking gains from being told which documents were of use, by a simulated user over SciFact
+    Usefulness,
     /// Kills or power losses at random moments: what is lost, if anything
     Survive(survive::Options),
 }
@@ -63,9 +69,11 @@ pub fn run(repository: &Repository, benchmark: Benchmark) -> Result<()> {
         Benchmark::Gateway(options) => gateway::run(repository, &options),
         Benchmark::Indexing(options) => indexing::run(repository, &options),
         Benchmark::Overhead(options) => overhead::run(repository, &options),
+        Benchmark::Patterns => patterns::run(repository),
         Benchmark::Retrieval(options) => retrieval::run(repository, &options),
         Benchmark::Search => search::run(repository),
         Benchmark::Serving => serving::run(repository),
+        Benchmark::Usefulness => usefulness::run(repository),
         Benchmark::Survive(options) => survive::run(repository, &options),
     }
 }

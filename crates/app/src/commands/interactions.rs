@@ -5,7 +5,10 @@ use std::fmt::Write;
 use anyhow::Result;
 use serde_json::Value;
 
-use super::{Session, lists};
+use super::{
+    Session,
+    lists::{self, items, word},
+};
 use crate::{
     arguments::Interactions,
     output::{clean, clean_line, table},
@@ -72,18 +75,6 @@ fn text(why: &Value) -> String {
 
 fn field(object: &Value, name: &str) -> String {
     word(&object[name])
-}
-
-fn word(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => clean_line(text),
-        other => other.to_string(),
-    }
-}
-
-fn items(list: &Value) -> &[Value] {
-    list.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
 /// A text of the record, or what stands for it.

@@ -15,7 +15,7 @@ pub fn page(target: &str, paging: &Paging) -> Request {
 
 /// The items of an answer as rows, with a word on how to get more of them.
 pub fn table(answer: &Value, items: &str, columns_of: &[(&str, &str)]) -> String {
-    let items = answer[items].as_array().map(Vec::as_slice).unwrap_or_default();
+    let items = self::items(&answer[items]);
     if items.is_empty() {
         return "none".to_owned();
     }
@@ -34,7 +34,7 @@ pub fn fields(object: &Value, names: &[&str]) -> String {
     let lines = names
         .iter()
         .filter(|name| !find(object, name).is_null())
-        .map(|name| format!("{name:<13} {}", clean_line(&word(find(object, name)))));
+        .map(|name| format!("{name:<13} {}", word(find(object, name))));
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -43,10 +43,16 @@ fn find<'a>(object: &'a Value, path: &str) -> &'a Value {
     path.split('.').fold(object, |value, name| &value[name])
 }
 
-fn word(value: &Value) -> String {
+/// The items of a list; none of what is no list.
+pub fn items(list: &Value) -> &[Value] {
+    list.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+/// A value in one line, as people read it.
+pub fn word(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
+        Value::String(text) => clean_line(text),
         Value::Array(items) => items.iter().map(word).collect::<Vec<_>>().join(","),
         other => other.to_string(),
     }

@@ -29,12 +29,13 @@ mod budgets;
 mod sessions;
 
 mod interactions;
+pub mod learn;
 
 mod lists;
 
 mod doctor;
 
-mod db;
+pub mod db;
 
 mod config;
 
@@ -162,6 +163,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Budgets(action) => Box::pin(budgets::run(session, action)).await?,
         Command::Sessions(action) => Box::pin(sessions::run(session, action)).await?,
         Command::Interactions(action) => Box::pin(interactions::run(session, action)).await?,
+        Command::Learn(action) => Box::pin(learn::run(session, action)).await?,
         Command::Doctor(arguments) => return Box::pin(doctor::run(session, arguments)).await,
 
         Command::Db(action) => Box::pin(db::run(session, action)).await?,

@@ -65,6 +65,8 @@ pub struct Settings {
     pub turns: holdfast_coordinator::Config,
     /// Whether servers of language models on this machine are looked for while none is on record.
     pub discover_providers: bool,
+    /// How long events stay in the log.
+    pub events: holdfast_storage::events::archive::Retention,
     /// What becomes of models that are run here; no setting, but what this process is for.
     pub local_models: LocalModels,
     /// What is logged, and how.

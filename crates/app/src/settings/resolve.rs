@@ -93,6 +93,7 @@ impl Reader<'_> {
         let knowledge = self.knowledge();
         let turns = self.turns();
         let discover_providers = self.discover_providers();
+        let events = self.events();
         let log = self.log();
         let otlp = self.otlp();
         let metrics_listen = self.get("telemetry.metrics_listen", &metrics_address);
@@ -107,6 +108,7 @@ impl Reader<'_> {
             knowledge: knowledge?,
             turns: turns?,
             discover_providers: discover_providers?,
+            events: events?,
             local_models: LocalModels::Run,
             log: log?,
             otlp: otlp?,

@@ -41,7 +41,8 @@ fn documents_come_in_are_found_and_go_without_a_server() -> Result<()> {
                 "lexical": {
                   "rank": 1,
                   "score": "[score]"
-                }
+                },
+                "usefulness": null
               }
             }
           ],

@@ -31,9 +31,8 @@ async fn without_a_provider_the_error_says_so_and_nothing_is_invented() -> Resul
     house.close().await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn names_aliases_and_policies_choose() -> Result<()> {
-    let house = House::with(Config { policy: PolicyName::RemoteFirst, ..config() }).await?;
+/// Two providers on record, one here and one elsewhere, who answer with their names.
+async fn near_and_far(house: &House) -> Result<(Upstream, Upstream)> {
     let (near, far) = (Upstream::start().await?, Upstream::start().await?);
     near.always(Script::openai("near"));
     far.always(Script::openai("far"));
@@ -41,6 +40,13 @@ async fn names_aliases_and_policies_choose() -> Result<()> {
     let mut settings = provider("far", &far.url());
     settings.location = Some(holdfast_coordinator::Place::Remote);
     house.add_as(settings).await?;
+    Ok((near, far))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_aliases_and_policies_choose() -> Result<()> {
+    let house = House::with(Config { policy: PolicyName::RemoteFirst, ..config() }).await?;
+    let (near, _far) = near_and_far(&house).await?;
     for (asked, answer) in [
         ("auto", "far"),
         ("local", "near"),
@@ -59,13 +65,7 @@ async fn names_aliases_and_policies_choose() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_asks_the_models_it_was_made_for_and_hears_of_no_other() -> Result<()> {
     let house = House::with(Config { policy: PolicyName::RemoteFirst, ..config() }).await?;
-    let (near, far) = (Upstream::start().await?, Upstream::start().await?);
-    near.always(Script::openai("near"));
-    far.always(Script::openai("far"));
-    house.add("near", &near.url()).await?;
-    let mut settings = provider("far", &far.url());
-    settings.location = Some(holdfast_coordinator::Place::Remote);
-    house.add_as(settings).await?;
+    let (_near, far) = near_and_far(&house).await?;
     let limited = async |words: &[&str]| {
         let models = Grants::only(words.iter().map(|word| (*word).to_owned()));
         house.key(KeyTerms { models, ..KeyTerms::of("limited", KeyRole::Reader) }).await

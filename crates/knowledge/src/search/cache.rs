@@ -26,18 +26,19 @@ pub(super) type FilterName = (i64, (u64, u64), String);
 
 impl Digest {
     /// Everything that can change the answer, except the cursor.
-    pub(super) fn of(caller: &Caller, request: &SearchRequest, places: &[Place]) -> Self {
+    pub(super) fn of(caller: &Caller, request: &SearchRequest, places: &[Place], learned: u64) -> Self {
         let mut question = blake3::Hasher::new();
         let mut part = |bytes: &[u8]| {
             question.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
         };
         part(caller.id().as_bytes());
         part(request.query.as_bytes());
-        part(&[request.mode as u8, request.group as u8, request.explain as u8]);
+        part(&[request.mode as u8, request.group as u8, request.explain as u8, request.learned as u8]);
         part(&request.limit.to_le_bytes());
         part(&request.min_score.map_or([0xff; 4], f32::to_le_bytes));
         part(request.filter.as_ref().map(|f| f.canonical()).unwrap_or_default().as_bytes());
         let mut state = blake3::Hasher::new();
+        state.update(&learned.to_le_bytes());
         for place in places {
             part(place.name.as_bytes());
             part(place.model.as_bytes());

@@ -37,12 +37,12 @@ pub(crate) struct List {
 
 /// A list alone: its scores stand.
 pub(crate) fn dense_only(list: &[Scored]) -> Vec<Fused> {
-    alone(list, |standing| Explanation { dense: Some(standing), lexical: None })
+    alone(list, |standing| Explanation { dense: Some(standing), ..Explanation::default() })
 }
 
 /// A list alone: its scores stand.
 pub(crate) fn lexical_only(list: &[Scored]) -> Vec<Fused> {
-    alone(list, |standing| Explanation { dense: None, lexical: Some(standing) })
+    alone(list, |standing| Explanation { lexical: Some(standing), ..Explanation::default() })
 }
 
 fn alone(list: &[Scored], explain: impl Fn(Standing) -> Explanation) -> Vec<Fused> {
@@ -71,6 +71,20 @@ pub(crate) fn hybrid(dense: &List, lexical: &List) -> Vec<Fused> {
         fused.standing.lexical = Some(standing);
     }
     sorted(joined.into_values().collect())
+}
+
+/// Adds to scores what was learned of chunks, and puts them in order again.
+pub(crate) fn boost(fused: &mut Vec<Fused>, boosts: &HashMap<ChunkKey, f32>) {
+    if boosts.is_empty() {
+        return;
+    }
+    for entry in fused.iter_mut() {
+        if let Some(boost) = boosts.get(&entry.key) {
+            entry.score += boost;
+            entry.standing.usefulness = Some(*boost);
+        }
+    }
+    *fused = sorted(std::mem::take(fused));
 }
 
 fn standings(list: &List) -> impl Iterator<Item = (ChunkKey, Standing)> + '_ {
@@ -129,6 +143,15 @@ mod tests {
         let both = &fused[0].standing;
         assert_eq!(both.dense, Some(Standing { rank: Some(2), score: 0.79 }));
         assert_eq!(both.lexical, Some(Standing { rank: Some(2), score: 8.0 }));
+    }
+
+    #[test]
+    fn what_was_learned_moves_a_chunk_and_is_told() {
+        let mut fused = hybrid(&ranked(&[(1, 0.80), (2, 0.79), (3, 0.5)]), &List::default());
+        boost(&mut fused, &HashMap::from([(ChunkKey::new(2), 0.02), (ChunkKey::new(9), 0.1)]));
+        assert_eq!(keys(&fused), [2, 1, 3]);
+        assert_eq!(fused[0].standing.usefulness, Some(0.02));
+        assert_eq!(fused[1].standing.usefulness, None);
     }
 
     #[test]

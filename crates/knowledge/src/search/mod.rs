@@ -10,6 +10,7 @@ mod cache;
 mod cursor;
 pub(crate) mod fuse;
 mod page;
+mod prior;
 mod snippet;
 
 use std::{
@@ -26,8 +27,9 @@ use self::{
     cursor::Cursor,
     fuse::{Fused, List},
     page::Page,
+    prior::Priors,
 };
-use crate::{Explain, KnowledgeError, Mode, SearchRequest, SearchResponse, SearchResult, names};
+use crate::{Explain, KnowledgeError, Learned, Mode, SearchRequest, SearchResponse, SearchResult, names};
 
 /// Chunks taken from each list at first.
 const DEPTH_FIRST: usize = 100;
@@ -47,6 +49,7 @@ pub(crate) struct Searcher {
     models: Models,
     caches: Caches,
     default_collection: Arc<str>,
+    priors: Priors,
 }
 
 /// A collection as this search sees it.
@@ -86,12 +89,17 @@ pub(crate) struct Ranking {
 impl Searcher {
     pub(crate) fn new(storage: Storage, models: Models, default_collection: &str, cache_bytes: u64) -> Self {
         let caches = Caches::new(cache_bytes);
-        Self { storage, models, caches, default_collection: default_collection.into() }
+        Self { storage, models, caches, default_collection: default_collection.into(), priors: Priors::default() }
     }
 
     /// Bytes that kept answers and rankings take, about.
     pub(crate) fn cache_bytes(&self) -> u64 {
         self.caches.bytes()
+    }
+
+    /// See [`crate::Knowledge::rank_by`].
+    pub(crate) fn rank_by(&self, boosts: Vec<(String, f32)>) {
+        self.priors.set(boosts);
     }
 
     /// See [`crate::Knowledge::search`].
@@ -104,7 +112,7 @@ impl Searcher {
         validate(&request)?;
         let changes = self.storage.projections().changes();
         let places = self.places(caller, &request)?;
-        let digest = Digest::of(caller, &request, &places);
+        let digest = Digest::of(caller, &request, &places, self.priors.version());
         let name = AnswerName { digest, cursor: request.cursor.clone(), changes };
         if let Some(kept) = self.caches.answer(&name) {
             metrics::counter!("holdfast_search_cache_total", "outcome" => "hit").increment(1);
@@ -130,8 +138,13 @@ impl Searcher {
 
     /// The collections that are asked, and none that the caller may not see.
     fn places(&self, caller: &Caller, request: &SearchRequest) -> Result<Vec<Place>, KnowledgeError> {
-        let default = [self.default_collection.to_string()];
-        let asked = if request.collections.is_empty() { &default } else { &request.collections[..] };
+        let default;
+        let asked = if request.collections.is_empty() {
+            default = self.default_places(caller)?;
+            &default
+        } else {
+            &request.collections[..]
+        };
         let names: BTreeSet<&String> = asked.iter().collect();
         if names.len() > COLLECTIONS_MAX {
             return Err(KnowledgeError::invalid(
@@ -148,6 +161,14 @@ impl Searcher {
                 Ok(Place { name: name.clone(), model, indexes })
             })
             .collect()
+    }
+
+    /// Where is searched when nobody says: in the default collection, and in what was learned, as far as the caller may
+    /// see it.
+    fn default_places(&self, caller: &Caller) -> Result<Vec<String>, KnowledgeError> {
+        let mut places = vec![self.default_collection.to_string()];
+        places.extend(self.storage.learned_collections(caller.grants(), COLLECTIONS_MAX - 1)?);
+        Ok(places)
     }
 
     /// Embeds the query for every model that the collections need.
@@ -204,7 +225,7 @@ impl Searcher {
         let began = Instant::now();
         validate(&request)?;
         let places = self.places(caller, &request)?;
-        let digest = Digest::of(caller, &request, &places);
+        let digest = Digest::of(caller, &request, &places, self.priors.version());
         let vectors = places.iter().map(|place| (place.model.clone(), vector.clone())).collect();
         let prepared = Prepared { request, places, vectors, degraded: None, digest };
         let ranking = self.rank(&prepared, DEPTH_FIRST)?;
@@ -273,7 +294,13 @@ impl Searcher {
             lists.push(match prepared.request.mode {
                 Mode::Dense => fuse::dense_only(&lists_of.dense.ranked),
                 Mode::Lexical => fuse::lexical_only(&lists_of.lexical.ranked),
-                Mode::Hybrid => fuse::hybrid(&lists_of.dense, &lists_of.lexical),
+                Mode::Hybrid => {
+                    let mut fused = fuse::hybrid(&lists_of.dense, &lists_of.lexical);
+                    if let (Some(indexes), Learned::Used) = (&place.indexes, prepared.request.learned) {
+                        fuse::boost(&mut fused, &*self.priors.by_chunk(&self.storage, indexes)?);
+                    }
+                    fused
+                }
             });
         }
         let entries = match lists.len() {

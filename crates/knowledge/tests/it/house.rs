@@ -9,8 +9,8 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use holdfast_embedding::{FetchLimits, ModelSource, Models, Precision};
 use holdfast_knowledge::{
-    Config, DocumentPage, Explain, Group, Knowledge, Mode, NewDocument, PutDocuments, SearchRequest, SearchResponse,
-    Watch,
+    Config, DocumentPage, Explain, Group, Knowledge, Learned, Mode, NewDocument, PutDocuments, SearchRequest,
+    SearchResponse, Watch,
 };
 use holdfast_storage::{Caller, Storage, documents::Document, jobs::JobState};
 use serde_json::Value;
@@ -189,6 +189,7 @@ pub fn request(query: &str) -> SearchRequest {
         filter: None,
         min_score: None,
         explain: Explain::No,
+        learned: Learned::default(),
     }
 }
 

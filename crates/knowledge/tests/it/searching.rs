@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use anyhow::{Context, Result, ensure};
-use holdfast_knowledge::{Explain, Group, KnowledgeError, Mode, SearchRequest, Watch};
+use holdfast_knowledge::{Explain, Group, KnowledgeError, Learned, Mode, SearchRequest, Watch};
 use holdfast_storage::Filter;
 use serde_json::json;
 
@@ -120,6 +120,35 @@ async fn reasons_name_ranks_and_add_up_to_the_score() -> Result<()> {
     ensure!(best.score >= dense.score && best.score <= dense.score + lexical.score, "{best:?}");
     let plain = house.search(request("the moon part 7")).await?;
     ensure!(plain.results[0].explanation.is_none());
+    house.close().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_of_use_moves_up_and_can_be_left_out() -> Result<()> {
+    let house = House::new(Watch::No).await?;
+    for (id, content) in [("a", "The moon is far away."), ("b", "The moon is far away, or so."), ("c", "Bread.")] {
+        house.put(vec![document(id, content, json!({}))]).await?;
+    }
+    let order = async |learned| -> Result<Vec<String>> {
+        let asked = SearchRequest { learned, explain: Explain::Yes, ..request("the moon is far away") };
+        let found = house.search(asked).await?.results;
+        Ok(found.into_iter().map(|result| result.document_id).collect())
+    };
+    let plain = order(Learned::Used).await?;
+    ensure!(plain[0] == "a" && plain[1] == "b", "{plain:?}");
+    // More than may be, for a document that is there and one that is not.
+    house.knowledge.rank_by(vec![("b".to_owned(), 5.0), ("gone".to_owned(), 1.0), ("c".to_owned(), f32::NAN)]);
+    let moved = order(Learned::Used).await?;
+    ensure!(moved[0] == "b" && order(Learned::Ignored).await? == plain, "{moved:?}");
+    let asked = SearchRequest { explain: Explain::Yes, ..request("the moon is far away") };
+    let best = house.search(asked).await?.results.swap_remove(0);
+    let boost = best.explanation.and_then(|reasons| reasons.usefulness);
+    ensure!(boost == Some(0.1), "{boost:?}");
+    // Each mode's own scores stay what they are.
+    let dense = house.search(SearchRequest { mode: Mode::Dense, ..request("the moon is far away") }).await?;
+    ensure!(dense.results[0].document_id == "a");
+    house.knowledge.rank_by(Vec::new());
+    ensure!(order(Learned::Used).await? == plain);
     house.close().await
 }
 

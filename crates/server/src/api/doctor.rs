@@ -1,7 +1,7 @@
 //! `POST /api/v1/doctor`: what is wrong with what is stored, and putting it right.
 
 use axum::{Json, extract::State};
-use holdfast_knowledge::{Finding, Fix};
+use holdfast_knowledge::{Finding, FindingCode, Fix};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -41,7 +41,10 @@ pub(crate) async fn run(
     let fix = if body.value.fix { Fix::Yes } else { Fix::No };
     let mut findings = server.knowledge().doctor(&caller, fix).await?;
     findings.extend(server.coordinator().doctor().await?);
-    Ok(Json(DoctorAnswer { findings: findings.into_iter().map(FindingAnswer::from).collect() }))
+    let mut findings: Vec<FindingAnswer> = findings.into_iter().map(FindingAnswer::from).collect();
+    let damaged = |detail| FindingAnswer { code: FindingCode::LearningDamaged.as_str(), detail, fixed: false };
+    findings.extend(server.learning().doctor().await?.into_iter().map(damaged));
+    Ok(Json(DoctorAnswer { findings }))
 }
 
 impl From<Finding> for FindingAnswer {

@@ -231,7 +231,7 @@ fn models(names: Option<Vec<String>>) -> Result<Grants, Failure> {
 /// The names, in order; nothing for all.
 fn listed(grants: Grants) -> Option<Vec<String>> {
     match grants {
-        Grants::All => None,
+        Grants::All | Grants::AllBut(_) => None,
         Grants::Only(names) => Some(names.iter().cloned().collect()),
     }
 }

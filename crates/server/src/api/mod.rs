@@ -29,6 +29,16 @@ pub(crate) mod sessions;
 
 pub(crate) mod interactions;
 
+pub(crate) mod learning;
+
+pub(crate) mod events;
+
+pub(crate) mod lessons;
+
+pub(crate) mod archive;
+
+pub(crate) mod datasets;
+
 pub(crate) mod doctor;
 
 use schemars::JsonSchema;

@@ -1,7 +1,9 @@
 //! `POST /api/v1/search`.
 
 use axum::{Json, extract::State};
-use holdfast_knowledge::{Explain, Explanation, Group, Mode, SearchRequest, SearchResponse, SearchResult, Standing};
+use holdfast_knowledge::{
+    Explain, Explanation, Group, Learned, Mode, SearchRequest, SearchResponse, SearchResult, Standing,
+};
 use holdfast_storage::Filter;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -52,6 +54,8 @@ pub(crate) struct SearchBody {
     /// Whether each result says how it was found
     #[serde(default)]
     explain: bool,
+    /// Whether how useful documents were to others moves them, which it does by default; in the mode `hybrid` only
+    usefulness: Option<bool>,
 }
 
 /// What was found.
@@ -89,6 +93,8 @@ pub(crate) struct FoundChunk {
 pub(crate) struct Reasons {
     dense: Option<Place>,
     lexical: Option<Place>,
+    /// What was added to the score for how useful its document was
+    usefulness: Option<f32>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -130,6 +136,7 @@ impl SearchBody {
             filter: self.filter.as_ref().map(Filter::parse).transpose()?,
             min_score: self.min_score,
             explain: if self.explain { Explain::Yes } else { Explain::No },
+            learned: if self.usefulness == Some(false) { Learned::Ignored } else { Learned::Used },
         })
     }
 }
@@ -167,6 +174,10 @@ impl From<SearchResult> for FoundChunk {
 impl From<Explanation> for Reasons {
     fn from(explanation: Explanation) -> Self {
         let place = |standing: Standing| Place { rank: standing.rank, score: standing.score };
-        Self { dense: explanation.dense.map(place), lexical: explanation.lexical.map(place) }
+        Self {
+            dense: explanation.dense.map(place),
+            lexical: explanation.lexical.map(place),
+            usefulness: explanation.usefulness,
+        }
     }
 }

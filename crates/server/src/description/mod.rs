@@ -15,7 +15,8 @@ pub(crate) mod pages;
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value, json, ser::PrettyFormatter};
 
 pub(crate) use schema::{
     COLLECTION_NAME, DOCUMENTS_MAX, Filter, NAME, NO_CONTROL, NOT_BLANK, QUERY_CHARS_MAX, RoleName, TEXT_MAX, words,
@@ -40,6 +41,17 @@ const ABOUT: &str = "Holdfast keeps a private knowledge base: documents and fold
 
 /// The whole description.
 static DOCUMENT: LazyLock<Value> = LazyLock::new(describe);
+
+/// The document, readable, one space a level: it is long.
+pub(crate) fn text() -> String {
+    let mut text = Vec::new();
+    let mut writer = serde_json::Serializer::with_formatter(&mut text, PrettyFormatter::with_indent(b" "));
+    // A document in memory can be written to memory, and what is written is UTF-8.
+    match document().serialize(&mut writer) {
+        Ok(()) => String::from_utf8_lossy(&text).into_owned(),
+        Err(_) => String::new(),
+    }
+}
 
 /// The whole description.
 pub(crate) fn document() -> &'static Value {
@@ -202,7 +214,7 @@ mod tests {
         // What comes about outside of any route, and where a handler is not reached through the network.
         let elsewhere = [Code::RouteNotFound, Code::MethodNotAllowed, Code::UpgradeRequired, Code::HttpsRequired];
         // What is reserved for kinds of things that no route has.
-        let reserved = [Code::NotFound, Code::AlreadyExists];
+        let reserved = [Code::NotFound];
         // What a single document of a batch is refused with, in an answer of 200.
         let within = [Code::DocumentRefused];
         for code in Code::ALL {

@@ -1,4 +1,4 @@
-//! The six tools: what each takes, does and gives back.
+//! The eight tools: what each takes, does and gives back.
 //!
 //! Doc comments of the input types are what a model reads, so they are short and say only what it cannot guess. The
 //! whole list stays below 1 500 tokens, which a test measures.
@@ -6,18 +6,21 @@
 use std::{fmt::Write, sync::LazyLock, time::Duration};
 
 use holdfast_coordinator::Citation;
-use holdfast_knowledge::{Explain, Group, Mode, NewDocument, PutDocuments, SearchRequest, SearchResult};
+use holdfast_knowledge::{Explain, Group, Learned, Mode, NewDocument, PutDocuments, SearchRequest, SearchResult};
+use holdfast_learning::told::Told;
 use holdfast_storage::{Caller, Filter, Scope, jobs::ItemStatus};
 use rmcp::model::{JsonObject, Tool, ToolAnnotations};
 use schemars::{JsonSchema, generate::Contract};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::{
     Server,
     api::{
         DEFAULT_COLLECTION,
         augment::{asked, check_query},
+        learning::{OutcomeBody, interaction},
         search::MODES,
         status::StatusAnswer,
     },
@@ -28,12 +31,14 @@ use crate::{
 };
 
 /// The tools' names and the scope that each asks for, in the order of the list.
-pub(crate) const TOOLS: [(&str, Scope); 6] = [
+pub(crate) const TOOLS: [(&str, Scope); 8] = [
     ("search", Scope::Search),
     ("augment", Scope::Chat),
     ("fetch_document", Scope::DocumentsRead),
     ("add_document", Scope::DocumentsWrite),
     ("list_collections", Scope::CollectionsRead),
+    ("track_interaction", Scope::InteractionsWrite),
+    ("update_outcome", Scope::Chat),
     ("status", Scope::StatusRead),
 ];
 
@@ -205,6 +210,60 @@ struct AddOutput {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+struct TrackInput {
+    question: String,
+    #[serde(default)]
+    #[schemars(with = "String")]
+    answer: Option<String>,
+    #[serde(default)]
+    #[schemars(with = "String")]
+    model: Option<String>,
+    /// Ids of documents that were used
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    context: Option<Vec<String>>,
+    /// What went wrong
+    #[serde(default)]
+    #[schemars(with = "String")]
+    error: Option<String>,
+    /// success, partial or failure
+    #[serde(default)]
+    #[schemars(with = "String")]
+    outcome: Option<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct OutcomeInput {
+    interaction_id: String,
+    /// success, partial, failure or withdrawn
+    #[serde(default)]
+    #[schemars(with = "String")]
+    outcome: Option<String>,
+    /// -1 to 1
+    #[serde(default)]
+    #[schemars(with = "f64")]
+    feedback: Option<f64>,
+    /// regenerated, edited, not_working, accepted, tests_passed, tests_failed
+    #[serde(default)]
+    #[schemars(with = "String")]
+    signal: Option<String>,
+    /// Ids of documents that helped
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    useful: Option<Vec<String>>,
+    #[serde(default)]
+    #[schemars(with = "String")]
+    note: Option<String>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct RecordedOutput {
+    interaction_id: String,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct NoInput {}
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -255,6 +314,16 @@ static LIST: LazyLock<Vec<Tool>> = LazyLock::new(|| {
             ToolAnnotations::new().read_only(false).destructive(true).idempotent(true).open_world(false),
         ),
         tool::<NoInput, CollectionsOutput>("list_collections", "The collections that search can look in", reads()),
+        tool::<TrackInput, RecordedOutput>(
+            "track_interaction",
+            "Record what was asked and answered elsewhere",
+            ToolAnnotations::new().read_only(false).destructive(false).idempotent(false).open_world(false),
+        ),
+        tool::<OutcomeInput, RecordedOutput>(
+            "update_outcome",
+            "Say how an interaction went",
+            ToolAnnotations::new().read_only(false).destructive(false).idempotent(true).open_world(false),
+        ),
         tool::<NoInput, StatusOutput>("status", "Whether the knowledge base works, and what does not", reads()),
     ]
 });
@@ -320,6 +389,12 @@ pub(crate) async fn call(
             let NoInput {} = parse(input)?;
             collections(server, caller).await
         }
+        "track_interaction" => {
+            let input: TrackInput = parse(input)?;
+            meter.charge(limits::texts([input.question.len(), input.answer.as_ref().map_or(0, String::len)]))?;
+            track(server, caller, input).await
+        }
+        "update_outcome" => went(server, caller, parse(input)?).await,
         _ => {
             let NoInput {} = parse(input)?;
             status(server, caller).await
@@ -346,6 +421,8 @@ pub(crate) fn check_arguments(name: &str, input: JsonObject) {
         "augment" => parse::<AugmentInput>(input).err(),
         "fetch_document" => parse::<FetchInput>(input).err(),
         "add_document" => parse::<AddInput>(input).err(),
+        "track_interaction" => parse::<TrackInput>(input).err(),
+        "update_outcome" => parse::<OutcomeInput>(input).err(),
         _ => parse::<NoInput>(input).err(),
     };
     if let Some(failure) = refused {
@@ -366,6 +443,7 @@ async fn search(server: &Server, caller: &Caller, input: SearchInput) -> Result<
         filter: input.filter.as_ref().map(Filter::parse).transpose()?,
         min_score: None,
         explain: Explain::No,
+        learned: Learned::default(),
     };
     let found = server.knowledge().search(caller, request).await?;
     let degraded = found.degraded.map(|reason| public(&reason).into_owned());
@@ -383,6 +461,27 @@ async fn augment(server: &Server, caller: &Caller, input: AugmentInput) -> Resul
         degraded: found.degraded.map(|reason| public(&reason).into_owned()),
     };
     Outcome::new(output.text(), &output)
+}
+
+async fn track(server: &Server, caller: &Caller, input: TrackInput) -> Result<Outcome, Failure> {
+    let TrackInput { question, answer, model, context, error, outcome } = input;
+    let outcome = OutcomeBody { outcome, ..OutcomeBody::default() }.told()?;
+    let context = context.unwrap_or_default();
+    let told = Told { question, answer, model, context, error, outcome, ..Told::default() };
+    recorded(server.learning().tell(caller, None, None, None, &told).await?)
+}
+
+async fn went(server: &Server, caller: &Caller, input: OutcomeInput) -> Result<Outcome, Failure> {
+    let OutcomeInput { interaction_id, outcome, feedback, signal, useful, note } = input;
+    let id = interaction(&interaction_id)?;
+    let told = OutcomeBody { outcome, feedback, signal, useful, note, ..OutcomeBody::default() }.told()?;
+    server.learning().outcome(caller, id, None, &told).await?;
+    recorded(id)
+}
+
+fn recorded(id: Uuid) -> Result<Outcome, Failure> {
+    let output = RecordedOutput { interaction_id: id.to_string() };
+    Outcome::new(format!("{id} is on record"), &output)
 }
 
 async fn fetch(server: &Server, caller: &Caller, input: FetchInput) -> Result<Outcome, Failure> {

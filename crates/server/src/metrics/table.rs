@@ -145,7 +145,7 @@ pub(super) const LONG_SECONDS: [f64; 15] =
 pub(super) const COUNTS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
 /// The queues and rooms that have a bound for the whole process; those of models have metrics of their own.
-pub const QUEUES: [&str; 10] = [
+pub const QUEUES: [&str; 11] = [
     "http_requests",
     "http_body_bytes",
     "mcp_sessions",
@@ -153,13 +153,14 @@ pub const QUEUES: [&str; 10] = [
     "whole_texts",
     "ingest",
     "database_writes",
+    "learning_writes",
     "events",
     "telemetry_spans",
     "telemetry_logs",
 ];
 
 /// The parts whose health is told here; services that are run here have a metric of their own.
-pub const COMPONENTS: [&str; 14] = [
+pub const COMPONENTS: [&str; 15] = [
     "embedding",
     "remote",
     "database",
@@ -171,6 +172,7 @@ pub const COMPONENTS: [&str; 14] = [
     "jobs",
     "events",
     "language_models",
+    "learning",
     "log",
     "settings",
     "tls",
@@ -185,7 +187,7 @@ const STATUS: Label = Label { name: "status", values: Values::Words(&["1xx", "2x
 const MODEL: Label = Label { name: "model", values: Values::Models };
 const PRIORITY: Label = Label { name: "priority", values: Values::Words(&["interactive", "bulk"]) };
 const INDEX: Label = Label { name: "index", values: Values::Words(&["vectors", "lexical"]) };
-const DATABASE: Label = Label { name: "database", values: Values::Words(&["main", "events"]) };
+const DATABASE: Label = Label { name: "database", values: Values::Words(&["main", "events", "learning"]) };
 const OUTCOME: Label = Label { name: "outcome", values: Values::Words(&["ok", "error"]) };
 const LANGUAGE_MODEL: Label = Label { name: "model", values: Values::LanguageModels };
 const SERVICE: Label = Label { name: "service", values: Values::Services };
@@ -503,6 +505,10 @@ const EMBEDDING: &[Metric] = &[
 ];
 
 /// Language models, those that are run here, and the record of what they were asked.
+/// The stages of learning, and who derives.
+const LEARNING_STAGES: &[Label] =
+    &[Label { name: "stage", values: Values::Words(&["interactions", "values", "vectors", "usefulness", "lease"]) }];
+
 const LANGUAGE_MODELS: &[Metric] = &[
     counter(
         "holdfast_turns_total",
@@ -511,6 +517,46 @@ const LANGUAGE_MODELS: &[Metric] = &[
         "Turns by how they ended: one is answered by the first model of several that can, or from what was kept",
     )
     .of("coordinator"),
+    counter(
+        "holdfast_learning_derived_total",
+        "rows",
+        LEARNING_STAGES,
+        "Events and rows that a stage of learning has worked on",
+    )
+    .of("learning"),
+    counter(
+        "holdfast_learning_failures_total",
+        "failures",
+        LEARNING_STAGES,
+        "Times that a stage of learning failed; it is tried again",
+    )
+    .of("learning"),
+    counter("holdfast_drop_folder_events_total", "events", &[], "Lines of the drop folder that became events")
+        .of("learning"),
+    counter("holdfast_drop_folder_dead_letters_total", "lines", &[], "Lines of the drop folder that are no events")
+        .of("learning"),
+    counter(
+        "holdfast_drop_folder_gap_bytes_total",
+        "bytes",
+        &[],
+        "What was seen in the drop folder and gone before it was read",
+    )
+    .of("learning"),
+    counter(
+        "holdfast_drop_folder_begun_anew_total",
+        "files",
+        &[],
+        "Times that a file of the drop folder was truncated below what was read of it, or its inode given to another",
+    )
+    .of("learning"),
+    gauge("holdfast_drop_folder_files", "files", &[], "Files of the drop folder that are followed").of("learning"),
+    gauge("holdfast_drop_folder_unread_bytes", "bytes", &[], "What was seen in them and is not read").of("learning"),
+    counter("holdfast_events_archived_total", "events", &[], "Events that the log has let go of, into the archive")
+        .of("learning"),
+    gauge("holdfast_archive_bytes", "bytes", &[], "The archive of the event log, on disk").of("learning"),
+    gauge("holdfast_learning_lag", "events", &[], "Events of the log that are not folded into what is learned")
+        .of("learning"),
+    gauge("holdfast_learning_bytes", "bytes", &[], "What is derived from the log, on disk").of("learning"),
     counter(
         "holdfast_llm_calls_total",
         "calls",
@@ -716,7 +762,7 @@ mod tests {
             assert!(name.starts_with("holdfast_") || name.starts_with("process_"), "{name}");
             assert_eq!(metric.kind == Kind::Counter, name.ends_with("_total"), "{name}");
             assert!(metric.unit != "seconds" || name.contains("seconds"), "{name}");
-            assert!(metric.unit != "bytes" || name.ends_with("_bytes"), "{name}");
+            assert!(metric.unit != "bytes" || name.trim_end_matches("_total").ends_with("_bytes"), "{name}");
             assert!(!metric.help.is_empty() && !metric.source.is_empty(), "{name}");
         }
     }
@@ -755,7 +801,7 @@ mod tests {
         let metric = all().find(|metric| metric.name == "holdfast_database_commits_total").unwrap();
         let series = |database, outcome| [("database", database), ("outcome", outcome)];
         let both = |database| [series(database, "ok"), series(database, "error")];
-        assert_eq!(metric.series().unwrap(), [both("main"), both("events")].concat());
+        assert_eq!(metric.series().unwrap(), [both("main"), both("events"), both("learning")].concat());
         let metric = all().find(|metric| metric.name == "holdfast_embedding_threads").unwrap();
         assert_eq!(metric.series(), None, "which models there will be is not known");
     }

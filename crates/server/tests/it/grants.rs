@@ -315,3 +315,44 @@ impl Corpus {
         Ok(self.house.storage.collection(&Grants::All, name)?.id)
     }
 }
+
+/// What was learned of one key's interactions is nobody else's, though all collections are.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_learned_of_somebody_is_theirs() -> Result<()> {
+    let house = House::new().await?;
+    let own = house.key_with(KeyTerms::of("own", Role::Agent)).await?;
+    let other = house.key_with(KeyTerms::of("other", Role::Agent)).await?;
+    let keys = house.get("/api/v1/keys").await?.expect(200)?;
+    let id = |name: &str| {
+        let key = keys["keys"].as_array().and_then(|keys| keys.iter().find(|key| key["name"] == name));
+        key.and_then(|key| key["id"].as_str()).map(str::to_owned).context("no key")
+    };
+    let name = holdfast_storage::learned_collection(&id("own")?);
+    house.post("/api/v1/collections", json!({ "name": name })).await?.expect(201)?;
+    let documents = json!([{ "id": "pattern-1", "content": "restart the amber pump" }]);
+    let stored =
+        house.post("/api/v1/documents", json!({ "collection": name, "wait": true, "documents": documents })).await?;
+    ensure!(stored.status == 200, "{}", stored.text());
+    for (key, sees) in [(&own, true), (&other, false), (&house.key, true)] {
+        let house = &house;
+        let ask = |method: Method, target: String, body: Value| async move {
+            let request = Request::builder()
+                .method(method)
+                .uri(target)
+                .header(header::HOST, "localhost")
+                .header(header::AUTHORIZATION, format!("Bearer {key}"))
+                .header(header::CONTENT_TYPE, "application/json");
+            house.send(request.body(body.to_string().into())?).await
+        };
+        let found = ask(Method::POST, "/api/v1/search".into(), json!({ "query": "amber pump" })).await?.expect(200)?;
+        let is_found = found["results"].as_array().is_some_and(|results| !results.is_empty());
+        ensure!(is_found == sees, "{key}: {found}");
+        let listed = ask(Method::GET, "/api/v1/collections".into(), Value::Null).await?.text();
+        ensure!(listed.contains(&name) == sees, "{listed}");
+        let status = if sees { 200 } else { 404 };
+        let named = json!({ "query": "amber pump", "collections": [name] });
+        let reply = ask(Method::POST, "/api/v1/search".into(), named).await?;
+        ensure!(reply.status == status, "{}", reply.text());
+    }
+    house.close().await
+}

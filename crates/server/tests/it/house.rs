@@ -17,8 +17,9 @@ use futures::future::BoxFuture;
 use holdfast_coordinator::{CannotRun, Coordinator, RunSettings, Runner, Served};
 use holdfast_embedding::{FetchLimits, ModelSource, ModelState, Models};
 use holdfast_knowledge::{Knowledge, Watch};
+use holdfast_learning::{Asked, Finding, Keeping, Learning, Lesson, Shelf};
 use holdfast_server::{Config, Observation, Parts, Server};
-use holdfast_storage::{Caller, EventLog, Role, Storage, keys::KeyTerms};
+use holdfast_storage::{Caller, EventLog, LearningStore, Role, Storage, datasets::Datasets, keys::KeyTerms};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -32,10 +33,30 @@ pub const TINY: &str = "tiny";
 /// Longer than anything here takes.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What a search of an evaluation finds here.
+struct Found;
+
+impl Shelf for Found {
+    fn rank_by(&self, _boosts: Vec<(String, f32)>) {}
+
+    fn find(&self, _caller: Caller, _asked: Asked) -> Finding<'_> {
+        Box::pin(async { Ok(vec!["doc_7b".to_owned()]) })
+    }
+
+    fn keep(&self, _: String, _: Vec<Lesson>, _: Vec<String>) -> Keeping<'_> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn settings(&self) -> String {
+        "a test".to_owned()
+    }
+}
+
 pub struct House {
     pub server: Server,
     pub storage: Storage,
     pub coordinator: Coordinator,
+    pub learning: Learning,
     pub key: String,
     pub shutdown: CancellationToken,
     folder: TempDir,
@@ -166,11 +187,23 @@ impl House {
             tasks: tasks.clone(),
         })
         .await?;
+        let learning = Learning::start(holdfast_learning::Parts {
+            store: LearningStore::open_at(&folder.path().join("learning.sqlite"))?,
+            log: events.clone(),
+            datasets: Datasets::open(&folder.path().join("datasets"))?,
+            encode: None,
+            shelf: Some(Arc::new(Found)),
+            drop_folder: None,
+            keeping: None,
+            shutdown: stop.clone(),
+            tasks: tasks.clone(),
+        });
         let (_, secret) = storage.create_key(&Caller::owner(), KeyTerms::of("test", Role::Admin)).await?;
         let server = Server::build(Parts {
             config,
             knowledge,
             coordinator: coordinator.clone(),
+            learning: learning.clone(),
             storage: storage.clone(),
             models,
             version: "1.2.3",
@@ -179,7 +212,14 @@ impl House {
             observation: Observation::default(),
         })?;
         let (key, router) = (secret.reveal().to_owned(), server.network());
-        Ok(Self { server, storage, coordinator, key, shutdown, folder, stop, tasks, router, events })
+        Ok(Self { server, storage, coordinator, learning, key, shutdown, folder, stop, tasks, router, events })
+    }
+
+    /// Waits until learning has derived all that is on record; an error where that never comes.
+    pub async fn caught_up(&self) -> Result<()> {
+        let limit = Duration::from_secs(60);
+        tokio::time::timeout(limit, self.learning.caught_up()).await.context("learning does not catch up")??;
+        Ok(())
     }
 
     pub fn path(&self) -> &Path {

@@ -20,6 +20,10 @@ mod turns;
 
 mod language_models;
 
+mod learning;
+
+mod events;
+
 mod mcp;
 
 mod connections;

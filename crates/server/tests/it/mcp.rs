@@ -145,7 +145,7 @@ async fn another_host_or_page_may_not_call() -> Result<()> {
         let reply = house.send(request).await?;
         if status == 200 {
             let tools = reply.expect(200).with_context(|| format!("{name}: {value}"))?;
-            ensure!(tools["result"]["tools"].as_array().map(Vec::len) == Some(6), "{tools}");
+            ensure!(tools["result"]["tools"].as_array().map(Vec::len) == Some(8), "{tools}");
         } else {
             reply.failure("/mcp", 403, "forbidden_host").with_context(|| format!("{name}: {value}"))?;
         }

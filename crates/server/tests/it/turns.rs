@@ -26,14 +26,14 @@ const COMPLETIONS: &str = "/v1/chat/completions";
 const MESSAGES: &str = "/v1/messages";
 
 /// Puts a provider on record that has one model, `m`.
-async fn add(house: &House, name: &str, api: &str, upstream: &Upstream) -> Result<()> {
+pub async fn add(house: &House, name: &str, api: &str, upstream: &Upstream) -> Result<()> {
     let body = json!({ "name": name, "url": upstream.url(), "api": api, "models": [{ "name": "m" }] });
     let request = Request::post("/api/v1/providers").header(header::CONTENT_TYPE, "application/json");
     ask(house.server.owner(), request.body(Body::from(body.to_string()))?).await?.expect(201)?;
     Ok(())
 }
 
-fn question(model: &str) -> Value {
+pub fn question(model: &str) -> Value {
     json!({ "model": model, "max_tokens": 9, "messages": [{ "role": "user", "content": "How is a package pinned?" }] })
 }
 

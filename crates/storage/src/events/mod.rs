@@ -12,11 +12,17 @@
 //!
 //! The oldest events can be moved to files ([`archive`]). Whoever asks for them here is told so.
 //!
+//! A writer from outside that must not write twice has a mark changed together with its events
+//! ([`EventLog::append_marked`]), or gives its batch a key ([`EventLog::append_once`]).
+//!
 //! What was spent stands in the same database ([`crate::ledger`]), so that it and the event that tells of it are one
 //! transaction.
 
 pub mod archive;
 mod cut;
+#[cfg(test)]
+mod marked_tests;
+mod marks;
 mod queue;
 mod recorder;
 mod rows;
@@ -35,8 +41,12 @@ use holdfast_resilience::health::Queue;
 use tokio::sync::{Semaphore, oneshot, watch};
 use uuid::Uuid;
 
+pub use self::marks::{
+    Appended, Before, MARK_BYTES_MAX, MARK_NAME_BYTES_MAX, MARKS_MAX, Mark, ONCE_KEPT_MS, ONCE_KEY_BYTES_MAX,
+};
 use self::{
-    queue::{AppendRequest, FlushRequest, Lost, SettleRequest},
+    marks::OnceKey,
+    queue::{AppendRequest, FlushRequest, Lost, SettleRequest, With},
     recorder::Recorder,
 };
 pub(crate) use self::{
@@ -204,6 +214,30 @@ pub enum AppendError {
         size_bytes: usize,
     },
 
+    /// A mark cannot be stored.
+    #[error("a mark {problem}")]
+    BadMark {
+        /// What is wrong with it, continuing the sentence.
+        problem: &'static str,
+    },
+
+    /// A mark is not what it should have been: somebody has changed it, or an append that seemed lost was written.
+    #[error("the mark {name:?} is not what it was taken for")]
+    Moved {
+        /// Its name.
+        name: String,
+    },
+
+    /// The caller or the key of a batch that is written once is empty or too long.
+    #[error(
+        "a batch that is written once has a caller of 1 to {NAME_BYTES_MAX} bytes and a key of 1 to {ONCE_KEY_BYTES_MAX}"
+    )]
+    BadKey,
+
+    /// The key of a batch was used for another one within the last day.
+    #[error("the key was used for another batch of events")]
+    KeyReused,
+
     /// They could not be written. Where a commit failed it is not certain that they are not there.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -324,6 +358,53 @@ impl EventLog {
         if events.is_empty() {
             return Ok(Vec::new());
         }
+        Ok(self.hand_over(events, With::Nothing).await?.positions.collect())
+    }
+
+    /// Writes events as [`EventLog::append`] does and changes marks with them: either all of it is there or nothing.
+    ///
+    /// After an error nobody needs to guess. The marks are read again ([`EventLog::marks`]): they tell whether it was
+    /// written, since nothing of what failed is tried again here. A future of this that is dropped may be written at any
+    /// time later, which [`Before`] guards against.
+    ///
+    /// # Errors
+    /// [`AppendError`]; nothing is written, unless it is [`AppendError::Storage`] of a commit that failed.
+    pub async fn append_marked(&self, events: Vec<NewEvent>, marks: Vec<Mark>) -> Result<Vec<u64>, AppendError> {
+        if events.is_empty() && marks.is_empty() {
+            return Ok(Vec::new());
+        }
+        marks::check(&marks)?;
+        Ok(self.hand_over(events, With::Marks(marks)).await?.positions.collect())
+    }
+
+    /// Writes a batch of a caller that came with a key, once: the same again within a day ([`ONCE_KEPT_MS`]) writes
+    /// nothing and is told where the events stand. `body_hash` says what the same is, `now_ms` is the present in Unix
+    /// milliseconds.
+    ///
+    /// # Errors
+    /// [`AppendError::KeyReused`] where another batch had that key, and what [`EventLog::append`] has. After any error
+    /// the same call may be made again.
+    pub async fn append_once(
+        &self,
+        caller: &str,
+        key: &str,
+        body_hash: [u8; 32],
+        events: Vec<NewEvent>,
+        now_ms: i64,
+    ) -> Result<Appended, AppendError> {
+        let key = OnceKey { caller: caller.to_owned(), key: key.to_owned(), body_hash, now_ms };
+        key.check()?;
+        self.hand_over(events, With::Key(key)).await
+    }
+
+    /// The marks whose names begin so, with their values, in the order of their names. Blocks for as long as the disk
+    /// takes.
+    pub fn marks(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, StorageError> {
+        self.inner.database.read_snapshot(|connection| marks::beginning_with(connection, prefix))
+    }
+
+    /// Queues events once there is room for them, and waits until they are durable.
+    async fn hand_over(&self, events: Vec<NewEvent>, with: With) -> Result<Appended, AppendError> {
         for event in &events {
             event.check()?;
         }
@@ -331,11 +412,13 @@ impl EventLog {
         if events.len() > APPEND_EVENTS_MAX || size_bytes > APPEND_BYTES_MAX {
             return Err(AppendError::TooMany { count: events.len(), size_bytes });
         }
-        let kib = u32::try_from(size_bytes / 1_024 + events.len()).unwrap_or(u32::MAX);
+        let with_it = with.load();
+        let kib = (size_bytes + with_it.bytes) / 1_024 + events.len() + with_it.events;
+        let kib = u32::try_from(kib).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.inner.appends).acquire_many_owned(kib).await.map_err(|_| StorageError::Closed)?;
         let (answer, answered) = oneshot::channel();
-        self.inner.shared.push(Item::Append(Box::new(AppendRequest { events, answer, _room: room })));
-        Ok(answered.await.map_err(|_| StorageError::Closed)??)
+        self.inner.shared.push(Item::Append(Box::new(AppendRequest { events, with, answer, _room: room })));
+        answered.await.map_err(|_| StorageError::Closed)?
     }
 
     /// Returns once everything that was recorded before is durable; while the disk fails, that is when it works again.

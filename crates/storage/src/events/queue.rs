@@ -17,7 +17,9 @@ use metrics::{Counter, Gauge, counter, gauge};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use uuid::Uuid;
 
-use super::{LINGER, NewEvent, NotRecorded, QUEUED_BYTES_MAX, QUEUED_EVENTS_MAX};
+use super::{
+    AppendError, Appended, LINGER, Mark, NewEvent, NotRecorded, QUEUED_BYTES_MAX, QUEUED_EVENTS_MAX, marks::OnceKey,
+};
 use crate::{
     error::StorageError,
     ledger::{
@@ -53,9 +55,28 @@ pub(crate) enum Item {
 
 pub(crate) struct AppendRequest {
     pub events: Vec<NewEvent>,
-    pub answer: oneshot::Sender<Result<Vec<u64>, StorageError>>,
+    pub with: With,
+    pub answer: oneshot::Sender<Result<Appended, AppendError>>,
     /// Given back with the request.
     pub _room: OwnedSemaphorePermit,
+}
+
+/// What is written together with events that are appended, and may refuse them.
+pub(crate) enum With {
+    Nothing,
+    Marks(Vec<Mark>),
+    Key(OnceKey),
+}
+
+impl With {
+    /// What it adds to the events.
+    pub fn load(&self) -> Load {
+        match self {
+            Self::Nothing => Load::default(),
+            Self::Marks(marks) => Load { events: marks.len(), bytes: marks.iter().map(Mark::size_bytes).sum() },
+            Self::Key(key) => Load { events: 1, bytes: key.caller.len() + key.key.len() },
+        }
+    }
 }
 
 pub(crate) struct ReserveRequest {
@@ -139,7 +160,7 @@ impl Item {
     /// What it adds to a commit.
     fn work(&self) -> Load {
         match self {
-            Self::Append(request) => Load::of(&request.events),
+            Self::Append(request) => Load::of(&request.events) + request.with.load(),
             Self::Settle(_) | Self::Reserve(_) => self.load() + Load { events: 1, bytes: 0 },
             Self::Record(_) | Self::Flush(_) => self.load(),
         }
@@ -158,7 +179,7 @@ impl Item {
     pub fn fail(self, error: &StorageError, was_tried: bool) -> Option<Self> {
         // Where the other side has gone, nobody wants to know.
         match self {
-            Self::Append(request) => drop(request.answer.send(Err(repeat(error)))),
+            Self::Append(request) => drop(request.answer.send(Err(repeat(error).into()))),
             Self::Reserve(request) => {
                 drop(request.answer.send(ReserveReply::Failed { error: repeat(error), was_tried }));
             }
@@ -586,7 +607,8 @@ mod tests {
     fn append(count: u64, bytes: usize) -> Item {
         let events = (0..count).map(|number| NewEvent { body: vec![b' '; bytes], ..event(number) }).collect();
         let room = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        Item::Append(Box::new(AppendRequest { events, answer: oneshot::channel().0, _room: room }))
+        let answer = oneshot::channel().0;
+        Item::Append(Box::new(AppendRequest { events, with: With::Nothing, answer, _room: room }))
     }
 
     #[test]

@@ -15,7 +15,9 @@ use rusqlite::Connection;
 use uuid::Uuid;
 
 use super::{
-    queue::{Company, Item, Load, ReserveReply, Shared, Waiting},
+    AppendError, Appended,
+    marks::{self, Remembered},
+    queue::{AppendRequest, Company, Item, Load, ReserveReply, Shared, Waiting, With},
     rows::{self, Appender},
 };
 use crate::{
@@ -67,7 +69,7 @@ enum Next {
 /// What came of an item.
 enum Outcome {
     Done,
-    Appended(Vec<u64>),
+    Appended(Result<Appended, AppendError>),
     Reserved(Result<(), ReserveError>),
 }
 
@@ -171,7 +173,7 @@ impl Recorder {
     /// Tells whoever waits. Where they have gone, nobody wants to know.
     fn answer(&self, item: Item, outcome: Outcome) {
         match (item, outcome) {
-            (Item::Append(request), Outcome::Appended(positions)) => drop(request.answer.send(Ok(positions))),
+            (Item::Append(request), Outcome::Appended(decided)) => drop(request.answer.send(decided)),
             (Item::Reserve(request), Outcome::Reserved(decided)) => {
                 if decided.is_err() {
                     self.shared.meters.refused.increment(1);
@@ -237,9 +239,7 @@ fn apply(connection: &Connection, items: &[Item], uncertain_after: Option<u64>) 
                 }
                 Outcome::Done
             }
-            Item::Append(request) => {
-                Outcome::Appended(request.events.iter().map(|event| appender.append(event)).collect::<Result<_, _>>()?)
-            }
+            Item::Append(request) => Outcome::Appended(append(connection, &mut appender, request)?),
             Item::Reserve(request) => match ledger_rows::reserve(connection, request) {
                 Err(ReserveError::Storage(error)) => return Err(error),
                 decided => Outcome::Reserved(decided),
@@ -257,16 +257,110 @@ fn apply(connection: &Connection, items: &[Item], uncertain_after: Option<u64>) 
     Ok(Applied { outcomes, events: appender.count(), last_position })
 }
 
+/// Appends events with what is written beside them, or finds that they may not be. Whoever is refused has written
+/// nothing, so that the rest of the batch can stand.
+///
+/// An append that failed is never tried again here: whoever waited for it was told, reads its mark, or comes again with
+/// its key, and finds what was left behind by a commit that failed.
+fn append(
+    connection: &Connection,
+    appender: &mut Appender<'_>,
+    request: &AppendRequest,
+) -> Result<Result<Appended, AppendError>, StorageError> {
+    match &request.with {
+        With::Nothing => {}
+        With::Marks(marks) => {
+            if let Some(mark) = marks::unmet(connection, marks)? {
+                return Ok(Err(AppendError::Moved { name: mark.name.clone() }));
+            }
+            marks::set(connection, marks)?;
+        }
+        With::Key(key) => match marks::remembered(connection, key)? {
+            Some(Remembered::Same(positions)) => return Ok(Ok(Appended { positions, is_repeat: true })),
+            Some(Remembered::Other) => return Ok(Err(AppendError::KeyReused)),
+            None => {}
+        },
+    }
+    let mut positions = 0..0;
+    for event in &request.events {
+        let position = appender.append(event)?;
+        if positions.is_empty() {
+            positions.start = position;
+        }
+        positions.end = position + 1;
+    }
+    if let With::Key(key) = &request.with {
+        marks::remember(connection, key, &positions)?;
+    }
+    Ok(Ok(Appended { positions, is_repeat: false }))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::{Semaphore, oneshot};
+
     use super::*;
-    use crate::{events::tests::event, sql::migrate};
+    use crate::{
+        events::{Before, Mark, marks::OnceKey, tests::event},
+        sql::migrate,
+    };
+
+    fn empty() -> Connection {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate::EVENTS.up(&mut connection, migrate::EVENTS.newest()).unwrap();
+        connection
+    }
+
+    fn appending(with: With) -> Item {
+        let room = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let answer = oneshot::channel().0;
+        Item::Append(Box::new(AppendRequest { events: vec![event(0), event(1)], with, answer, _room: room }))
+    }
+
+    fn appended(applied: &Applied) -> &Result<Appended, AppendError> {
+        let [Outcome::Appended(appended)] = applied.outcomes.as_slice() else { panic!("nothing was appended") };
+        appended
+    }
+
+    /// Whoever appends is told of a failure, and comes again without knowing what became of the first time.
+    #[test]
+    fn what_a_failed_commit_left_behind_is_seen_in_its_mark_and_by_its_key() {
+        let connection = empty();
+        let marked = || {
+            let mark = Mark { name: "m".into(), before: Before::Absent, value: Some(vec![1]) };
+            appending(With::Marks(vec![mark]))
+        };
+        // It reached the disk before the failure, so that the same again changes nothing, whatever position is uncertain.
+        apply(&connection, &[marked()], None).unwrap();
+        let again = apply(&connection, &[marked()], Some(0)).unwrap();
+        assert!(matches!(appended(&again), Err(AppendError::Moved { name }) if name == "m"));
+        assert_eq!((again.events, rows::last_position(&connection).unwrap()), (0, 2));
+        let keyed = || {
+            let key = OnceKey { caller: "c".into(), key: "k".into(), body_hash: [7; 32], now_ms: 5 };
+            appending(With::Key(key))
+        };
+        apply(&connection, &[keyed()], None).unwrap();
+        let again = apply(&connection, &[keyed()], Some(2)).unwrap();
+        assert_eq!(appended(&again).as_ref().unwrap(), &Appended { positions: 3..5, is_repeat: true });
+        assert_eq!(rows::last_position(&connection).unwrap(), 4);
+    }
+
+    #[test]
+    fn whoever_is_refused_leaves_the_rest_of_the_batch_standing() {
+        let connection = empty();
+        let unmet = Mark { name: "m".into(), before: Before::Value(vec![9]), value: Some(vec![1]) };
+        let batch = [appending(With::Nothing), appending(With::Marks(vec![unmet])), appending(With::Nothing)];
+        let applied = apply(&connection, &batch, None).unwrap();
+        assert_eq!((applied.events, applied.last_position), (4, Some(4)));
+        assert_eq!(marks::beginning_with(&connection, "").unwrap(), []);
+    }
 
     /// A commit whose sync fails may be there when the file is opened again.
     #[test]
     fn what_a_failed_commit_left_behind_is_not_written_twice() {
-        let mut connection = Connection::open_in_memory().unwrap();
-        migrate::EVENTS.up(&mut connection, migrate::EVENTS.newest()).unwrap();
+        let connection = empty();
         let batch = |numbers: std::ops::Range<u64>| -> Vec<Item> {
             numbers.map(|number| Item::Record(Box::new(event(number)))).collect()
         };

@@ -63,9 +63,17 @@ pub const MAIN: Schema = Schema {
 /// The database of the event log and of what is spent.
 pub const EVENTS: Schema = Schema {
     name: "events",
-    migrations: &[migration!("sqlite-events", 1, "0001_events"), migration!("sqlite-events", 3, "0003_archive")],
+    migrations: &[
+        migration!("sqlite-events", 1, "0001_events"),
+        migration!("sqlite-events", 2, "0002_marks"),
+        migration!("sqlite-events", 3, "0003_archive"),
+    ],
     gives_back: true,
 };
+
+/// The database of what is derived from the event log.
+pub const LEARNING: Schema =
+    Schema { name: "learning", migrations: &[migration!("sqlite-learning", 1, "0001_learning")], gives_back: false };
 
 const LEDGER: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (
     version       INTEGER PRIMARY KEY,
@@ -211,7 +219,7 @@ mod tests {
 
     #[test]
     fn versions_count_from_one_without_gaps() {
-        for schema in [MAIN, EVENTS] {
+        for schema in [MAIN, EVENTS, LEARNING] {
             for (index, migration) in schema.migrations.iter().enumerate() {
                 assert_eq!(migration.version as usize, index + 1);
                 assert!(migration.name.starts_with(&format!("{:04}_", migration.version)));
@@ -221,7 +229,7 @@ mod tests {
 
     #[test]
     fn every_version_goes_down_to_every_other_and_up_again() {
-        for of in [MAIN, EVENTS] {
+        for of in [MAIN, EVENTS, LEARNING] {
             for from in 1..=of.newest() {
                 for to in 0..from {
                     goes_down_and_up_again(of, from, to);

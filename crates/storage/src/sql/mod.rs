@@ -1,4 +1,4 @@
-//! A SQLite database: one writer, pooled readers, group commit. There are two, each with a [`Kind`] of its own.
+//! A SQLite database: one writer, pooled readers, group commit. There are three, each with a [`Kind`] of its own.
 //!
 //! Writes are closures queued to one thread. It runs as many as are waiting in one transaction,
 //! each in a savepoint of its own so that one failure does not take the others with it, and
@@ -79,6 +79,15 @@ pub(crate) const EVENTS: Kind = Kind {
     queue: "events_writes",
     cache_kib: 4_000,
     checkpoint_pages: 1_000,
+};
+
+/// What is derived from the event log. Nobody waits for its writer but the one who derives.
+pub(crate) const LEARNING: Kind = Kind {
+    schema: &migrate::LEARNING,
+    thread: "holdfast-derive",
+    queue: "learning_writes",
+    cache_kib: 16_000,
+    checkpoint_pages: 4_000,
 };
 
 /// A handle to a database; cloning is shallow.
@@ -334,12 +343,17 @@ impl Database {
 
     /// Runs SQLite's own check of the whole file.
     pub(crate) fn integrity(&self) -> Result<Vec<String>, StorageError> {
-        self.read(|connection| {
+        let lines = self.read(|connection| {
             let mut statement = connection.prepare("PRAGMA integrity_check(20)")?;
             let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
-            let lines: Vec<String> = rows.collect::<Result<_, _>>()?;
-            Ok(if lines == ["ok"] { Vec::new() } else { lines })
-        })
+            Ok(rows.collect::<Result<Vec<_>, _>>()?)
+        });
+        match lines {
+            Ok(lines) if lines == ["ok"] => Ok(Vec::new()),
+            // Some damage the check cannot look past: then that it could not is what it complains of.
+            Err(StorageError::Damaged(error)) => Ok(vec![error.to_string()]),
+            lines => lines,
+        }
     }
 }
 

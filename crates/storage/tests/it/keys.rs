@@ -8,6 +8,7 @@ use std::{
 use holdfast_storage::{
     Caller, Grants, Role, Scope, StorageError,
     keys::{Authentication, KEYS_MAX, KeyTerms, Refusal, is_well_formed, unix_ms},
+    learned_collection,
 };
 
 use crate::Bench;
@@ -69,12 +70,14 @@ async fn a_key_opens_until_it_is_revoked_and_is_nowhere_in_the_files() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_key_may_do_is_what_its_roles_stand_for() {
     let bench = Bench::new().await;
-    let grants = Grants::only(["notes".to_owned()]);
+    let notes = "notes".to_owned();
+    let grants = Grants::only([notes.clone()]);
     let roles = vec![Role::Reader, Role::Metrics];
     let (id, secret) = bench.key(KeyTerms { roles, grants: grants.clone(), ..admin() }).await;
     let caller = bench.caller(&secret).unwrap();
     assert!(caller.may(Scope::Search) && caller.may(Scope::MetricsRead) && !caller.may(Scope::DocumentsWrite));
-    assert_eq!((caller.id(), caller.grants()), (id.as_str(), &grants));
+    let with_its_own = Grants::only([notes, learned_collection(&id)]);
+    assert_eq!((caller.id(), caller.grants()), (id.as_str(), &with_its_own));
     let expired = KeyTerms { expires_at_ms: in_seconds(0), ..admin() };
     assert_eq!(bench.refusal(&bench.key(expired).await.1, None), Some(Refusal::Expired));
     let local = KeyTerms { addresses: vec!["127.0.0.0/8".parse().unwrap()], ..admin() };
@@ -121,9 +124,10 @@ async fn nobody_gives_away_more_than_they_have() {
         expires_at_ms: in_seconds(60),
         ..admin()
     };
-    let secret = bench.key(terms.clone()).await.1;
+    let (id, secret) = bench.key(terms.clone()).await;
     let maker = granted(storage.authenticate(&secret, Some([10, 0, 0, 1].into())).unwrap()).unwrap();
-    assert_eq!((maker.grants(), maker.models()), (&terms.grants, &terms.models));
+    let with_its_own = Grants::only(["a".to_owned(), "b".to_owned(), learned_collection(&id)]);
+    assert_eq!((maker.grants(), maker.models()), (&with_its_own, &terms.models));
     let (wider, _) = bench.key(admin()).await;
     for too_much in [
         KeyTerms { grants: Grants::All, ..terms.clone() },

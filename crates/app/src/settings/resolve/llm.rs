@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use holdfast_coordinator::{Alias, CacheMode, PolicyName, TextPolicy, is_name};
 use holdfast_llm::{Deadlines, Price};
 use holdfast_routing::Rules;
+use holdfast_storage::events::archive::Retention;
 use serde::Deserialize;
 use toml::Value;
 
@@ -72,6 +73,18 @@ impl Reader<'_> {
             texts: texts?,
             cache: cache?,
             cache_bytes: cache_bytes?,
+        })
+    }
+
+    /// How long events stay in the log.
+    pub(super) fn events(&mut self) -> Option<Retention> {
+        const DAY_MS: u64 = 86_400_000;
+        let (days, bytes) =
+            (self.number("events.keep_days", 0..=36_500)?, self.number("events.max_bytes", 0..=1 << 50)?);
+        Some(Retention {
+            age_ms: (days > 0).then_some(days * DAY_MS),
+            size_bytes: (bytes > 0).then_some(bytes),
+            ..Retention::default()
         })
     }
 

@@ -44,7 +44,7 @@ pub(super) struct Shape {
 }
 
 impl Default for Shape {
-    /// Measured in `docs/decisions/0029-event-archive.md`.
+    /// Measured in `docs/decisions/0030-event-archive.md`.
     fn default() -> Self {
         Self { level: 9, window_log: 24, match_bytes_min: 6, raw_bytes: 64 << 20, events: 1 << 17 }
     }

@@ -1,0 +1,2 @@
+DROP TABLE appended_once;
+DROP TABLE marks;

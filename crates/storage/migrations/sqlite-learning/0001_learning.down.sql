@@ -1,0 +1,14 @@
+DROP TABLE evaluations;
+DROP TABLE shown;
+DROP TABLE shelved;
+DROP TABLE pattern_figures;
+DROP TABLE patterns;
+DROP TABLE known_errors;
+DROP TABLE failures;
+DROP TABLE pair_vectors;
+DROP TABLE vectors;
+DROP TABLE evidence;
+DROP TABLE interactions;
+DROP TABLE kinds;
+DROP TABLE lease;
+DROP TABLE stages;
