@@ -7,6 +7,7 @@ mod connections;
 mod embedding;
 mod embedding_service;
 mod encoder;
+mod events;
 mod faults;
 mod gateway;
 mod indexing;
@@ -36,6 +37,8 @@ pub enum Benchmark {
     EmbeddingService(embedding_service::Options),
     /// The encoder against sentence-transformers and the stored golden vectors: the lowest cosine
     Encoder(encoder::Options),
+    /// Events of other programs: how many are taken over HTTP, and how fast a backlog is folded
+    Events,
     /// Input and output errors and a full disk: a coded error, no crash, recovery by itself
     Faults(faults::Options),
     /// The gateway from outside: what it adds to a call and a stream, throughput against nginx and LiteLLM, memory
@@ -65,6 +68,7 @@ pub fn run(repository: &Repository, benchmark: Benchmark) -> Result<()> {
         Benchmark::Embedding(options) => embedding::run(repository, &options),
         Benchmark::EmbeddingService(options) => embedding_service::run(repository, &options),
         Benchmark::Encoder(options) => encoder::run(repository, &options),
+        Benchmark::Events => events::run(repository),
         Benchmark::Faults(options) => faults::run(repository, &options),
         Benchmark::Gateway(options) => gateway::run(repository, &options),
         Benchmark::Indexing(options) => indexing::run(repository, &options),
