@@ -72,10 +72,10 @@ impl Learning {
                 }
             }
             metrics::counter!("holdfast_events_archived_total").increment(moved.events);
-            metrics::gauge!("holdfast_archive_bytes").set(archive.size_bytes() as f64);
             Ok(moved)
         });
         let done = moved.await.map_err(|_| StorageError::Closed)?;
+        self.measure_archive();
         if let Some(keeper) = &self.keeper {
             let reason = done.as_ref().err().map(LearnError::to_string);
             *keeper.failed.lock().unwrap_or_else(PoisonError::into_inner) = reason;
@@ -107,8 +107,15 @@ impl Learning {
         blocking(move || Ok(log.import(&keeper.keeping.archive)?)).await.map_err(|_| StorageError::Closed)?
     }
 
+    fn measure_archive(&self) {
+        if let Some(keeper) = &self.keeper {
+            metrics::gauge!("holdfast_archive_bytes").set(keeper.keeping.archive.size_bytes() as f64);
+        }
+    }
+
     /// Moves to the archive what becomes due, until shutdown.
     pub(crate) async fn keep_archive(self, shutdown: CancellationToken) {
+        self.measure_archive();
         let mut pause = FIRST_AFTER;
         loop {
             tokio::select! {

@@ -203,7 +203,7 @@ fn a_secret_comes_by_a_private_file_or_the_environment_and_is_never_shown() -> R
     insta::assert_snapshot!(home.told(&with_file(&["config", "check"])?), @r#"
     exit 0
     -- stdout
-    the settings can be used: 69 settings, 5 of them set by you
+    the settings can be used: 71 settings, 5 of them set by you
     profile none
     file [home]/settings.toml
     secret models.hub_token from file [home]/token, mode 0600
@@ -287,6 +287,8 @@ fn each_value_says_where_it_comes_from() -> Result<()> {
     insta::assert_snapshot!(home.told(&finished(command)?), @r#"
     exit 0
     -- stdout
+    events.keep_days = 0  # default
+    events.max_bytes = 8589934592  # default
     knowledge.chunk_max_tokens = 254  # default
     knowledge.chunk_overlap_tokens = 32  # default
     knowledge.chunk_target_tokens = 200  # default
