@@ -51,12 +51,15 @@ impl Lesson {
     }
 
     fn of_pattern(pattern: &Pattern) -> Self {
-        let Pattern { id, problem, approach, .. } = pattern;
+        let Pattern { id, problem, approach, asked, .. } = pattern;
+        // It was written as such a list.
+        let asked: Vec<String> = serde_json::from_str(asked).unwrap_or_default();
+        let asked = asked.iter().map(|question| format!("\n- {question}")).collect::<String>();
         Self {
             id: format!("pattern-{id}"),
             kind: "pattern",
             title: title(problem),
-            text: format!("{problem}\n\nWhat worked:\n\n{approach}"),
+            text: format!("{problem}\n\nAsked in other words:\n{asked}\n\nWhat worked:\n\n{approach}"),
         }
     }
 

@@ -35,6 +35,8 @@ const HALF_BYTES_MAX: usize = 2 << 10;
 /// Bytes of a problem, and of an approach, that are kept.
 const PROBLEM_BYTES_MAX: usize = 1 << 10;
 const APPROACH_BYTES_MAX: usize = 4 << 10;
+/// The same of another question.
+const ASKED_BYTES_MAX: usize = 256;
 /// Failures that are looked at for what speaks against a pattern, the newest.
 const FAILED_MAX: usize = 5_000;
 
@@ -147,6 +149,8 @@ struct Group {
     members: Vec<i64>,
     /// The one whose words are used.
     spoken_by: i64,
+    /// Those whose questions are other words for the same.
+    asked_by: Vec<i64>,
 }
 
 impl Group {
@@ -157,7 +161,14 @@ impl Group {
             let text = redact(text.unwrap_or_default()).text.into_owned();
             text[..text.floor_char_boundary(limit)].trim().to_owned()
         };
+        let mut asked = Vec::new();
+        for number in &self.asked_by {
+            let row = fold.numbered(*number)?;
+            let question = words(row.as_ref().and_then(|row| row.question.as_deref()), ASKED_BYTES_MAX);
+            asked.extend(Some(question).filter(|question| !question.is_empty()));
+        }
         Ok(Some(Pattern {
+            asked: serde_json::Value::from(asked).to_string(),
             problem: words(row.question.as_deref(), PROBLEM_BYTES_MAX),
             approach: words(row.answer.as_deref(), APPROACH_BYTES_MAX),
             ..self.pattern
@@ -303,6 +314,13 @@ fn group(
         },
         members: near.iter().map(|(_, pair)| pair.number).collect(),
         spoken_by,
+        // From the middle outwards: what is asked in like words stands close together.
+        asked_by: evidence
+            .iter()
+            .step_by(2)
+            .map(|(_, pair)| pair.number)
+            .filter(|number| *number != spoken_by)
+            .collect(),
     }
 }
 

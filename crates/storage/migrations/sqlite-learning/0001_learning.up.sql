@@ -158,6 +158,8 @@ CREATE TABLE patterns (
     tenant      TEXT    NOT NULL,
     problem     TEXT    NOT NULL,
     approach    TEXT    NOT NULL,
+    -- JSON: other words in which the same was asked.
+    asked       TEXT    NOT NULL,
     value       REAL    NOT NULL,
     members     INTEGER NOT NULL,
     -- JSON: ids of the interactions that speak for it most.

@@ -81,6 +81,8 @@ pub struct Pattern {
     pub problem: String,
     /// What worked.
     pub approach: String,
+    /// JSON: other words in which the same was asked.
+    pub asked: String,
     /// What it is worth, from 0 to 1.
     pub value: f64,
     /// Interactions that are part of it.
@@ -335,7 +337,8 @@ impl Fold<'_> {
         self.connection.execute("DELETE FROM patterns", [])?;
         let mut insert = self.connection.prepare_cached(
             "INSERT INTO patterns (id, tenant, problem, approach, value, members, evidence, against, contradicts,
-             cohesion, is_junk, first_at_ms, last_at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+             cohesion, is_junk, first_at_ms, last_at_ms, asked)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         )?;
         for pattern in patterns {
             insert.execute(params![
@@ -352,6 +355,7 @@ impl Fold<'_> {
                 pattern.is_junk,
                 pattern.first_at_ms,
                 pattern.last_at_ms,
+                pattern.asked,
             ])?;
         }
         self.connection.execute(
@@ -375,7 +379,7 @@ impl Fold<'_> {
     pub fn patterns(&self, tenant: Option<&str>, after: usize, limit: usize) -> Result<Vec<Pattern>, StorageError> {
         let mut statement = self.connection.prepare_cached(
             "SELECT id, tenant, problem, approach, value, members, evidence, against, contradicts, cohesion, is_junk,
-             first_at_ms, last_at_ms FROM patterns WHERE ?1 IS NULL OR tenant = ?1 ORDER BY value DESC, id
+             first_at_ms, last_at_ms, asked FROM patterns WHERE ?1 IS NULL OR tenant = ?1 ORDER BY value DESC, id
              LIMIT ?2 OFFSET ?3",
         )?;
         let patterns = statement.query_map((tenant, limit, after), |row| {
@@ -394,6 +398,7 @@ impl Fold<'_> {
                 is_junk: row.get(10)?,
                 first_at_ms: row.get(11)?,
                 last_at_ms: row.get(12)?,
+                asked: row.get(13)?,
             })
         })?;
         Ok(patterns.collect::<Result<_, _>>()?)
