@@ -31,7 +31,7 @@ mod worker;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use holdfast_storage::{
@@ -55,6 +55,8 @@ use similar::blocking;
 use told::{BadTold, INTERACTION_TOLD, OUTCOME_TOLD, OutcomeTold, TOLD_VERSION, Told};
 use worker::Worker;
 
+/// How often whoever waits for what is derived looks for what another worker did.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How far ahead of this machine's clock a moment may be that somebody tells of.
 const AHEAD_MAX_MS: i64 = 5 * 60 * 1_000;
 
@@ -418,7 +420,10 @@ impl Learning {
             if (is_folded || target == 0) && due == 0 {
                 return Ok(());
             }
-            progress.changed().await.map_err(|_| StorageError::Closed)?;
+            // Where another worker derives, nothing here changes but the rows.
+            if let Ok(Err(_)) = tokio::time::timeout(LOOK_EVERY, progress.changed()).await {
+                return Err(StorageError::Closed.into());
+            }
         }
     }
 

@@ -568,10 +568,7 @@ mod tests {
     fn lines_have_bounds() {
         assert_eq!(read(b""), Ok(None));
         assert_eq!(read(b" \t\r"), Ok(None));
-        assert_eq!(
-            refused(vec![b' '; 10].repeat(200_000).into_iter().chain(*b"x").collect::<Vec<_>>()).0,
-            Reason::TooLong
-        );
+        assert_eq!(refused([b' '; 10].repeat(200_000).into_iter().chain(*b"x").collect::<Vec<_>>()).0, Reason::TooLong);
         assert_eq!(refused(b"\xc3").0, Reason::NotUtf8);
         assert_eq!(refused([0; 20]).0, Reason::NotJson);
     }

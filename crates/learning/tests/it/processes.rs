@@ -351,8 +351,11 @@ struct Life {
     size: u64,
 }
 
+/// Lines, by who wrote them and their number.
+type Lines = HashSet<(u64, u64)>;
+
 /// What the log has: lines, and gaps.
-fn taken(log: &EventLog) -> Result<(HashSet<(u64, u64)>, Vec<Gap>)> {
+fn taken(log: &EventLog) -> Result<(Lines, Vec<Gap>)> {
     let (mut lines, mut gaps, mut position) = (HashSet::new(), Vec::new(), 0);
     loop {
         let page = log.read_after(position, 1_000, &EventFilter::default())?;
@@ -430,6 +433,7 @@ fn every_line_is_taken_once_or_gone_before_it_was_read() -> Result<()> {
     every_line(scale, seed).with_context(|| format!("seed {seed}"))
 }
 
+#[expect(clippy::print_stdout, reason = "figures, for whoever runs it at its full size")]
 fn every_line(scale: &'static Scale, seed: u64) -> Result<()> {
     let directory = tempfile::tempdir()?;
     let house = House(directory.path().to_owned());
