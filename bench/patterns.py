@@ -57,7 +57,7 @@ def interaction(identity, **fields):
 def settled(server):
     """Waits until everything is derived and nothing changes any more; how long that took."""
     began, before, since = time.monotonic(), None, 0
-    while since < 8:
+    while since < 20:
         time.sleep(1)
         _, stats = server.call("GET", "/api/v1/learning/stats")
         stage = next((stage for stage in stats["stages"] if stage["name"] == "interactions"), None)

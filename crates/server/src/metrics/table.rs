@@ -506,8 +506,19 @@ const EMBEDDING: &[Metric] = &[
 
 /// Language models, those that are run here, and the record of what they were asked.
 /// The stages of learning, and who derives.
-const LEARNING_STAGES: &[Label] =
-    &[Label { name: "stage", values: Values::Words(&["interactions", "values", "vectors", "usefulness", "lease"]) }];
+const LEARNING_STAGES: &[Label] = &[Label {
+    name: "stage",
+    values: Values::Words(&[
+        "interactions",
+        "failures",
+        "values",
+        "vectors",
+        "usefulness",
+        "patterns",
+        "lessons",
+        "lease",
+    ]),
+}];
 
 const LANGUAGE_MODELS: &[Metric] = &[
     counter(
