@@ -18,7 +18,12 @@ use crate::{
 
 /// A route's path with something in its place.
 /// Routes that read no body.
-const NO_BODY: [&str; 2] = ["/api/v1/sources/{id}/sync", "/api/v1/models/{name}/verify"];
+const NO_BODY: [&str; 4] = [
+    "/api/v1/sources/{id}/sync",
+    "/api/v1/models/{name}/verify",
+    "/api/v1/events/archive",
+    "/api/v1/events/archive/import",
+];
 
 fn path(template: &str) -> String {
     template.replace("{id}", "x").replace("{name}", "x").replace("{*name}", "x")
